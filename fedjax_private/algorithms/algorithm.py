@@ -90,7 +90,8 @@ def client_phase(
             slots = codec.encode(encode_key, vector)
         return slots, output.metrics, state
 
-    each = for_each_client(one_client, backend)
+    # What a client kept is not needed once it has gone on.
+    each = for_each_client(one_client, backend, donate=[0])
 
     def run(
         server_state: ServerState,

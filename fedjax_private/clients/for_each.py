@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -64,27 +64,35 @@ def _fill(leaf: Any, missing: int) -> Any:
     return jnp.concatenate([leaf, filling])
 
 
-def _vmap(client: ForEach) -> ForEach:
+def _jit(run: ForEach, donate: Sequence[int]) -> ForEach:
+    return jax.jit(run, donate_argnums=[1 + place for place in donate])
+
+
+def _vmap(client: ForEach, donate: Sequence[int]) -> ForEach:
     def run(broadcast: Any, *per_client: Any) -> Any:
         axes = (None, *(0 for _ in per_client))
         return jax.vmap(client, in_axes=axes)(broadcast, *per_client)
 
-    return jax.jit(run)
+    return _jit(run, donate)
 
 
-def _map(client: ForEach) -> ForEach:
+def _one_after_another(client: ForEach) -> ForEach:
     def run(broadcast: Any, *per_client: Any) -> Any:
         return jax.lax.map(lambda args: client(broadcast, *args), per_client)
 
-    return jax.jit(run)
+    return run
 
 
-def _loop(client: ForEach) -> ForEach:
+def _map(client: ForEach, donate: Sequence[int]) -> ForEach:
+    return _jit(_one_after_another(client), donate)
+
+
+def _loop(client: ForEach, donate: Sequence[int]) -> ForEach:
     def run(broadcast: Any, *per_client: Any) -> Any:
         clients = range(_clients(per_client))
         return _stack([client(broadcast, *_one(per_client, i)) for i in clients])
 
-    return jax.jit(run)
+    return _jit(run, donate)
 
 
 def _use_shardy() -> None:
@@ -98,36 +106,37 @@ def _use_shardy() -> None:
         jax.config.update("jax_use_shardy_partitioner", True)
 
 
-def _shard_map(client: ForEach) -> ForEach:
+def _shard_map(client: ForEach, donate: Sequence[int]) -> ForEach:
     _use_shardy()
     mesh = client_mesh()
-    one_each = _map(client)
     sharded = PartitionSpec(CLIENT_AXIS)
-    spread = jax.jit(
-        jax.shard_map(
-            lambda shared, own: one_each(shared, *own),
+
+    def on_devices(broadcast: Any, *per_client: Any) -> Any:
+        return jax.shard_map(
+            _one_after_another(client),
             mesh=mesh,
-            in_specs=(PartitionSpec(), sharded),
+            in_specs=(PartitionSpec(), *(sharded for _ in per_client)),
             out_specs=sharded,
             check_vma=False,
-        )
-    )
+        )(broadcast, *per_client)
+
+    spread = _jit(on_devices, donate)
 
     def run(broadcast: Any, *per_client: Any) -> Any:
         clients = _clients(per_client)
         missing = -clients % mesh.size
         if missing == 0:
-            return spread(broadcast, per_client)
+            return spread(broadcast, *per_client)
         # Empty clients fill the last device. What they return is dropped on the host:
         # cutting an array that is spread over devices would make them communicate.
         filled = jax.tree.map(lambda leaf: _fill(leaf, missing), per_client)
-        results = jax.device_get(spread(broadcast, filled))
+        results = jax.device_get(spread(broadcast, *filled))
         return jax.tree.map(lambda leaf: leaf[:clients], results)
 
     return run
 
 
-def _debug(client: ForEach) -> ForEach:
+def _debug(client: ForEach, donate: Sequence[int]) -> ForEach:
     def run(broadcast: Any, *per_client: Any) -> Any:
         results = []
         for index in range(_clients(per_client)):
@@ -149,7 +158,7 @@ def _debug(client: ForEach) -> ForEach:
     return run
 
 
-BACKENDS: Mapping[str, Callable[[ForEach], ForEach]] = {
+BACKENDS: Mapping[str, Callable[[ForEach, Sequence[int]], ForEach]] = {
     "vmap": _vmap,
     "map": _map,
     "loop": _loop,
@@ -168,7 +177,9 @@ def default_backend() -> str:
     return "shard_map" if jax.default_backend() == "cpu" else "vmap"
 
 
-def for_each_client(client: ForEach, backend: str = "auto") -> ForEach:
+def for_each_client(
+    client: ForEach, backend: str = "auto", *, donate: Sequence[int] = ()
+) -> ForEach:
     """Runs a per-client function over a leading client axis.
 
     Args:
@@ -177,6 +188,8 @@ def for_each_client(client: ForEach, backend: str = "auto") -> ForEach:
             (spread over all local devices, one after another on each), "debug"
             (un-jitted; an exception or a result that is not finite names the client),
             or "auto". They agree to float32 rounding.
+        donate: places among `args` whose device buffers the results may take over;
+            such an argument cannot be used again.
 
     Returns:
         `(broadcast, *args) -> results`, jitted (but for "debug"), where every leaf of
@@ -190,4 +203,4 @@ def for_each_client(client: ForEach, backend: str = "auto") -> ForEach:
         raise ValueError(
             f"unknown backend {backend!r}: --backend takes auto, {', '.join(BACKENDS)}."
         )
-    return BACKENDS[name](client)
+    return BACKENDS[name](client, donate)

@@ -53,6 +53,9 @@ class SgdConfig:
         batch_size: examples a step; the last batch of an epoch may be smaller.
         epochs: passes over the shard in one round.
         steps: if given, steps in one round instead of `epochs`.
+        physical_batch_size: examples whose gradient is taken at once; see
+            `DpSgdConfig`. None takes the whole batch where there is no CPU's cache to
+            stay in.
     """
 
     learning_rate: float
@@ -60,6 +63,7 @@ class SgdConfig:
     batch_size: int = 32
     epochs: int = 1
     steps: int | None = None
+    physical_batch_size: int | None = None
 
     def __post_init__(self) -> None:
         _check_optimizer(self.learning_rate, self.momentum)
@@ -68,6 +72,7 @@ class SgdConfig:
             if value is not None and value < 1:
                 flag = name if name == "batch_size" else f"local_{name}"
                 raise ValueError(f"--{flag} must be at least 1, got {value}.")
+        _check_physical(self.physical_batch_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,10 +97,12 @@ class DpSgdConfig:
         _check_optimizer(self.learning_rate, self.momentum)
         if self.steps < 1:
             raise ValueError(f"--local_steps must be at least 1, got {self.steps}.")
-        if self.physical_batch_size is not None and self.physical_batch_size < 1:
-            raise ValueError(
-                f"a physical batch holds at least one, got {self.physical_batch_size}."
-            )
+        _check_physical(self.physical_batch_size)
+
+
+def _check_physical(size: int | None) -> None:
+    if size is not None and size < 1:
+        raise ValueError(f"a physical batch holds at least one, got {size}.")
 
 
 def _check_optimizer(learning_rate: float, momentum: float) -> None:
@@ -105,6 +112,26 @@ def _check_optimizer(learning_rate: float, momentum: float) -> None:
         )
     if not 0.0 <= momentum < 1.0:
         raise ValueError(f"--momentum must lie in [0, 1), got {momentum}.")
+
+
+def add_up(term: Callable[[Array | int], Any], count: Array | int) -> Any:
+    """term(0) + ... + term(count - 1), pytrees of arrays; zeros where count is 0."""
+    zeros = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(term, 0)
+    )
+    return jax.lax.fori_loop(
+        0, count, lambda i, total: jax.tree.map(jnp.add, total, term(i)), zeros
+    )
+
+
+# Examples whose intermediate values stay in a core's cache: measured on the CNNs of the
+# zoo, between 4 and 32.
+CACHED = 8
+
+
+def physical_batch_size(asked: int | None, *, on_cpu: int, elsewhere: int) -> int:
+    """What was asked for, or what was measured to be fast on the platform."""
+    return asked or (on_cpu if jax.default_backend() == "cpu" else elsewhere)
 
 
 def _stepper(
@@ -134,12 +161,15 @@ def sgd(loss: LossFn, config: SgdConfig) -> Trainer:
     """
     init, step = _stepper(config.learning_rate, config.momentum)
     size = config.batch_size
+    # As many equal physical batches as keep each within its size.
+    physical = physical_batch_size(
+        config.physical_batch_size, on_cpu=CACHED, elsewhere=size
+    )
+    parts = -(-size // physical)
+    physical = -(-size // parts)
 
-    def batch_loss(
-        params: Params, inputs: Array, labels: Array, valid: Array
-    ) -> tuple[Array, Array]:
-        total = jnp.sum(jnp.where(valid, loss(params, inputs, labels), 0.0))
-        return total / jnp.maximum(valid.sum(), 1), total
+    def total_loss(params: Params, inputs: Array, labels: Array, valid: Array) -> Array:
+        return jnp.sum(jnp.where(valid, loss(params, inputs, labels), 0.0))
 
     def train(
         state: TrainState, data: ClientData, keys: ClientKeys
@@ -156,11 +186,20 @@ def sgd(loss: LossFn, config: SgdConfig) -> Trainer:
             def one_step(index: Array, carry: Any) -> Any:
                 state, loss_sum, examples = carry
                 indices, valid = selection.batch(index, size)
-                gradient, total = jax.grad(batch_loss, has_aux=True)(
-                    state.params, data.inputs[indices], data.labels[indices], valid
-                )
-                examples = examples + valid.sum(dtype=jnp.int32)
-                return step(state, gradient), loss_sum + total, examples
+                places = [(0, parts * physical - size)]
+                indices = jnp.pad(indices, places).reshape(parts, physical)
+                taken = jnp.pad(valid, places).reshape(parts, physical)
+
+                def part(i: Array | int) -> tuple[Array, Params]:
+                    inputs, labels = data.inputs[indices[i]], data.labels[indices[i]]
+                    return jax.value_and_grad(total_loss)(
+                        state.params, inputs, labels, taken[i]
+                    )
+
+                total, gradient = add_up(part, parts) if parts > 1 else part(0)
+                count = valid.sum(dtype=jnp.int32)
+                mean = jax.tree.map(lambda g: g / jnp.maximum(count, 1), gradient)
+                return step(state, mean), loss_sum + total, examples + count
 
             here = jnp.minimum(per_epoch, steps - number * per_epoch)
             return jax.lax.fori_loop(0, here, one_step, carry)
@@ -194,8 +233,7 @@ def dp_sgd(loss: LossFn, config: DpSgdConfig, plan: Plan) -> Trainer:
     """
     start, step = _stepper(config.learning_rate, config.momentum)
     bounded = plan.bounded_sum(loss)
-    on_cpu = jax.default_backend() == "cpu"
-    size = config.physical_batch_size or (4 if on_cpu else 64)
+    size = physical_batch_size(config.physical_batch_size, on_cpu=CACHED, elsewhere=64)
 
     def init(params: Params) -> TrainState:
         return start(params)._replace(mechanism=plan.init(params))
@@ -204,21 +242,23 @@ def dp_sgd(loss: LossFn, config: DpSgdConfig, plan: Plan) -> Trainer:
         state: TrainState, data: ClientData, keys: ClientKeys
     ) -> tuple[TrainState, Metrics]:
         mask = jnp.asarray(data.mask)
-        vector, unravel = ravel_pytree(state.params)
+        _, unravel = ravel_pytree(state.params)
         sample_key = jax.random.fold_in(keys.noise, SAMPLES)
 
         def one_step(index: Array, state: TrainState) -> TrainState:
             selection = plan.sample(sample_key, mask, index, state.mechanism)
 
-            def accumulate(batch: Array, total: Array) -> Array:
+            def bounded_sum(batch: Array | int) -> Any:
                 indices, valid = selection.batch(batch, size)
-                inputs, labels = data.inputs[indices], data.labels[indices]
-                return total + bounded.sum(
-                    state.params, inputs, labels, valid, state.mechanism
+                return bounded.sum(
+                    state.params,
+                    data.inputs[indices],
+                    data.labels[indices],
+                    valid,
+                    state.mechanism,
                 )
 
-            zeros = jnp.zeros(vector.size + bounded.extra, vector.dtype)
-            total = jax.lax.fori_loop(0, selection.batches(size), accumulate, zeros)
+            total, _ = ravel_pytree(add_up(bounded_sum, selection.batches(size)))
             gradient, mechanism = plan.release(
                 jax.random.fold_in(keys.noise, index), total, state.mechanism
             )

@@ -5,20 +5,9 @@ from collections.abc import Callable
 
 import flax.linen as nn
 
-from fedjax_private.models.layers import conv_general_dilated, max_pool
 from fedjax_private.typing import Array
 
 Activation = Callable[[Array], Array]
-
-
-def _conv(features: int, size: int, stride: int, padding: str) -> nn.Conv:
-    return nn.Conv(
-        features,
-        (size, size),
-        strides=(stride, stride),
-        padding=padding,
-        conv_general_dilated=conv_general_dilated,
-    )
 
 
 class TutorialCnn(nn.Module):
@@ -33,10 +22,10 @@ class TutorialCnn(nn.Module):
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
         """(B, H, W, C) float32 -> logits (B, num_classes)."""
-        x = self.activation(_conv(16, 8, 2, "SAME")(inputs))
-        x = max_pool(x, (2, 2), (1, 1))
-        x = self.activation(_conv(32, 4, 2, "VALID")(x))
-        x = max_pool(x, (2, 2), (1, 1))
+        x = self.activation(nn.Conv(16, (8, 8), strides=2)(inputs))
+        x = nn.max_pool(x, (2, 2), (1, 1))
+        x = self.activation(nn.Conv(32, (4, 4), strides=2, padding="VALID")(x))
+        x = nn.max_pool(x, (2, 2), (1, 1))
         x = x.reshape((x.shape[0], -1))
         x = self.activation(nn.Dense(32)(x))
         return nn.Dense(self.num_classes)(x)
@@ -45,19 +34,22 @@ class TutorialCnn(nn.Module):
 class FedAvgCnn(nn.Module):
     """The MNIST CNN of McMahan et al. 2017 ("Communication-Efficient Learning").
 
-    1,663,370 parameters on 28x28x1 inputs and ten classes.
+    1,663,370 parameters on 28x28x1 inputs and ten classes; 114,314 with a quarter of
+    the width, `features=(16, 32)` and `hidden=64`.
     """
 
     num_classes: int
     activation: Activation = nn.relu
+    features: tuple[int, ...] = (32, 64)
+    hidden: int = 512
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
         """(B, H, W, C) float32 -> logits (B, num_classes)."""
         x = inputs
-        for features in (32, 64):
-            x = self.activation(_conv(features, 5, 1, "SAME")(x))
-            x = max_pool(x, (2, 2), (2, 2))
+        for features in self.features:
+            x = self.activation(nn.Conv(features, (5, 5))(x))
+            x = nn.max_pool(x, (2, 2), (2, 2))
         x = x.reshape((x.shape[0], -1))
-        x = self.activation(nn.Dense(512)(x))
+        x = self.activation(nn.Dense(self.hidden)(x))
         return nn.Dense(self.num_classes)(x)

@@ -11,6 +11,7 @@ import optax
 
 from fedjax_private.datasets.examples import Dataset, Normalization
 from fedjax_private.models.cnn import FedAvgCnn, TutorialCnn
+from fedjax_private.models.lowering import lowered
 from fedjax_private.models.mlp import Mlp
 from fedjax_private.typing import Array, LossFn, Params, PRNGKey
 
@@ -22,6 +23,7 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
 MODELS: Mapping[str, Callable[[int, Callable[[Array], Array]], nn.Module]] = {
     "tutorial_cnn": lambda classes, act: TutorialCnn(classes, act),
     "fedavg_cnn": lambda classes, act: FedAvgCnn(classes, act),
+    "fedavg_cnn_small": lambda classes, act: FedAvgCnn(classes, act, (16, 32), 64),
     "mlp_2nn": lambda classes, act: Mlp(classes, (200, 200), act),
     "linear": lambda classes, act: Mlp(classes),
 }
@@ -57,6 +59,7 @@ def from_flax(
     def init(key: PRNGKey) -> Params:
         return module.init(key, jnp.zeros((1, *input_shape), jnp.float32))["params"]
 
+    @lowered
     def apply(params: Params, inputs: Array) -> Array:
         logits: Array = module.apply({"params": params}, normalization(inputs))
         return logits

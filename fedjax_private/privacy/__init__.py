@@ -32,7 +32,7 @@ __getattr__, __dir__, __all__ = exports(
         "mechanism": "mechanisms",
         "mechanisms": "mechanisms",
         "noise_key": "noise",
-        "per_example_gradients": "clipping",
+        "per_example_gradients": "gradients",
         "poisson": "sampling",
         "shuffled": "sampling",
         "square_root_coefficients": "noise",

@@ -10,10 +10,8 @@ from fedjax_private.privacy.clipping import (
     ROUNDING_MARGIN,
     Clipping,
     SumFn,
-    l2_norms,
-    per_example_gradients,
-    weighted_sum,
 )
+from fedjax_private.privacy.gradients import example_gradients, total_norms
 from fedjax_private.typing import Array, LossFn, Params
 
 
@@ -72,21 +70,21 @@ class AdaptiveClipping(Clipping):
 
     def summed(self, loss: LossFn) -> SumFn:
         """See `Clipping`; the state is C_t."""
-        gradients_of = per_example_gradients(loss)
+        gradients_of = example_gradients(loss)
         gradient_weight, count_weight = (
             weight * (1.0 - ROUNDING_MARGIN) for weight in self._weights
         )
 
         def summed(
             params: Params, inputs: Array, labels: Array, valid: Array, state: Array
-        ) -> Array:
+        ) -> tuple[Params, Array]:
             gradients = gradients_of(params, inputs, labels)
-            norms = l2_norms(gradients)
+            norms = total_norms(gradients)
             keep = valid & jnp.isfinite(norms)
             factors = gradient_weight / jnp.maximum(norms, state)
             below = jnp.where(norms <= state, 0.5, -0.5)
             count = count_weight * jnp.sum(jnp.where(keep, below, 0.0))
-            return jnp.append(weighted_sum(factors, keep, gradients), count)
+            return gradients.weighted_sum(jnp.where(keep, factors, 0.0)), count
 
         return summed
 

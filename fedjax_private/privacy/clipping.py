@@ -6,12 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
 
-import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from fedjax_private.privacy.accounting.events import Neighbors
+from fedjax_private.privacy.gradients import example_gradients, total_norms
 from fedjax_private.typing import Array, LossFn, Params
 
 # float32 rounding can lift a clipped norm above the bound; the margin absorbs it.
@@ -19,7 +17,7 @@ ROUNDING_MARGIN = 1e-6
 
 
 # (params, inputs, labels, valid, state) -> sum; see `BoundedSum`.
-SumFn: TypeAlias = Callable[[Params, Array, Array, Array, Any], Array]
+SumFn: TypeAlias = Callable[[Params, Array, Array, Array, Any], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +26,8 @@ class BoundedSum:
 
     Attributes:
         sum: (params, inputs (B, ...), labels (B,), valid (B,) bool, state) -> the sum
-            of the records' contributions, (P + extra,) float32; the first P in
-            `ravel_pytree` order. The state is `Clipping.init`'s.
+            of the records' contributions, a pytree that `ravel_pytree` makes (P +
+            extra,) float32 of, the gradient's P first. The state is `Clipping.init`'s.
         bound: on the norm of any one record's contribution, all entries together.
         extra: entries that a contribution has besides the P of its gradient.
     """
@@ -96,27 +94,6 @@ class Clipping(abc.ABC):
         return mean, state
 
 
-def per_example_gradients(loss: LossFn) -> Callable[[Params, Array, Array], Array]:
-    """(params, inputs (B, ...), labels (B,)) -> (B, P), in `ravel_pytree` order."""
-
-    def one(params: Params, inputs: Array, label: Array) -> Array:
-        gradient = jax.grad(lambda p: loss(p, inputs[None], label[None])[0])(params)
-        return ravel_pytree(gradient)[0]
-
-    return jax.vmap(one, (None, 0, 0))
-
-
-def l2_norms(gradients: Array) -> Array:
-    """(B, P) -> (B,)."""
-    return jnp.sqrt(jnp.sum(jnp.square(gradients), axis=1))
-
-
-def weighted_sum(factors: Array, keep: Array, gradients: Array) -> Array:
-    """Adds up the gradients (B, P) to be kept (B,), each times its factor (B,)."""
-    # A gradient with an infinite norm times zero would be NaN.
-    return jnp.where(keep, factors, 0.0) @ jnp.where(keep[:, None], gradients, 0.0)
-
-
 @dataclasses.dataclass(frozen=True)
 class FlatClipping(Clipping):
     """Scales a gradient to norm C at most, over all parameters together.
@@ -126,16 +103,17 @@ class FlatClipping(Clipping):
 
     def summed(self, loss: LossFn) -> SumFn:
         """See `Clipping`."""
-        gradients_of = per_example_gradients(loss)
+        gradients_of = example_gradients(loss)
         bound = self.clip_norm * (1.0 - ROUNDING_MARGIN)
 
         def summed(
             params: Params, inputs: Array, labels: Array, valid: Array, state: Any
-        ) -> Array:
-            gradients = gradients_of(params, inputs, labels)  # (B, P)
-            norms = l2_norms(gradients)
+        ) -> Params:
+            gradients = gradients_of(params, inputs, labels)
+            norms = total_norms(gradients)
+            factors = bound / jnp.maximum(norms, bound)
             keep = valid & jnp.isfinite(norms)
-            return weighted_sum(bound / jnp.maximum(norms, bound), keep, gradients)
+            return gradients.weighted_sum(jnp.where(keep, factors, 0.0))
 
         return summed
 
@@ -153,24 +131,18 @@ class PerLayerClipping(Clipping):
 
     def summed(self, loss: LossFn) -> SumFn:
         """See `Clipping`."""
-        gradients_of = per_example_gradients(loss)
+        gradients_of = example_gradients(loss)
 
         def summed(
             params: Params, inputs: Array, labels: Array, valid: Array, state: Any
-        ) -> Array:
-            sizes = [leaf.size for leaf in jax.tree.leaves(params)]
-            bound = self.clip_norm * (1.0 - ROUNDING_MARGIN) / math.sqrt(len(sizes))
+        ) -> Params:
             gradients = gradients_of(params, inputs, labels)
-            layers = jnp.split(gradients, np.cumsum(sizes)[:-1], axis=1)
-            norms = [l2_norms(layer) for layer in layers]
+            arrays = len(gradients.norms)
+            bound = self.clip_norm * (1.0 - ROUNDING_MARGIN) / math.sqrt(arrays)
+            factors = bound / jnp.maximum(gradients.norms, bound)
             # An example counts as a whole or not at all.
-            keep = valid & jnp.all(jnp.isfinite(jnp.stack(norms)), axis=0)
-            return jnp.concatenate(
-                [
-                    weighted_sum(bound / jnp.maximum(norm, bound), keep, layer)
-                    for norm, layer in zip(norms, layers, strict=True)
-                ]
-            )
+            keep = valid & jnp.all(jnp.isfinite(gradients.norms), axis=0)
+            return gradients.weighted_sum(jnp.where(keep, factors, 0.0))
 
         return summed
 
@@ -196,15 +168,16 @@ class AutomaticClipping(Clipping):
 
     def summed(self, loss: LossFn) -> SumFn:
         """See `Clipping`."""
-        gradients_of = per_example_gradients(loss)
+        gradients_of = example_gradients(loss)
         bound = self.clip_norm * (1.0 - ROUNDING_MARGIN)
 
         def summed(
             params: Params, inputs: Array, labels: Array, valid: Array, state: Any
-        ) -> Array:
+        ) -> Params:
             gradients = gradients_of(params, inputs, labels)
-            norms = l2_norms(gradients)
+            norms = total_norms(gradients)
+            factors = bound / (norms + self.stability)
             keep = valid & jnp.isfinite(norms)
-            return weighted_sum(bound / (norms + self.stability), keep, gradients)
+            return gradients.weighted_sum(jnp.where(keep, factors, 0.0))
 
         return summed

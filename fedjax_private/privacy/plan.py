@@ -152,7 +152,7 @@ class PrivacyPlan:
 
         def summed(
             params: Params, inputs: Array, labels: Array, valid: Array, state: Any
-        ) -> Array:
+        ) -> Any:
             clip = (state or _NOTHING).clipping
             return bounded.sum(params, inputs, labels, valid, clip)
 

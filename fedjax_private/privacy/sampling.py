@@ -32,7 +32,7 @@ class Selection(NamedTuple):
         """() int32, how many physical batches of `size` hold all drawn records."""
         return -(-self.drawn // size)
 
-    def batch(self, index: Array, size: int) -> tuple[Array, Array]:
+    def batch(self, index: Array | int, size: int) -> tuple[Array, Array]:
         """The `index`-th physical batch: record indices and validity, both (size,)."""
         position = index * size + jnp.arange(size)
         valid = position < self.drawn

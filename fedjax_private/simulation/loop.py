@@ -21,6 +21,9 @@ from fedjax_private.typing import ClientKeys, ClientState, Params, ServerState
 
 Ids = npt.NDArray[np.int64]
 
+# Shards of at most so many bytes stay on the devices from round to round.
+KEPT_BYTES = 1 << 29
+
 
 @dataclasses.dataclass(frozen=True)
 class Round:
@@ -105,12 +108,41 @@ def _put(tree: Any, rows: Any, ids: Ids, clients: int) -> Any:
     return tree
 
 
+def chunk_length(cohort: int, most: int) -> int:
+    """Clients a chunk: all chunks alike, none above `most`, divisible by the devices.
+
+    One length for a whole run means one compilation. What the last chunk lacks is
+    filled up with clients that have no records.
+    """
+    devices = client_mesh().size
+    length = -(-cohort // -(-cohort // most))
+    return length + -length % devices
+
+
+def _filled(tree: Any, missing: int) -> Any:
+    """Host arrays with zeros in place of the clients that a chunk lacks."""
+    if missing == 0:
+        return tree
+    return jax.tree.map(
+        lambda leaf: np.concatenate(
+            [leaf, np.zeros((missing, *leaf.shape[1:]), leaf.dtype)]
+        ),
+        jax.device_get(tree),
+    )
+
+
+def _first(tree: Any, count: int) -> Any:
+    """The first rows, taken on the host, where a device's part needs no other's."""
+    if jax.tree.leaves(tree) and jax.tree.leaves(tree)[0].shape[0] == count:
+        return tree
+    return jax.tree.map(lambda leaf: leaf[:count], jax.device_get(tree))
+
+
 def _place(chunk: ClientData) -> ClientData:
-    """Moves a chunk to the devices, spread over them where it divides evenly."""
-    mesh = client_mesh()
-    if chunk.mask.shape[0] % mesh.size:
-        return jax.device_put(chunk)
-    return jax.device_put(chunk, NamedSharding(mesh, PartitionSpec(CLIENT_AXIS)))
+    """Moves a chunk to the devices, spread over them."""
+    return jax.device_put(
+        chunk, NamedSharding(client_mesh(), PartitionSpec(CLIENT_AXIS))
+    )
 
 
 def simulate(
@@ -143,7 +175,7 @@ def simulate(
         roots: root keys; see `algorithms.client_key` for what becomes of them.
         evaluate: as from `evaluator`.
         evaluate_every: rounds between evaluations; the last is always evaluated.
-        chunk_size: clients whose updates are held at once.
+        chunk_size: the most clients whose updates are held at once.
         before_round: called with the round's number, its cohort and the states it
             starts from, before anything of it is computed; where privacy is spent, this
             is where it is charged.
@@ -157,12 +189,14 @@ def simulate(
     )
     placed: dict[int, ClientData] = {}
 
-    def shards(ids: Ids, first: int, everyone: bool) -> ClientData:
-        if not everyone:
-            return _place(data.take(ids))
-        if first not in placed:
-            placed[first] = _place(data.take(ids))
-        return placed[first]
+    def shards(ids: Ids, missing: int, first: int, everyone: bool) -> ClientData:
+        if everyone and first in placed:
+            return placed[first]
+        chunk = _place(_filled(data.take(ids), missing))
+        # All of it again in every round, where it does not fill the memory.
+        if everyone and data.inputs.nbytes <= KEPT_BYTES:
+            placed[first] = chunk
+        return chunk
 
     for number, cohort in enumerate(schedule, start=1):
         before_round(number, cohort, server_state, client_states)
@@ -170,25 +204,28 @@ def simulate(
         metrics: list[Any] = []
         seconds_train = 0.0
         everyone = len(cohort) == clients
-        for first in range(0, len(cohort), chunk_size):
-            ids = cohort[first : first + chunk_size]
-            chunk = shards(ids, first, everyone)
+        length = chunk_length(len(cohort), chunk_size)
+        for first in range(0, len(cohort), length):
+            ids = cohort[first : first + length]
+            missing = length - len(ids)
+            chunk = shards(ids, missing, first, everyone)
+            nobody = np.arange(clients, clients + missing)
             start = time.perf_counter()
             slots, chunk_metrics, states = jax.block_until_ready(
                 algorithm.client_phase(
                     server_state,
-                    _take(client_states, ids, clients),
+                    _filled(_take(client_states, ids, clients), missing),
                     chunk,
-                    jnp.asarray(ids),
+                    jnp.asarray(np.concatenate([ids, nobody])),
                     jnp.int32(number),
                     roots,
                 )
             )
             seconds_train += time.perf_counter() - start
-            client_states = _put(client_states, states, ids, clients)
-            metrics.append(jax.device_get(chunk_metrics))
+            client_states = _put(client_states, _first(states, len(ids)), ids, clients)
+            metrics.append(_first(jax.device_get(chunk_metrics), len(ids)))
             if session is not None:
-                session.add(ids, np.asarray(slots))
+                session.add(ids, np.asarray(slots)[: len(ids)])
         report = None
         start = time.perf_counter()
         if session is not None and algorithm.server_phase is not None:

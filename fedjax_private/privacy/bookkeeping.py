@@ -1,0 +1,524 @@
+"""Norms and sums of per-example gradients from one backward pass.
+
+Most gradients never need to be held, one an example: where a parameter w meets data in
+an equation y = f(w, a), the gradient of one example follows from its input a and its
+cotangent d of y alone (Goodfellow 2015, "Efficient Per-Example Gradient Computations";
+Bu, Wang, Zha, Karypis 2023, "Differentially Private Optimization on Large Model at
+Small Cost", whose name for it, book-keeping, this has). One backward pass gives the
+cotangents of all such equations; norms come from (a, d), and so does the sum of the
+gradients, each times a factor that was found from its norm.
+
+The loss is read as its equations, so any JAX function will do, and whatever layers it
+is made of. An equation in which a parameter meets data is a *site*:
+
+- a matrix product of one row an example: the gradient is the outer product of a and d,
+  its norm the product of theirs, and it is not formed;
+- a look-up of rows (an embedding): the cotangents of equal rows are added up;
+- everything else, such as a bias, a scale, the patches of a convolution, a whole scan:
+  the gradient is formed for every example, from that equation alone.
+
+The parameter in a site may itself have been computed from parameters (reshaped,
+broadcast, normalised), and a parameter may meet data more than once: then the gradients
+of all sites concerned are formed and carried back, example by example.
+
+No norm is found as a difference, as in the Gram-matrix form of "ghost norms", where
+cancellation in float32 can hide a large part of it.
+"""
+
+import dataclasses
+import functools
+import logging
+import math
+import string
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend import core
+
+from fedjax_private.privacy.gradients import (
+    ExampleGradients,
+    kept,
+    l2_norms,
+    per_example,
+    weighted_sum,
+)
+from fedjax_private.programs import flat_program, run_equation
+from fedjax_private.typing import Array, LossFn, Params
+
+_LOG = logging.getLogger(__name__)
+
+# Equations that rearrange the entries of their input, where its size stays.
+_REARRANGING = frozenset(
+    {"reshape", "transpose", "squeeze", "broadcast_in_dim", "rev", "copy"}
+)
+
+# What makes a site in everyday layers; anything else is worth a word in the log.
+_EVERYDAY = frozenset(
+    {"dot_general", "conv_general_dilated", "gather", "add", "sub", "mul", "div"}
+)
+
+
+def _scaled_norms(vectors: Array) -> Array:
+    """The same where squares may leave float32's range although the norm does not.
+
+    A factor of a gradient may be that small or large, and the gradient itself of any
+    size.
+    """
+    axes = tuple(range(1, vectors.ndim))
+    largest = jnp.max(jnp.abs(vectors), axis=axes, keepdims=True)
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0)
+    return l2_norms(vectors / scale) * jnp.squeeze(scale, axes)
+
+
+def _variables(eqn: Any) -> list[tuple[int, Any]]:
+    """Positions and variables of an equation's inputs that are no literals."""
+    return [
+        (i, atom)
+        for i, atom in enumerate(eqn.invars)
+        if not isinstance(atom, core.Literal)
+    ]
+
+
+def _is_floating(atom: Any) -> bool:
+    return bool(jnp.issubdtype(atom.aval.dtype, jnp.floating))
+
+
+class _Origin(NamedTuple):
+    """Where a value that no data decides comes from.
+
+    Attributes:
+        leaves: the parameter arrays that it was computed from; none for a constant.
+        whole: whether it is one of them, its entries rearranged at most.
+    """
+
+    leaves: frozenset[int]
+    whole: bool
+
+
+class _Use(NamedTuple):
+    """One input of a site that was computed from parameters alone."""
+
+    site: int
+    position: int
+    origin: _Origin
+
+
+@dataclasses.dataclass(frozen=True)
+class _Program:
+    """The loss of one example as equations, and what is known about them.
+
+    Attributes:
+        closed: inputs are the parameter arrays, the example and its label.
+        origins: the variables that no data decides.
+        makers: which equation computes each of them.
+        sites: the equations in which parameters meet data, by number.
+        uses: in the order of the sites.
+    """
+
+    closed: core.ClosedJaxpr
+    origins: dict[Any, _Origin]
+    makers: dict[Any, Any]
+    sites: tuple[Any, ...]
+    uses: tuple[_Use, ...]
+
+    def reader(self, leaves: Sequence[Array]) -> Callable[[Any], Any]:
+        """(variable or literal) -> its value, for those that no data decides."""
+        jaxpr = self.closed.jaxpr
+        known = dict(zip(jaxpr.constvars, self.closed.consts, strict=True))
+        known.update(zip(jaxpr.invars, leaves))  # noqa: B905 - not the example's own
+
+        def value(atom: Any) -> Any:
+            if isinstance(atom, core.Literal):
+                return atom.val
+            if atom not in known:
+                maker = self.makers[atom]
+                outputs = run_equation(maker, [value(a) for a in maker.invars])
+                known.update(zip(maker.outvars, outputs, strict=True))
+            return known[atom]
+
+        return value
+
+    def operands(self, leaves: Sequence[Array], uses: Sequence[_Use]) -> list[Array]:
+        """The values of some uses."""
+        value = self.reader(leaves)
+        return [value(self.sites[use.site].invars[use.position]) for use in uses]
+
+    def run(
+        self, leaves: Sequence[Array], taps: Sequence[Sequence[Array]], *example: Array
+    ) -> tuple[Array, list[list[Array]]]:
+        """The loss of one example, and what each site was given of it.
+
+        Args:
+            leaves: the parameter arrays.
+            taps: for each site, zeros to be added to its floating-point outputs: their
+                gradients are the cotangents of those outputs.
+            example: its inputs and label.
+        """
+        value, jaxpr = self.reader(leaves), self.closed.jaxpr
+        known = dict(zip(jaxpr.invars[-len(example) :], example, strict=True))
+        numbers = {id(eqn): i for i, eqn in enumerate(self.sites)}
+        records: list[list[Array]] = [[] for _ in self.sites]
+        for eqn in jaxpr.eqns:
+            if all(var in self.origins for var in eqn.outvars):
+                continue
+            inputs = [
+                known[atom] if i in _data(eqn, self.origins) else value(atom)
+                for i, atom in enumerate(eqn.invars)
+            ]
+            outputs = run_equation(eqn, inputs)
+            if (site := numbers.get(id(eqn))) is not None:
+                records[site] = [inputs[i] for i in _data(eqn, self.origins)]
+                taps_left = iter(taps[site])
+                outputs = [
+                    out + next(taps_left) if _is_floating(var) else out
+                    for var, out in zip(eqn.outvars, outputs, strict=True)
+                ]
+            known.update(zip(eqn.outvars, outputs, strict=True))
+        return known[jaxpr.outvars[0]], records
+
+
+def _data(eqn: Any, origins: dict[Any, _Origin]) -> list[int]:
+    """Positions of the inputs that data decide."""
+    return [i for i, var in _variables(eqn) if var not in origins]
+
+
+def _read(
+    loss: LossFn, params: Params, inputs: Array, labels: Array
+) -> _Program | None:
+    """Traces the loss of one example and finds its sites.
+
+    None where the loss is not decided by parameters and data together.
+    """
+    closed = flat_program(
+        lambda p, x, y: loss(p, x[None], y[None])[0], params, inputs[0], labels[0]
+    )
+    jaxpr = closed.jaxpr
+    origins = {var: _Origin(frozenset(), False) for var in jaxpr.constvars}
+    for i, var in enumerate(jaxpr.invars[:-2]):
+        origins[var] = _Origin(frozenset({i}), True)
+    makers: dict[Any, Any] = {}
+    sites: list[Any] = []
+    uses: list[_Use] = []
+    for eqn in jaxpr.eqns:
+        own = [(i, origins[var]) for i, var in _variables(eqn) if var in origins]
+        if not _data(eqn, origins):
+            leaves = frozenset[int]().union(*(origin.leaves for _, origin in own))
+            rearranged = (
+                eqn.primitive.name in _REARRANGING
+                and len(own) == 1
+                and eqn.invars[own[0][0]].aval.size == eqn.outvars[0].aval.size
+            )
+            origin = _Origin(leaves, rearranged and own[0][1].whole)
+            origins.update(dict.fromkeys(eqn.outvars, origin))
+            makers.update(dict.fromkeys(eqn.outvars, eqn))
+            continue
+        here = [
+            _Use(len(sites), i, origin)
+            for i, origin in own
+            if origin.leaves and _is_floating(eqn.invars[i])
+        ]
+        if here and any(_is_floating(var) for var in eqn.outvars):
+            sites.append(eqn)
+            uses += here
+    (result,) = jaxpr.outvars
+    if not sites or isinstance(result, core.Literal) or result in origins:
+        return None
+    return _Program(closed, origins, makers, tuple(sites), tuple(uses))
+
+
+class _Site(NamedTuple):
+    """A site with what one backward pass has found out about it.
+
+    Attributes:
+        eqn: the equation.
+        operands: position -> value, for the inputs that no data decides.
+        record: the other inputs, each (B, ...).
+        cotangents: of the floating-point outputs, each (B, ...).
+    """
+
+    eqn: Any
+    operands: dict[int, Any]
+    record: Sequence[Array]
+    cotangents: Sequence[Array]
+
+    def outputs(
+        self, positions: Sequence[int], values: Any, record: Any
+    ) -> list[Array]:
+        """One example's floating-point outputs, some operands given anew."""
+        operands = self.operands | dict(zip(positions, values, strict=True))
+        others = iter(record)
+        inputs = [
+            operands[i] if i in operands else next(others)
+            for i in range(len(self.eqn.invars))
+        ]
+        outputs = run_equation(self.eqn, inputs)
+        return [
+            out
+            for var, out in zip(self.eqn.outvars, outputs, strict=True)
+            if _is_floating(var)
+        ]
+
+    def gradients(self, positions: Sequence[int]) -> tuple[Array, ...]:
+        """Each example's gradient with respect to some operands, (B, ...) each."""
+        own = [self.operands[i] for i in positions]
+
+        def one(record: Any, cotangents: Any) -> tuple[Array, ...]:
+            _, pull = jax.vjp(lambda *v: self.outputs(positions, v, record), *own)
+            gradients: tuple[Array, ...] = pull(cotangents)
+            return gradients
+
+        return jax.vmap(one)(list(self.record), list(self.cotangents))
+
+    def sum(self, position: int, factors: Array) -> Array:
+        """The gradients' weighted sum with respect to one operand, none formed."""
+        record = [kept(factors, values) for values in self.record]
+        scaled = [
+            kept(factors, values) * per_example(factors, values).astype(values.dtype)
+            for values in self.cotangents
+        ]
+
+        def every(operand: Array) -> list[Array]:
+            return jax.vmap(lambda r: self.outputs([position], [operand], r))(record)
+
+        _, pull = jax.vjp(every, self.operands[position])
+        (total,) = pull(scaled)
+        return jnp.asarray(total)
+
+
+class _Part(NamedTuple):
+    """The gradients of one use: their norms (B,), and factors (B,) -> their sum."""
+
+    norms: Array
+    sum: Callable[[Array], Array]
+
+
+# (site, the use's position) -> its gradients, or None where it is of another kind.
+_Kind: TypeAlias = Callable[[_Site, int], _Part | None]
+
+
+def _product(site: _Site, position: int) -> _Part | None:
+    """A matrix product: the gradient is the sum of a d^T over an example's rows."""
+    if site.eqn.primitive.name != "dot_general" or len(site.record) != 1:
+        return None
+    contract, batch = site.eqn.params["dimension_numbers"]
+    (inputs,), (cotangents,) = site.record, site.cotangents
+    # A letter for every axis: those of the operands first, then those of the result.
+    letters = iter(string.ascii_letters)
+    operands = [[next(letters) for _ in atom.aval.shape] for atom in site.eqn.invars]
+    for pairs in (contract, batch):
+        for left, right in zip(*pairs, strict=True):
+            operands[1][right] = operands[0][left]
+    data, own = operands[1 - position], operands[position]
+    shared = [operands[0][i] for i in batch[0]]
+    free = [
+        [x for x in names if x not in other]
+        for names, other in zip(operands, reversed(operands), strict=True)
+    ]
+    result = [*shared, *free[0], *free[1]]
+    rows = math.prod(
+        size
+        for name, size in zip(data, inputs.shape[1:], strict=True)
+        if name not in own
+    )
+    if rows == 1 and not shared:
+        # One row: an outer product, whose norm is the product of the norms.
+        norms = _scaled_norms(inputs) * _scaled_norms(cotangents)
+        return _Part(norms, lambda factors: site.sum(position, factors))
+    # Formed with the free axes first, as the product gives them without a transposition
+    # of anything that has an example axis.
+    order = [
+        *shared,
+        *free[position],
+        *(x for x in data if x in own and x not in shared),
+    ]
+    formed = jnp.einsum(
+        f"...{''.join(result)},...{''.join(data)}->...{''.join(order)}",
+        cotangents,
+        inputs,
+        precision=site.eqn.params["precision"],
+    )
+
+    def total(factors: Array) -> Array:
+        summed = weighted_sum(factors, formed)
+        return jnp.transpose(summed, [order.index(name) for name in own])
+
+    return _Part(l2_norms(formed), total)
+
+
+def _lookup(site: _Site, position: int) -> _Part | None:
+    """Rows of a table (V, D): cotangents of equal rows belong together."""
+    if site.eqn.primitive.name != "gather" or position != 0:
+        return None
+    table = site.operands[0]
+    numbers, sizes = (
+        site.eqn.params["dimension_numbers"],
+        site.eqn.params["slice_sizes"],
+    )
+    rows = (
+        table.ndim == 2
+        and tuple(sizes) == (1, table.shape[1])
+        and tuple(numbers.collapsed_slice_dims) == (0,)
+        and tuple(numbers.start_index_map) == (0,)
+        and not numbers.operand_batching_dims
+        and tuple(numbers.offset_dims) == (site.cotangents[0].ndim - 2,)
+    )
+    if not rows:
+        return None
+    (indices,), (cotangents,) = site.record, site.cotangents
+    indices = indices.reshape(indices.shape[0], -1)  # (B, T)
+    cotangents = cotangents.reshape(*indices.shape, -1)  # (B, T, D)
+    if site.eqn.params["mode"] == lax.GatherScatterMode.CLIP:
+        indices = jnp.clip(indices, 0, table.shape[0] - 1)
+    equal = indices[:, :, None] == indices[:, None, :]  # (B, T, T)
+    together = jnp.einsum("bts,bsd->btd", equal.astype(cotangents.dtype), cotangents)
+    # Each row once: where it comes first.
+    first = jnp.argmax(equal, axis=2) == jnp.arange(indices.shape[1])
+    norms = l2_norms(jnp.where(first[..., None], together, 0))
+    return _Part(norms, lambda factors: site.sum(0, factors))
+
+
+def _formed(site: _Site, position: int) -> _Part:
+    """Any equation: its gradients, formed for every example."""
+    (gradients,) = site.gradients([position])
+    return _Part(l2_norms(gradients), lambda factors: weighted_sum(factors, gradients))
+
+
+_KINDS: tuple[_Kind, ...] = (_product, _lookup)
+
+
+def _part(site: _Site, position: int) -> _Part:
+    for kind in _KINDS:
+        if (part := kind(site, position)) is not None:
+            return part
+    return _formed(site, position)
+
+
+def _groups(uses: Sequence[_Use], leaves: int) -> list[tuple[list[int], list[_Use]]]:
+    """Parameter arrays that share uses, with those; every array is in one group."""
+    groups: list[tuple[set[int], list[_Use]]] = [({i}, []) for i in range(leaves)]
+    for use in uses:
+        touched = [group for group in groups if group[0] & use.origin.leaves]
+        merged: tuple[set[int], list[_Use]] = (set(), [use])
+        for group in touched:
+            merged[0].update(group[0])
+            merged[1].extend(group[1])
+            groups.remove(group)
+        groups.append(merged)
+    return [(sorted(members), own) for members, own in groups]
+
+
+@functools.cache
+def _say(what: str) -> None:
+    """Says something once."""
+    _LOG.info(what)
+
+
+def bookkept_gradients(
+    loss: LossFn, params: Params, inputs: Array, labels: Array
+) -> ExampleGradients | None:
+    """The examples' gradients, as far as possible without forming them.
+
+    Args:
+        loss: see `LossFn`.
+        params: L arrays of P entries.
+        inputs: (B, ...).
+        labels: (B,).
+
+    Returns:
+        The gradients; None where there is nothing to keep books of, since the loss is
+        not decided by parameters and data together.
+    """
+    program = _read(loss, params, inputs, labels)
+    if program is None:
+        return None
+    leaves = jax.tree.leaves(params)
+    size = inputs.shape[0]
+    for eqn in program.sites:
+        if eqn.primitive.name not in _EVERYDAY:
+            _say(f"per-example gradients through {eqn.primitive.name} are formed whole")
+    taps = [
+        [
+            jnp.zeros((size, *var.aval.shape), var.aval.dtype)
+            for var in eqn.outvars
+            if _is_floating(var)
+        ]
+        for eqn in program.sites
+    ]
+
+    def total(taps: Any) -> tuple[Array, Any]:
+        losses, records = jax.vmap(
+            lambda taps, *example: program.run(leaves, taps, *example)
+        )(taps, inputs, labels)
+        return jnp.sum(losses), records
+
+    cotangents, records = jax.grad(total, has_aux=True)(taps)
+    value = program.reader(leaves)
+    sites = [
+        _Site(
+            eqn,
+            {
+                i: value(atom)
+                for i, atom in enumerate(eqn.invars)
+                if i not in _data(eqn, program.origins)
+            },
+            record,
+            cotangent,
+        )
+        for eqn, record, cotangent in zip(
+            program.sites, records, cotangents, strict=True
+        )
+    ]
+    norms: dict[int, Array] = {}
+    sums: dict[int, Callable[[Array], Array]] = {}
+    for members, uses in _groups(program.uses, len(leaves)):
+        norms_here, sums_here = _group(program, leaves, sites, members, uses, size)
+        norms.update(zip(members, norms_here, strict=True))
+        sums.update(zip(members, sums_here, strict=True))
+
+    def weighted(factors: Array) -> Params:
+        each = jnp.broadcast_to(factors, (len(leaves), size))
+        total = [sums[i](each[i]) for i in range(len(leaves))]
+        return jax.tree.unflatten(jax.tree.structure(params), total)
+
+    return ExampleGradients(jnp.stack([norms[i] for i in range(len(leaves))]), weighted)
+
+
+def _group(
+    program: _Program,
+    leaves: Sequence[Array],
+    sites: Sequence[_Site],
+    members: Sequence[int],
+    uses: Sequence[_Use],
+    size: int,
+) -> tuple[list[Array], list[Callable[[Array], Array]]]:
+    """Norms and sums of the gradients of arrays that share uses; see `_groups`."""
+    if not uses:  # an array that the loss does not depend on
+        (member,) = members
+        nothing = jnp.zeros_like(leaves[member])
+        return [jnp.zeros(size, jnp.float32)], [lambda factors: nothing]
+    own = [leaves[i] for i in members]
+
+    def operands(*values: Array) -> list[Array]:
+        every = list(leaves)
+        for member, value in zip(members, values, strict=True):
+            every[member] = value
+        return program.operands(every, uses)
+
+    _, pull = jax.vjp(operands, *own)
+    if len(uses) == 1 and uses[0].origin.whole:
+        part = _part(sites[uses[0].site], uses[0].position)
+
+        def total(factors: Array) -> Array:
+            (gradient,) = pull([part.sum(factors)])
+            return jnp.asarray(gradient)
+
+        return [part.norms], [total]
+    formed: list[Array] = [sites[use.site].gradients([use.position])[0] for use in uses]
+    gradients = jax.vmap(pull)(formed)
+    return (
+        [l2_norms(gradient) for gradient in gradients],
+        [functools.partial(weighted_sum, gradients=g) for g in gradients],
+    )
