@@ -17,17 +17,22 @@ PACKAGES = (
 )
 
 
-def start() -> None:
+def start(*, keep_compiled: bool = True) -> None:
     """Call before JAX is first used.
 
     One XLA device per CPU core, and JAX's persistent compilation cache in the user's
     cache directory, so that a second command compiles next to nothing.
+
+    Args:
+        keep_compiled: False leaves that cache alone, where compilation is measured.
     """
     import jax
 
     from fedjax_private.clients import use_all_cores
 
     use_all_cores()
+    if not keep_compiled:
+        return
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     jax.config.update(
         "jax_compilation_cache_dir", str(Path(root) / "fedjax_private" / "xla")

@@ -174,7 +174,8 @@ def sgd(loss: LossFn, config: SgdConfig) -> Trainer:
     def train(
         state: TrainState, data: ClientData, keys: ClientKeys
     ) -> tuple[TrainState, Metrics]:
-        mask = jnp.asarray(data.mask)
+        data = jax.tree.map(jnp.asarray, data)
+        mask = data.mask
         per_epoch = -(-mask.sum(dtype=jnp.int32) // size)
         steps = per_epoch * config.epochs if config.steps is None else config.steps
         # An empty shard (a padded client) takes no step, whatever was asked for.
@@ -241,7 +242,8 @@ def dp_sgd(loss: LossFn, config: DpSgdConfig, plan: Plan) -> Trainer:
     def train(
         state: TrainState, data: ClientData, keys: ClientKeys
     ) -> tuple[TrainState, Metrics]:
-        mask = jnp.asarray(data.mask)
+        data = jax.tree.map(jnp.asarray, data)
+        mask = data.mask
         _, unravel = ravel_pytree(state.params)
         sample_key = jax.random.fold_in(keys.noise, SAMPLES)
 

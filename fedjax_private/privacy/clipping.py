@@ -12,8 +12,9 @@ from fedjax_private.privacy.accounting.events import Neighbors
 from fedjax_private.privacy.gradients import example_gradients, total_norms
 from fedjax_private.typing import Array, LossFn, Params
 
-# float32 rounding can lift a clipped norm above the bound; the margin absorbs it.
-ROUNDING_MARGIN = 1e-6
+# float32 rounding can make a norm too small and so lift a contribution above the bound;
+# the margin is ten times what was seen on the models of the zoo.
+ROUNDING_MARGIN = 1e-5
 
 
 # (params, inputs, labels, valid, state) -> sum; see `BoundedSum`.

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = exports(
         "cohorts": "loop",
         "root_keys": "loop",
         "simulate": "loop",
+        "spread": "loop",
         "RunDirectory": "records",
         "read_rows": "records",
         "progress": "terminal",

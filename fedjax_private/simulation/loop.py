@@ -138,10 +138,13 @@ def _first(tree: Any, count: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[:count], jax.device_get(tree))
 
 
-def _place(chunk: ClientData) -> ClientData:
-    """Moves a chunk to the devices, spread over them."""
+def spread(per_client: Any) -> Any:
+    """Moves arrays with a leading client axis to the devices, each its own clients'.
+
+    The number of clients must be divisible by that of the devices.
+    """
     return jax.device_put(
-        chunk, NamedSharding(client_mesh(), PartitionSpec(CLIENT_AXIS))
+        per_client, NamedSharding(client_mesh(), PartitionSpec(CLIENT_AXIS))
     )
 
 
@@ -192,7 +195,7 @@ def simulate(
     def shards(ids: Ids, missing: int, first: int, everyone: bool) -> ClientData:
         if everyone and first in placed:
             return placed[first]
-        chunk = _place(_filled(data.take(ids), missing))
+        chunk = spread(_filled(data.take(ids), missing))
         # All of it again in every round, where it does not fill the memory.
         if everyone and data.inputs.nbytes <= KEPT_BYTES:
             placed[first] = chunk

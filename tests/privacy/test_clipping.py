@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from fedjax_private.privacy import (
     AdaptiveClipping,
@@ -27,7 +28,7 @@ PARAMS = {"b": jnp.float32(0.0), "w": jnp.zeros(3)}
 
 def contribution(kind, gradient):
     """One record's, in float64; the parameter arrays are b (1,) and w (3,)."""
-    norm, bound = np.linalg.norm(gradient), C * (1 - 1e-6)
+    norm, bound = np.linalg.norm(gradient), C * (1 - 1e-5)
     if kind is FlatClipping:
         return gradient * min(1.0, bound / norm) if norm else gradient
     if kind is AutomaticClipping:
@@ -59,7 +60,7 @@ def clipping(request):
 @pytest.fixture(scope="module")
 def total(clipping):
     summed, state = clipping.bounded_sum(loss).sum, clipping.init()
-    return jax.jit(lambda *batch: summed(PARAMS, *batch, state))
+    return jax.jit(lambda *batch: ravel_pytree(summed(PARAMS, *batch, state))[0])
 
 
 def test_sum_equals_a_plain_loop(clipping, total):
@@ -175,7 +176,7 @@ def test_the_clip_norm_finds_its_quantile(quantile):
     @jax.jit
     def step(state):
         total = summed(PARAMS, inputs, labels, np.ones(200, bool), state)
-        return clipping.finish(total / 200, state)
+        return clipping.finish(ravel_pytree(total)[0] / 200, state)
 
     state = clipping.init()
     for _ in range(150):

@@ -1,0 +1,204 @@
+"""Suites `clients` and `round`: local steps, and whole rounds of federated averaging.
+
+The images are random: speed does not depend on what is in them. Every client has
+weights of its own in `clients`; in `round` all start from the server's.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmarks.measure import Call, Case, Work
+from fedjax_private import aggregation, algorithms, clients, models, simulation
+from fedjax_private.datasets import ClientData, Normalization
+from fedjax_private.privacy import (
+    FlatClipping,
+    GaussianNoise,
+    PoissonSampling,
+    PrivacyPlan,
+)
+from fedjax_private.privacy.accounting import Neighbors
+from fedjax_private.programs import flat_program
+from fedjax_private.trust import Decryptor, Trust
+from fedjax_private.typing import ClientKeys
+
+LEARNING_RATE = 0.1
+
+
+def _model(name: str) -> models.Model:
+    return models.build(
+        name, input_shape=(28, 28, 1), num_classes=10, normalization=Normalization()
+    )
+
+
+def _shards(count: int, examples: int) -> ClientData:
+    generator = np.random.default_rng(0)
+    shape = (count, examples, 28, 28, 1)
+    return ClientData(
+        generator.integers(0, 256, shape, np.uint8),
+        generator.integers(0, 10, shape[:2]).astype(np.int32),
+        np.ones(shape[:2], bool),
+    )
+
+
+def operations(model: models.Model) -> float:
+    """Floating-point operations of the matrix products of one example's gradient."""
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    image = jax.ShapeDtypeStruct((28, 28, 1), jnp.uint8)
+    label = jax.ShapeDtypeStruct((), jnp.int32)
+    program = flat_program(
+        lambda p, x, y: jax.grad(lambda p: model.loss(p, x[None], y[None])[0])(p),
+        params,
+        image,
+        label,
+    )
+    total = 0.0
+    for eqn in program.jaxpr.eqns:
+        out = math.prod(eqn.outvars[0].aval.shape)
+        if eqn.primitive.name == "dot_general":
+            (contracted, _), _ = eqn.params["dimension_numbers"]
+            shape = eqn.invars[0].aval.shape
+            total += 2.0 * out * math.prod(shape[i] for i in contracted)
+        elif eqn.primitive.name == "conv_general_dilated":
+            kernel = eqn.invars[1].aval.shape
+            features = kernel[eqn.params["dimension_numbers"].rhs_spec[0]]
+            total += 2.0 * out * math.prod(kernel) / features
+    return total
+
+
+def _step(name: str, count: int, batch: int, private: bool) -> tuple[Work, Any]:
+    model = _model(name)
+    if private:
+        plan = PrivacyPlan(
+            PoissonSampling(1.0),
+            FlatClipping(1.0),
+            GaussianNoise(1.1),
+            batch,
+            Neighbors.ADD_REMOVE,
+        )
+        trainer = clients.dp_sgd(model.loss, clients.DpSgdConfig(LEARNING_RATE), plan)
+    else:
+        trainer = clients.sgd(
+            model.loss, clients.SgdConfig(LEARNING_RATE, batch_size=batch)
+        )
+
+    def one(_: None, params: Any, data: ClientData, key: Any) -> Any:
+        return trainer.train(trainer.init(params), data, ClientKeys(key, key))[0].params
+
+    each = clients.for_each_client(one)
+    params = jax.jit(jax.vmap(model.init))(jax.random.split(jax.random.key(0), count))
+    # Where a run would have them: every device its own clients' part.
+    params, data, keys = simulation.spread(
+        (params, _shards(count, batch), jax.random.split(jax.random.key(1), count))
+    )
+    call = Call(lambda: each(None, params, data, keys))
+    start = time.perf_counter()
+    call.repeat(1)
+    fields = {"seconds_first_call": time.perf_counter() - start}
+    call.repeat(1)
+    return call, fields
+
+
+def client_cases(quick: bool) -> list[Case]:
+    """One local step of every client, with DP and without."""
+
+    def case(name: str, model: str, count: int, batch: int, private: bool) -> Case:
+        return Case(
+            suite="clients",
+            name=name,
+            fields={"clients": count, "batch": batch, "model": model},
+            open=lambda: _step(model, count, batch, private),
+            for_peers={
+                "clients": count,
+                "batch": batch,
+                "model": model,
+                "private": private,
+            }
+            if model == "tutorial_cnn"
+            else None,
+            examples=count * batch,
+            operations=operations(_model(model)),
+        )
+
+    count, batch = (2, 8) if quick else (8, 64)
+    cases = [
+        case("dp_step", "tutorial_cnn", count, batch, True),
+        case("plain_step", "tutorial_cnn", count, batch, False),
+    ]
+    if not quick:
+        cases.append(case("dp_step_large_model", "fedavg_cnn", 32, 16, True))
+    return cases
+
+
+class _Rounds:
+    """Rounds of FedAvg as `simulate` runs them, one after another, without an end."""
+
+    def __init__(self, count: int, examples: int, batch: int) -> None:
+        model = _model("fedavg_cnn_small")
+        params = model.init(jax.random.key(0))
+        trust = Trust(uploads=count, decryptor=Decryptor.NOBODY_NEEDED)
+        sums = aggregation.make(
+            "none", vector_size=models.parameter_count(params) + 1, trust=trust
+        )
+        trainer = clients.sgd(
+            model.loss, clients.SgdConfig(LEARNING_RATE, batch_size=batch)
+        )
+        fedavg = algorithms.fedavg(
+            clients.federated(trainer, clients.by_examples(count * examples)),
+            algorithms.server_optimizer("sgd", 1.0),
+            sums.codec,
+            params,
+        )
+        nothing = simulation.Evaluation(np.zeros(1), np.zeros(1))
+        self._rounds: Iterator[Any] = simulation.simulate(
+            fedavg,
+            sums,
+            _shards(count, examples),
+            params,
+            simulation.cohorts(0, 1_000_000, count),
+            simulation.root_keys(0),
+            evaluate=lambda params: nothing,
+            evaluate_every=1_000_000,
+            chunk_size=256,
+        )
+
+    def repeat(self, times: int) -> list[float]:
+        """See `Work`."""
+        seconds = []
+        for _ in range(times):
+            start = time.perf_counter()
+            jax.block_until_ready(next(self._rounds).server_state)
+            seconds.append(time.perf_counter() - start)
+        return seconds
+
+
+def _open_rounds(count: int, examples: int, batch: int) -> tuple[Work, Any]:
+    start = time.perf_counter()
+    work = _Rounds(count, examples, batch)
+    work.repeat(1)
+    fields = {"seconds_first_round": time.perf_counter() - start}
+    work.repeat(1)
+    return work, fields
+
+
+def round_cases(quick: bool) -> list[Case]:
+    """A round of FedAvg at several numbers of clients: 100 examples, batches of 20."""
+
+    def case(count: int, compared: bool) -> Case:
+        sizes: Mapping[str, int] = {"clients": count, "examples": 100, "batch": 20}
+        return Case(
+            suite="round",
+            name=f"fedavg_{count}",
+            fields={**sizes, "model": "fedavg_cnn_small"},
+            open=lambda: _open_rounds(count, 100, 20),
+            for_peers={**sizes, "epochs": 1} if compared else None,
+        )
+
+    if quick:
+        return [case(2, True)]
+    return [case(8, True), case(32, True), case(256, False)]

@@ -1,0 +1,59 @@
+"""Suite `sweep`: the sweep as a user starts it, in a process of its own."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from experiments.benchmarks.measure import Case, Work
+
+
+class _Command:
+    """A command with a cache of compiled code of its own, empty at first."""
+
+    def __init__(self, arguments: tuple[str, ...], cold: bool) -> None:
+        self._arguments, self._cold = arguments, cold
+        self._cache = tempfile.mkdtemp(prefix="sweep-cache-")
+
+    def repeat(self, times: int) -> list[float]:
+        """See `Work`."""
+        seconds = []
+        for _ in range(times):
+            if self._cold:
+                self._cache = tempfile.mkdtemp(prefix="sweep-cache-")
+            with tempfile.TemporaryDirectory() as out:
+                start = time.perf_counter()
+                subprocess.run(
+                    [
+                        sys.executable,
+                        "-m",
+                        "experiments.sweep",
+                        *self._arguments,
+                        f"--out={out}/run",
+                    ],
+                    check=True,
+                    env={**os.environ, "XDG_CACHE_HOME": self._cache},
+                    stdout=subprocess.DEVNULL,
+                )
+                seconds.append(time.perf_counter() - start)
+        return seconds
+
+
+def _open(arguments: tuple[str, ...], cold: bool) -> tuple[Work, Any]:
+    work = _Command(arguments, cold)
+    if not cold:
+        work.repeat(1)
+    return work, {}
+
+
+def sweep_cases(quick: bool) -> list[Case]:
+    """`--quick` with nothing compiled before, with everything, and the whole sweep."""
+    cases = [("quick_cold", ("--quick",), True), ("quick_warm", ("--quick",), False)]
+    if not quick:
+        cases.append(("full_cold", (), True))
+    return [
+        Case("sweep", name, {}, lambda a=arguments, c=cold: _open(a, c))  # type: ignore[misc]
+        for name, arguments, cold in cases
+    ]

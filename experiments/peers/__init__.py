@@ -1,0 +1,19 @@
+"""Other libraries at the same work, each in a virtual environment of its own.
+
+`worker.py` and what it loads run in those environments, and import nothing from here.
+"""
+
+from experiments.peers.client import Worker, start
+from experiments.peers.environments import PeerUnavailable
+from experiments.peers.registry import PEERS, SUITES, Peer, serving, unsuitable
+
+__all__ = [
+    "PEERS",
+    "SUITES",
+    "Peer",
+    "PeerUnavailable",
+    "Worker",
+    "serving",
+    "start",
+    "unsuitable",
+]

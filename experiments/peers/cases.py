@@ -1,0 +1,154 @@
+"""What all peers compute, as NumPy arrays: data, starting weights, constants.
+
+Runs in the peers' environments: imports NumPy and the standard library only.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+IMAGE = (28, 28, 1)
+CLASSES = 10
+
+# Suite `clients`.
+CLIP_NORM = 1.0
+NOISE_MULTIPLIER = 1.1
+CLIENT_LEARNING_RATE = 0.1
+
+# Suite `round`.
+ROUND_LEARNING_RATE = 0.05
+SERVER_LEARNING_RATE = 1.0
+
+# Kernels are (height, width, in, out) or (in, out), in the order of the layers; every
+# layer has a bias.
+TUTORIAL_CNN = {
+    "conv1": (8, 8, 1, 16),
+    "conv2": (4, 4, 16, 32),
+    "dense1": (512, 32),
+    "dense2": (32, CLASSES),
+}
+ROUND_CNN = {
+    "conv1": (5, 5, 1, 16),
+    "conv2": (5, 5, 16, 32),
+    "dense1": (1568, 64),
+    "dense2": (64, CLASSES),
+}
+
+# {layer: {"kernel": array, "bias": array}}
+Parameters = dict[str, dict[str, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class ClientsCase:
+    """One local step of every client, each with weights of its own.
+
+    Attributes:
+        clients: how many.
+        batch: examples a client.
+        model: "tutorial_cnn".
+        private: clips every example's gradient and adds noise.
+    """
+
+    clients: int
+    batch: int
+    model: str
+    private: bool
+
+    def __post_init__(self):
+        _require_positive(self, "clients", "batch")
+        if self.model != "tutorial_cnn":
+            raise ValueError(f"peers know tutorial_cnn only, not {self.model}.")
+
+    def parameters(self) -> Parameters:
+        """Starting weights; every array has a leading axis of clients."""
+        return weights(TUTORIAL_CNN, (self.clients,))
+
+    def data(self) -> tuple[np.ndarray, np.ndarray]:
+        """Normalised images (K, B, 28, 28, 1) float32 and labels (K, B) int32."""
+        rng = np.random.default_rng(0)
+        shape = (self.clients, self.batch)
+        images = rng.standard_normal((*shape, *IMAGE), np.float32)
+        return images, rng.integers(0, CLASSES, shape, np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class RoundCase:
+    """One round of federated averaging.
+
+    Attributes:
+        clients: how many, all of which take part.
+        examples: of each client.
+        batch: examples a step; divides `examples`, so that no library has to decide
+            what happens to a remainder.
+        epochs: passes of each client over its examples, shuffled.
+    """
+
+    clients: int
+    examples: int
+    batch: int
+    epochs: int
+
+    def __post_init__(self):
+        _require_positive(self, "clients", "examples", "batch", "epochs")
+        if self.examples % self.batch:
+            raise ValueError("the batch must divide the number of examples.")
+
+    def parameters(self) -> Parameters:
+        """The server's starting weights."""
+        return weights(ROUND_CNN)
+
+    def data(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images (K, N, 28, 28, 1) uint8 and labels (K, N) int32."""
+        rng = np.random.default_rng(0)
+        shape = (self.clients, self.examples)
+        images = rng.integers(0, 256, (*shape, *IMAGE), np.uint8)
+        return images, rng.integers(0, CLASSES, shape, np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class EncryptionCase:
+    """One encrypted sum.
+
+    Attributes:
+        parameters: the length of every client's vector.
+        clients: uploads that are added.
+    """
+
+    parameters: int
+    clients: int
+
+    def __post_init__(self):
+        _require_positive(self, "parameters", "clients")
+
+    def vectors(self, count: int) -> np.ndarray:
+        """(count, N) float32 of the size of model updates."""
+        rng = np.random.default_rng(0)
+        return 0.1 * rng.standard_normal((count, self.parameters), np.float32)
+
+
+def weights(
+    shapes: Mapping[str, tuple[int, ...]], leading: tuple[int, ...] = ()
+) -> Parameters:
+    """LeCun normal kernels and zero biases, with the given leading axes."""
+    rng = np.random.default_rng(1)
+
+    def kernel(shape: tuple[int, ...]) -> np.ndarray:
+        values = rng.standard_normal((*leading, *shape), np.float32)
+        return values / np.float32(np.sqrt(np.prod(shape[:-1])))
+
+    return {
+        name: {
+            "kernel": kernel(shape),
+            "bias": np.zeros((*leading, shape[-1]), np.float32),
+        }
+        for name, shape in shapes.items()
+    }
+
+
+def _require_positive(case: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(case, name)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number above 0, not {value!r}.")

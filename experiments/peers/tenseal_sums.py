@@ -1,0 +1,80 @@
+"""Encrypted sums with TenSEAL, at the parameters that NVFlare provisions."""
+
+import time
+from typing import Any
+
+import cases
+import numpy as np
+import tenseal
+from work import Work
+
+# NVFlare's HEBuilder.
+DEGREE = 8192
+MODULUS_BITS = (60, 40, 40)
+SCALE = 2.0**40
+SLOTS = DEGREE // 2
+
+# Uploads of more clients than this repeat, which spares encrypting them.
+DISTINCT = 4
+
+
+def build(peer: str, case: dict[str, Any], threads: int) -> Work:
+    """The work of `tenseal` (one secret key) or `tenseal_public_key`."""
+    what = cases.EncryptionCase(**case)
+    kinds = tenseal.ENCRYPTION_TYPE
+    context = tenseal.context(
+        tenseal.SCHEME_TYPE.CKKS,
+        poly_modulus_degree=DEGREE,
+        coeff_mod_bit_sizes=list(MODULUS_BITS),
+        encryption_type=kinds.SYMMETRIC if peer == "tenseal" else kinds.ASYMMETRIC,
+        n_threads=threads,
+    )
+    context.global_scale = SCALE
+    vectors = what.vectors(min(what.clients, DISTINCT))
+    uploads = [encrypt(context, vector) for vector in vectors]
+    uploads = [uploads[k % len(uploads)] for k in range(what.clients)]
+
+    def call() -> list[float]:
+        seconds = [time.perf_counter()]
+        encrypt(context, vectors[0])
+        seconds.append(time.perf_counter())
+        total = add(context, uploads)
+        seconds.append(time.perf_counter())
+        decrypt(total)
+        seconds.append(time.perf_counter())
+        return np.diff(seconds).tolist()
+
+    warmup = sum(call())
+    expected = sum(vectors[k % len(vectors)].astype(float) for k in range(what.clients))
+    errors = np.abs(decrypt(add(context, uploads)) - expected)
+    about = {
+        "variant": "one secret key" if peer == "tenseal" else "public key",
+        "warmup_seconds": warmup,
+        "bytes_per_parameter": sum(map(len, uploads[0])) / what.parameters,
+        "max_error": float(errors.max()),
+    }
+    return Work(call, about)
+
+
+def encrypt(context: tenseal.Context, vector: np.ndarray) -> list[bytes]:
+    """A client: one ciphertext a chunk of slots, serialised."""
+    chunks = [vector[i : i + SLOTS] for i in range(0, len(vector), SLOTS)]
+    return [tenseal.ckks_vector(context, chunk).serialize() for chunk in chunks]
+
+
+def add(context: tenseal.Context, uploads: list[list[bytes]]) -> list[Any]:
+    """The server: parses every upload and adds it to the sum."""
+    total: list[Any] = []
+    for upload in uploads:
+        parsed = [tenseal.ckks_vector_from(context, chunk) for chunk in upload]
+        if total:
+            for mine, other in zip(total, parsed, strict=True):
+                mine.add_(other)
+        else:
+            total = parsed
+    return total
+
+
+def decrypt(total: list[Any]) -> np.ndarray:
+    """The holder of the secret key: (N,) float64."""
+    return np.concatenate([chunk.decrypt() for chunk in total])

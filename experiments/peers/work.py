@@ -1,0 +1,57 @@
+"""Work that has been warmed up, and the choice between ways of doing it.
+
+Runs in the peers' environments: imports the standard library only.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+TRIES = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Work, warmed up.
+
+    Attributes:
+        call: does the work once; returns the seconds that took, or those of its stages.
+        about: what the ready line says beside.
+    """
+
+    call: Callable[[], float | list[float]]
+    about: Mapping[str, Any]
+
+
+def fastest(
+    variants: Mapping[str, Callable[[], Any]],
+    prepare: Callable[[], None] = lambda: None,
+) -> Work:
+    """Warms up every variant and keeps the one that is fastest on this machine.
+
+    Args:
+        variants: does the work, by name; what returns has truly been computed.
+        prepare: runs before each call, untimed.
+
+    Returns:
+        The work; it says which variant it is, and how long that variant's first call
+        took, compilation included.
+    """
+
+    def timed(work: Callable[[], Any]) -> float:
+        prepare()
+        started = time.perf_counter()
+        work()
+        return time.perf_counter() - started
+
+    first = {name: timed(work) for name, work in variants.items()}
+    best = dict.fromkeys(variants, 0.0)
+    if len(variants) > 1:
+        best = {
+            name: min(timed(work) for _ in range(TRIES))
+            for name, work in variants.items()
+        }
+    name = min(best, key=best.__getitem__)
+    about = {"variant": name, "warmup_seconds": first[name]}
+    return Work(lambda: timed(variants[name]), about)

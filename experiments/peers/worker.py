@@ -1,0 +1,93 @@
+"""Runs one peer's work when told to: python worker.py, in the peer's environment.
+
+JSON lines, in by standard input and out by standard output:
+
+    {"peer": "torch", "case": {...}, "threads": 1}
+        -> {"ready": true, "warmup_seconds": 0.1, "variant": "...", "versions": {...}}
+    {"repeat": 5}
+        -> {"seconds": [0.1, 0.1, 0.1, 0.1, 0.1]}
+
+or `{"error": "one sentence"}`, after which it ends; as it does where its input ends.
+Encryption's seconds are lists [encrypt, add, decrypt], and its ready line adds
+`bytes_per_parameter` and `max_error`. What libraries print goes to standard error.
+
+Imports neither fedjax_private nor experiments, and no library before the threads are
+set.
+"""
+
+import importlib
+import importlib.metadata
+import json
+import os
+import sys
+import traceback
+from typing import Any, TextIO
+
+from registry import PEERS, suite_of, unsuitable
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def main() -> int:
+    """Serves until the input ends; returns the exit status."""
+    answers = _own_standard_output()
+    try:
+        work = None
+        for line in sys.stdin:
+            request = json.loads(line)
+            if work is None:
+                work, answer = _start(**request)
+            else:
+                answer = {"seconds": [work.call() for _ in range(request["repeat"])]}
+            print(json.dumps(answer), file=answers, flush=True)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        traceback.print_exc()
+        print(json.dumps({"error": _sentence(error)}), file=answers, flush=True)
+        return 1
+    return 0
+
+
+def _own_standard_output() -> TextIO:
+    """Takes standard output away from everyone else; their prints become errors."""
+    sys.stdout.flush()
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return answers
+
+
+def _start(peer: str, case: dict[str, Any], threads: int) -> tuple[Any, dict[str, Any]]:
+    """The work, warmed up, and the answer that says so."""
+    if reason := unsuitable(peer, case):
+        raise ValueError(reason)
+    _limit(threads)
+    module = importlib.import_module(PEERS[peer].modules[suite_of(case)])
+    work = module.build(peer, case, threads)
+    versions = {name: importlib.metadata.version(name) for name in PEERS[peer].packages}
+    return work, {"ready": True, **work.about, "versions": versions}
+
+
+def _limit(threads: int) -> None:
+    """Call before any library is imported.
+
+    One thread also means one core: XLA starts a thread a core that it may use.
+    """
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(threads)
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    if threads == 1 and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def _sentence(error: Exception) -> str:
+    """The first line of what an error says, and what it is where it says nothing."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if isinstance(error, ValueError):
+        return lines[0]
+    return f"{type(error).__name__}: {lines[0]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
