@@ -111,7 +111,7 @@ def _at_best_threads(
     for threads in sorted({1, cores}):
         try:
             workers.append(peers.start(name, case, threads, say))
-        except peers.PeerUnavailable as error:
+        except peers.PeerUnavailable as error:  # noqa: PERF203
             failures.append(error)
     if not workers:
         raise failures[0]
@@ -154,11 +154,14 @@ def measure(
                 say(f"{name} is left out: {error}")
         say(f"{case.suite}/{case.name}: {repeats} times {len(contenders)} contenders")
         times: dict[str, list[Any]] = {name: [] for name in contenders}
+        warm = min(len(contenders) - 1, 1)
         for _ in range(repeats):
             for name in [*contenders]:
                 try:
-                    times[name] += contenders[name].repeat(1)
-                except peers.PeerUnavailable as error:
+                    # Once untimed: caches are its own again, and threads of the one
+                    # before, which may spin for a while, have come to rest.
+                    times[name] += contenders[name].repeat(1 + warm)[warm:]
+                except peers.PeerUnavailable as error:  # noqa: PERF203
                     missing[name] = str(error)
                     del contenders[name], times[name]
     rate = case.examples or 1.0

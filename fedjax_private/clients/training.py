@@ -14,6 +14,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from fedjax_private.datasets.padding import ClientData
+from fedjax_private.privacy.gradients import summed_gradient
 from fedjax_private.privacy.plan import Plan
 from fedjax_private.privacy.sampling import shuffled
 from fedjax_private.typing import Array, ClientKeys, LossFn, Metrics, Params
@@ -168,8 +169,7 @@ def sgd(loss: LossFn, config: SgdConfig) -> Trainer:
     parts = -(-size // physical)
     physical = -(-size // parts)
 
-    def total_loss(params: Params, inputs: Array, labels: Array, valid: Array) -> Array:
-        return jnp.sum(jnp.where(valid, loss(params, inputs, labels), 0.0))
+    gradient_of = summed_gradient(loss)
 
     def train(
         state: TrainState, data: ClientData, keys: ClientKeys
@@ -193,9 +193,7 @@ def sgd(loss: LossFn, config: SgdConfig) -> Trainer:
 
                 def part(i: Array | int) -> tuple[Array, Params]:
                     inputs, labels = data.inputs[indices[i]], data.labels[indices[i]]
-                    return jax.value_and_grad(total_loss)(
-                        state.params, inputs, labels, taken[i]
-                    )
+                    return gradient_of(state.params, inputs, labels, taken[i])
 
                 total, gradient = add_up(part, parts) if parts > 1 else part(0)
                 count = valid.sum(dtype=jnp.int32)

@@ -452,9 +452,9 @@ def bookkept_gradients(
         losses, records = jax.vmap(
             lambda taps, *example: program.run(leaves, taps, *example)
         )(taps, inputs, labels)
-        return jnp.sum(losses), records
+        return jnp.sum(losses), (losses, records)
 
-    cotangents, records = jax.grad(total, has_aux=True)(taps)
+    cotangents, (losses, records) = jax.grad(total, has_aux=True)(taps)
     value = program.reader(leaves)
     sites = [
         _Site(
@@ -483,7 +483,9 @@ def bookkept_gradients(
         total = [sums[i](each[i]) for i in range(len(leaves))]
         return jax.tree.unflatten(jax.tree.structure(params), total)
 
-    return ExampleGradients(jnp.stack([norms[i] for i in range(len(leaves))]), weighted)
+    return ExampleGradients(
+        losses, jnp.stack([norms[i] for i in range(len(leaves))]), weighted
+    )
 
 
 def _group(
