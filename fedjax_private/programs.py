@@ -65,6 +65,17 @@ def flat_program(function: Callable[..., Any], *arguments: Any) -> core.ClosedJa
     )
 
 
+def largest_value(program: core.ClosedJaxpr, inputs: Sequence[int]) -> int:
+    """Bytes of the largest array that some of the program's inputs decide, or are."""
+    jaxpr = program.jaxpr
+    decided = {jaxpr.invars[i] for i in inputs}
+    for eqn in jaxpr.eqns:
+        variables = [a for a in eqn.invars if not isinstance(a, core.Literal)]
+        if any(var in decided for var in variables):
+            decided.update(eqn.outvars)
+    return max(var.aval.size * var.aval.dtype.itemsize for var in decided)
+
+
 def rewritten(function: Callable[..., Any], rule: Rule) -> Callable[..., Any]:
     """The same function with `rule` in place of some of its equations.
 

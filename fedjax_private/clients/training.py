@@ -17,6 +17,7 @@ from fedjax_private.datasets.padding import ClientData
 from fedjax_private.privacy.gradients import summed_gradient
 from fedjax_private.privacy.plan import Plan
 from fedjax_private.privacy.sampling import shuffled
+from fedjax_private.programs import flat_program, largest_value
 from fedjax_private.typing import Array, ClientKeys, LossFn, Metrics, Params
 
 
@@ -55,8 +56,7 @@ class SgdConfig:
         epochs: passes over the shard in one round.
         steps: if given, steps in one round instead of `epochs`.
         physical_batch_size: examples whose gradient is taken at once; see
-            `DpSgdConfig`. None takes the whole batch where there is no CPU's cache to
-            stay in.
+            `DpSgdConfig`. None takes the whole batch but on CPUs.
     """
 
     learning_rate: float
@@ -85,8 +85,8 @@ class DpSgdConfig:
         momentum: heavy-ball coefficient in [0, 1).
         steps: noisy steps in one round.
         physical_batch_size: examples whose gradients are held at once. Affects memory
-            and speed only. None takes what was measured to be fast: on CPUs few, so
-            that their gradients stay in the cache, elsewhere many.
+            and speed only. None takes what was measured to be fast: on CPUs so few
+            that what they need stays in the cache, elsewhere many.
     """
 
     learning_rate: float
@@ -125,14 +125,28 @@ def add_up(term: Callable[[Array | int], Any], count: Array | int) -> Any:
     )
 
 
-# Examples whose intermediate values stay in a core's cache: measured on the CNNs of the
-# zoo, between 4 and 32.
-CACHED = 8
+# Bytes of the largest array of a physical batch on CPUs, where values that stay in a
+# core's cache are worth more than long loops, and the fewest and most examples of it.
+# Measured on the CNNs of the zoo with caches of 512 KiB a core.
+CACHED_BYTES = 400 * 1024
+FEWEST, MOST = 4, 64
 
 
-def physical_batch_size(asked: int | None, *, on_cpu: int, elsewhere: int) -> int:
-    """What was asked for, or what was measured to be fast on the platform."""
-    return asked or (on_cpu if jax.default_backend() == "cpu" else elsewhere)
+def physical_batch_size(
+    asked: int | None, loss: LossFn, params: Params, data: ClientData, elsewhere: int
+) -> int:
+    """What was asked for, or else what is fast on the platform."""
+    if asked is not None or jax.default_backend() != "cpu":
+        return asked or elsewhere
+    program = flat_program(
+        lambda p, x, y: loss(p, x[None], y[None]),
+        params,
+        data.inputs[0],
+        data.labels[0],
+    )
+    count = len(program.jaxpr.invars)
+    fitting = CACHED_BYTES // largest_value(program, [count - 2, count - 1])
+    return max(FEWEST, min(MOST, fitting))
 
 
 def _stepper(
@@ -162,20 +176,19 @@ def sgd(loss: LossFn, config: SgdConfig) -> Trainer:
     """
     init, step = _stepper(config.learning_rate, config.momentum)
     size = config.batch_size
-    # As many equal physical batches as keep each within its size.
-    physical = physical_batch_size(
-        config.physical_batch_size, on_cpu=CACHED, elsewhere=size
-    )
-    parts = -(-size // physical)
-    physical = -(-size // parts)
-
     gradient_of = summed_gradient(loss)
 
     def train(
         state: TrainState, data: ClientData, keys: ClientKeys
     ) -> tuple[TrainState, Metrics]:
         data = jax.tree.map(jnp.asarray, data)
-        mask = data.mask
+        mask = jnp.asarray(data.mask)
+        # As many equal physical batches as keep each within its size.
+        physical = physical_batch_size(
+            config.physical_batch_size, loss, state.params, data, size
+        )
+        parts = -(-size // physical)
+        physical = -(-size // parts)
         per_epoch = -(-mask.sum(dtype=jnp.int32) // size)
         steps = per_epoch * config.epochs if config.steps is None else config.steps
         # An empty shard (a padded client) takes no step, whatever was asked for.
@@ -232,7 +245,6 @@ def dp_sgd(loss: LossFn, config: DpSgdConfig, plan: Plan) -> Trainer:
     """
     start, step = _stepper(config.learning_rate, config.momentum)
     bounded = plan.bounded_sum(loss)
-    size = physical_batch_size(config.physical_batch_size, on_cpu=CACHED, elsewhere=64)
 
     def init(params: Params) -> TrainState:
         return start(params)._replace(mechanism=plan.init(params))
@@ -241,8 +253,11 @@ def dp_sgd(loss: LossFn, config: DpSgdConfig, plan: Plan) -> Trainer:
         state: TrainState, data: ClientData, keys: ClientKeys
     ) -> tuple[TrainState, Metrics]:
         data = jax.tree.map(jnp.asarray, data)
-        mask = data.mask
+        mask = jnp.asarray(data.mask)
         _, unravel = ravel_pytree(state.params)
+        size = physical_batch_size(
+            config.physical_batch_size, loss, state.params, data, MOST
+        )
         sample_key = jax.random.fold_in(keys.noise, SAMPLES)
 
         def one_step(index: Array, state: TrainState) -> TrainState:

@@ -256,8 +256,8 @@ layers = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
-@given(network=st.lists(layers, max_size=5), height=st.integers(1, 7))
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(network=st.lists(layers, max_size=4), height=st.integers(1, 7))
 def test_random_networks(network, height):
     module = stack(*(layer.build() for layer in network))
     agree(*classifier(module, (height, 5, 2), size=3), rtol=1e-4)
@@ -298,17 +298,17 @@ def test_no_contribution_exceeds_the_bound_by_rounding(name):
     model = models.build(
         name, input_shape=(28, 28, 1), num_classes=10, normalization=Normalization()
     )
-    params = model.init(jax.random.key(0))
-    inputs = np.random.default_rng(1).integers(0, 256, (24, 28, 28, 1), np.uint8)
-    labels = np.arange(24, dtype=np.int32) % 10
+    params, count = model.init(jax.random.key(0)), 10
+    inputs = np.random.default_rng(1).integers(0, 256, (count, 28, 28, 1), np.uint8)
+    labels = np.arange(count, dtype=np.int32)
     bounded = FlatClipping(0.01).bounded_sum(model.loss)
 
-    @jax.jit
     def one(i):
-        valid = jnp.arange(24) == i
+        valid = jnp.arange(count) == i
         return ravel_pytree(bounded.sum(params, inputs, labels, valid, ()))[0]
 
-    norms = [np.linalg.norm(np.asarray(one(i), np.float64)) for i in range(24)]
+    contributions = jax.jit(lambda: jax.lax.map(one, jnp.arange(count)))()
+    norms = np.linalg.norm(np.asarray(contributions, np.float64), axis=1)
     assert max(norms) <= 0.01
     assert min(norms) > 0.01 * (1 - 1e-4)
 
@@ -318,7 +318,7 @@ def test_an_unusual_layer_is_named_once(caplog):
     loss, *batch = classifier(stack(nn.RNN(nn.GRUCell(4))), (6, 3))
     with caplog.at_level(logging.INFO, logger="fedjax_private"):
         for _ in range(2):
-            bookkept_gradients(loss, *batch)
+            jax.eval_shape(lambda *b: bookkept_gradients(loss, *b).norms, *batch)
     assert [record.message for record in caplog.records].count(
         "per-example gradients through scan are formed whole"
     ) == 1
