@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -20,66 +20,98 @@ from fedjax_private.privacy.accounting import Ledger, fingerprint
 from fedjax_private.simulation import RunDirectory
 from fedjax_private.typing import ClientKeys
 
+Advance = Callable[[str, int], None]
+
 
 def run(
     prepared: Prepared,
     dataset: Dataset,
     directory: RunDirectory,
-    advance: Callable[[str, int], None] = lambda name, rounds: None,
+    advance: Advance = lambda name, rounds: None,
 ) -> dict[str, Any]:
     """Trains, and returns the row of runs.jsonl; rounds are on disk as they end."""
+    (row,) = run_together([prepared], dataset, directory, advance)
+    return row
+
+
+def run_together(
+    several: Sequence[Prepared],
+    dataset: Dataset,
+    directory: RunDirectory,
+    advance: Advance = lambda name, rounds: None,
+) -> list[dict[str, Any]]:
+    """Runs that differ in seed only, as one program; see `simulate_together`.
+
+    Each run's seconds are its equal part of the common ones.
+    """
     started = time.perf_counter()
-    spec, plan, data = prepared.spec, prepared.plan, prepared.data
+    spec, plan = several[0].spec, several[0].plan
     arm, hyper, settings = ARMS[spec.arm], spec.hyperparameters, spec.settings
     model = build.model_for(dataset, spec)
-    params = model.init(jax.random.key(spec.seed))
-    cohort = len(prepared.schedule[0])
-    scheme = build.build_aggregation(
-        arm, settings, models.parameter_count(params) + 1, cohort
-    )
+    clients, cohort = several[0].data.mask.shape[0], len(several[0].schedule[0])
+    size = models.parameter_count(jax.eval_shape(model.init, jax.random.key(0)))
+    scheme = build.build_aggregation(arm, settings, size + 1, cohort)
     algorithm = build.build_algorithm(
         model,
         hyper,
         plan,
         scheme.codec if scheme else None,
         cohort,
-        len(dataset.train) * cohort / data.mask.shape[0],
+        len(dataset.train) * cohort / clients,
         settings.training.backend,
     )
-    noise_seed = settings.privacy.noise_seed
-    roots = simulation.root_keys(spec.seed, noise_seed, spec.name)
-    rounds = []
+    rounds: list[list[dict[str, Any]]] = [[] for _ in several]
     with contextlib.ExitStack() as files:
-        log = str(directory.path / "tb" / spec.name)
-        writer = files.enter_context(tensorboardX.SummaryWriter(log))
-        ledger = files.enter_context(_ledger(prepared, directory)) if plan else None
-        advance(spec.name, 0)
-        for done in simulation.simulate(
+        writers, ledgers, runs = [], [], []
+        for i, prepared in enumerate(several):
+            name, seed = prepared.spec.name, prepared.spec.seed
+            log = str(directory.path / "tb" / name)
+            writers.append(files.enter_context(tensorboardX.SummaryWriter(log)))
+            ledgers.append(
+                files.enter_context(_ledger(prepared, directory)) if plan else None
+            )
+            roots = simulation.root_keys(seed, settings.privacy.noise_seed, name)
+            if i:  # every run has keys of its own
+                scheme = build.build_aggregation(arm, settings, size + 1, cohort)
+            ledger = ledgers[-1]
+            runs.append(
+                simulation.Run(
+                    scheme,
+                    prepared.data,
+                    model.init(jax.random.key(seed)),
+                    prepared.schedule,
+                    roots,
+                    _charger(ledger, prepared, roots) if ledger else _nothing,
+                )
+            )
+            advance(name, 0)
+        for finished in simulation.simulate_together(
             algorithm,
-            scheme,
-            data,
-            params,
-            prepared.schedule,
-            roots,
+            runs,
             evaluate=build.build_evaluator(model)(dataset.test),
             evaluate_every=hyper.evaluate_every,
             chunk_size=settings.training.chunk_size,
-            before_round=_charger(ledger, prepared, roots) if ledger else _nothing,
         ):
-            epsilon = ledger.epsilon(settings.privacy.delta) if ledger else None
-            row = _round_row(spec, done, epsilon, arm)
-            directory.add_round(row)
-            for name, value in row.items():
-                if isinstance(value, float) and math.isfinite(value):
-                    writer.add_scalar(name, value, done.number)
-            rounds.append(row)
-            advance(spec.name, 1)
-    simulation.save(
-        directory.path / "checkpoints" / spec.name,
-        algorithm.models(done.server_state, done.client_states),
-    )
-    seconds = time.perf_counter() - started
-    return _run_row(prepared, dataset, models.parameter_count(params), rounds, seconds)
+            for i, done in enumerate(finished):
+                ledger, own = ledgers[i], several[i].spec
+                epsilon = ledger.epsilon(settings.privacy.delta) if ledger else None
+                row = _round_row(own, done, epsilon, arm)
+                directory.add_round(row)
+                for name, value in row.items():
+                    if isinstance(value, float) and math.isfinite(value):
+                        writers[i].add_scalar(name, value, done.number)
+                rounds[i].append(row)
+                advance(own.name, 1)
+    for prepared, done in zip(several, finished, strict=True):
+        simulation.save(
+            directory.path / "checkpoints" / prepared.spec.name,
+            algorithm.models(done.server_state, done.client_states),
+        )
+    seconds = (time.perf_counter() - started) / len(several)
+    return [
+        _run_row(prepared, dataset, size, own, seconds)
+        for prepared, own in zip(several, rounds, strict=True)
+    ]
 
 
 def _nothing(*_: Any) -> None:

@@ -1,7 +1,6 @@
 """Compares all arms: python -m experiments.sweep --clients=4,8,16,32."""
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -57,6 +56,8 @@ def sweep(argv: Sequence[str]) -> int:
     if what.quick:
         what, settings = quick(what, settings, parsed.given)
     runtime.start()
+    import jax
+
     from experiments import build, report, run
     from fedjax_private.datasets import load
     from fedjax_private.simulation import progress
@@ -89,18 +90,30 @@ def sweep(argv: Sequence[str]) -> int:
     failures: list[str] = []
     try:
         with progress(sum(h.hyperparameters.rounds for h in homes), console) as shown:
+            rows_of: dict[Any, dict[str, Any]] = {}
+            tried: set[Any] = set()
 
-            @functools.cache
-            def trained(spec: Any) -> dict[str, Any] | None:
+            def train(specs_now: Sequence[Any]) -> None:
+                tried.update(specs_now)
                 try:
-                    prepared = build.prepare(spec, dataset)
-                    row = run.run(prepared, dataset, directory, shown.advance)
+                    prepared = [build.prepare(spec, dataset) for spec in specs_now]
+                    rows = run.run_together(prepared, dataset, directory, shown.advance)
                 except ValueError as error:
-                    failures.append(f"Failed: {spec.name}: {error}")
+                    names = ", ".join(spec.name for spec in specs_now)
+                    failures.append(f"Failed: {names}: {error}")
                     shown.say(failures[-1])
-                    return None
-                shown.say(report.line(row))
-                return row
+                    return
+                rows_of.update(zip(specs_now, rows, strict=True))
+                for row in rows:
+                    shown.say(report.line(row))
+
+            def trained(spec: Any) -> dict[str, Any] | None:
+                if spec not in tried:
+                    # A single client keeps a single device busy: all seeds at once.
+                    few = ARMS[spec.arm].pooled and jax.local_device_count() > 1
+                    alike = [h for h in homes if h.arm == spec.arm]
+                    train(sorted(alike, key=lambda h: h.seed) if few else [spec])
+                return rows_of.get(spec)
 
             for previous, spec in zip([None, *todo], todo, strict=False):
                 if previous is not None and spec.seed > previous.seed:

@@ -21,10 +21,11 @@ from fedjax_private.typing import (
     ServerState,
 )
 
-# (server state, client states, shards, client ids (C,), round number, root keys) ->
-# (slots (C, S), metrics of each client, client states)
+# (server states (R, ...), client states, shards, client ids (C,), which run each client
+# belongs to (C,), round number, root keys (R,)) -> (slots (C, S), metrics of each
+# client, client states). R runs, such as seeds, go through as one program; usually one.
 ClientPhase = Callable[
-    [ServerState, ClientState, ClientData, Array, Array, ClientKeys],
+    [ServerState, ClientState, ClientData, Array, Array, Array, ClientKeys],
     tuple[Array, Metrics, ClientState],
 ]
 
@@ -76,8 +77,10 @@ def client_phase(
         state: ClientState,
         data: ClientData,
         client_id: Array,
+        run: Array,
     ) -> tuple[Array, Metrics, ClientState]:
-        sent, round_number, roots = shared
+        every_sent, round_number, every_root = shared
+        sent, roots = jax.tree.map(lambda leaf: leaf[run], (every_sent, every_root))
         keys = ClientKeys(
             *(client_key(root, round_number, client_id) for root in roots)
         )
@@ -94,15 +97,18 @@ def client_phase(
     each = for_each_client(one_client, backend, donate=[0])
 
     def run(
-        server_state: ServerState,
+        server_states: ServerState,
         client_states: ClientState,
         data: ClientData,
         ids: Array,
+        runs: Array,
         round_number: Array,
         roots: ClientKeys,
     ) -> tuple[Array, Metrics, ClientState]:
-        shared = (broadcast(server_state), round_number, roots)
-        slots, metrics, states = each(shared, client_states, data, ids)
+        stateless = not jax.tree.leaves(server_states)
+        sending = broadcast if stateless else jax.vmap(broadcast)
+        shared = (sending(server_states), round_number, roots)
+        slots, metrics, states = each(shared, client_states, data, ids, runs)
         return slots, metrics, states
 
     return run

@@ -8,18 +8,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
-from jax.sharding import NamedSharding, PartitionSpec
 
 from fedjax_private.aggregation.types import Aggregation, Session, SessionReport
 from fedjax_private.algorithms.algorithm import Algorithm
-from fedjax_private.clients.for_each import CLIENT_AXIS, client_mesh
 from fedjax_private.datasets.padding import ClientData
 from fedjax_private.privacy.noise import noise_key
+from fedjax_private.simulation.chunks import (
+    Ids,
+    chunk_length,
+    filled,
+    first_rows,
+    put,
+    spread,
+    take,
+)
 from fedjax_private.simulation.evaluation import Evaluation, Evaluator
 from fedjax_private.typing import ClientKeys, ClientState, Params, ServerState
-
-Ids = npt.NDArray[np.int64]
 
 # Shards of at most so many bytes stay on the devices from round to round.
 KEPT_BYTES = 1 << 29
@@ -92,59 +96,28 @@ def cohorts(seed: int, rounds: int, clients: int, size: int | None = None) -> li
     ]
 
 
-def _take(tree: Any, ids: Ids, clients: int) -> Any:
-    """Rows of a pytree by client id; the tree itself where that is all of them."""
-    if len(ids) == clients:
-        return tree
-    return jax.tree.map(lambda leaf: leaf[ids], tree)
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What one run of an algorithm has of its own.
 
-
-def _put(tree: Any, rows: Any, ids: Ids, clients: int) -> Any:
-    """Writes rows back, in place where they are some of a host array's."""
-    if len(ids) == clients:
-        return rows
-    for leaf, row in zip(jax.tree.leaves(tree), jax.tree.leaves(rows), strict=True):
-        leaf[ids] = np.asarray(row)
-    return tree
-
-
-def chunk_length(cohort: int, most: int) -> int:
-    """Clients a chunk: all chunks alike, none above `most`, divisible by the devices.
-
-    One length for a whole run means one compilation. What the last chunk lacks is
-    filled up with clients that have no records.
+    Attributes:
+        aggregation: sums the updates; None where the algorithm gives nothing away.
+        data: all clients' shards, on the host.
+        params: the initial model.
+        schedule: the cohort of each round, as from `cohorts`.
+        roots: root keys; see `algorithms.client_key` for what becomes of them.
+        before_round: called with the round's number, its cohort and the states it
+            starts from, before anything of it is computed; where privacy is spent, this
+            is where it is charged.
     """
-    devices = client_mesh().size
-    length = -(-cohort // -(-cohort // most))
-    return length + -length % devices
 
-
-def _filled(tree: Any, missing: int) -> Any:
-    """Host arrays with zeros in place of the clients that a chunk lacks."""
-    if missing == 0:
-        return tree
-    return jax.tree.map(
-        lambda leaf: np.concatenate(
-            [leaf, np.zeros((missing, *leaf.shape[1:]), leaf.dtype)]
-        ),
-        jax.device_get(tree),
-    )
-
-
-def _first(tree: Any, count: int) -> Any:
-    """The first rows, taken on the host, where a device's part needs no other's."""
-    if jax.tree.leaves(tree) and jax.tree.leaves(tree)[0].shape[0] == count:
-        return tree
-    return jax.tree.map(lambda leaf: leaf[:count], jax.device_get(tree))
-
-
-def spread(per_client: Any) -> Any:
-    """Moves arrays with a leading client axis to the devices, each its own clients'.
-
-    The number of clients must be divisible by that of the devices.
-    """
-    return jax.device_put(
-        per_client, NamedSharding(client_mesh(), PartitionSpec(CLIENT_AXIS))
+    aggregation: Aggregation | None
+    data: ClientData
+    params: Params
+    schedule: Sequence[Ids]
+    roots: ClientKeys
+    before_round: Callable[[int, Ids, ServerState, ClientState], None] = (
+        lambda number, cohort, server_state, client_states: None
     )
 
 
@@ -156,14 +129,42 @@ def simulate(
     schedule: Sequence[Ids],
     roots: ClientKeys,
     *,
+    before_round: Callable[[int, Ids, ServerState, ClientState], None] | None = None,
+    **options: Any,
+) -> Iterator[Round]:
+    """Runs an algorithm and yields every round as it ends.
+
+    Args:
+        algorithm: see `algorithms`.
+        aggregation: see `Run`, as for what follows.
+        data: all clients' shards, on the host.
+        params: the initial model.
+        schedule: the cohort of each round.
+        roots: root keys.
+        before_round: called before a round.
+        **options: see `simulate_together`.
+    """
+    run = Run(aggregation, data, params, schedule, roots)
+    if before_round is not None:
+        run = dataclasses.replace(run, before_round=before_round)
+    for (done,) in simulate_together(algorithm, [run], **options):
+        yield done
+
+
+def simulate_together(
+    algorithm: Algorithm,
+    runs: Sequence[Run],
+    *,
     evaluate: Evaluator,
     evaluate_every: int = 1,
     chunk_size: int = 64,
-    before_round: Callable[[int, Ids, ServerState, ClientState], None] = (
-        lambda number, cohort, server_state, client_states: None
-    ),
-) -> Iterator[Round]:
-    """Runs an algorithm and yields every round as it ends.
+) -> Iterator[list[Round]]:
+    """Runs one algorithm several times, as a single program; yields round by round.
+
+    Runs that differ in seed share each jitted call: clients of all of them lie along
+    one axis, and each trains from its own run's server state with its own run's keys.
+    That is faster where a run by itself has fewer clients than there are devices. Every
+    run's result is what it would be alone.
 
     Clients go through in chunks, each a single jitted call, and their encoded updates
     are added chunk by chunk: no array over all clients and all parameters exists,
@@ -171,88 +172,130 @@ def simulate(
 
     Args:
         algorithm: see `algorithms`.
-        aggregation: sums the updates; None where the algorithm gives nothing away.
-        data: all clients' shards, on the host.
-        params: the initial model.
-        schedule: the cohort of each round, as from `cohorts`.
-        roots: root keys; see `algorithms.client_key` for what becomes of them.
+        runs: equally many clients, rounds and places for examples in each.
         evaluate: as from `evaluator`.
         evaluate_every: rounds between evaluations; the last is always evaluated.
         chunk_size: the most clients whose updates are held at once.
-        before_round: called with the round's number, its cohort and the states it
-            starts from, before anything of it is computed; where privacy is spent, this
-            is where it is charged.
+
+    Yields:
+        For each round what it did in every run; seconds of training are a run's equal
+        part of the common ones.
+
+    Raises:
+        ValueError: the runs' shapes differ.
     """
-    clients = data.mask.shape[0]
-    server_state = algorithm.init(params)
-    # On the host, where rows can be taken and written back without copying the rest.
-    client_states = jax.tree.map(
-        lambda leaf: np.repeat(np.asarray(leaf)[None], clients, axis=0),
-        algorithm.init_client(params),
+    count, clients = len(runs), runs[0].data.mask.shape[0]
+    if len({(run.data.inputs.shape, len(run.schedule)) for run in runs}) != 1:
+        raise ValueError("runs that go together have shards and rounds of one shape.")
+    data = runs[0].data if count == 1 else _joined([run.data for run in runs])
+    server_states = [algorithm.init(run.params) for run in runs]
+    roots = jax.tree.map(lambda *keys: jnp.stack(keys), *(run.roots for run in runs))
+    client_states = _joined(
+        [_repeated(algorithm.init_client(run.params), clients) for run in runs]
     )
+    everybody = count * clients
     placed: dict[int, ClientData] = {}
 
     def shards(ids: Ids, missing: int, first: int, everyone: bool) -> ClientData:
         if everyone and first in placed:
             return placed[first]
-        chunk = spread(_filled(data.take(ids), missing))
+        chunk: ClientData = spread(filled(data.take(ids), missing))
         # All of it again in every round, where it does not fill the memory.
         if everyone and data.inputs.nbytes <= KEPT_BYTES:
             placed[first] = chunk
         return chunk
 
-    for number, cohort in enumerate(schedule, start=1):
-        before_round(number, cohort, server_state, client_states)
-        session: Session | None = aggregation.open(number) if aggregation else None
-        metrics: list[Any] = []
-        seconds_train = 0.0
-        everyone = len(cohort) == clients
+    def own(number: int) -> ClientState:
+        """The states of one run's clients."""
+        if count == 1:
+            return client_states
+        rows = slice(number * clients, (number + 1) * clients)
+        return jax.tree.map(lambda leaf: leaf[rows], jax.device_get(client_states))
+
+    for number in range(1, len(runs[0].schedule) + 1):
+        cohorts_now = [run.schedule[number - 1] for run in runs]
+        for i, run in enumerate(runs):
+            run.before_round(number, cohorts_now[i], server_states[i], own(i))
+        sessions: list[Session | None] = [
+            run.aggregation.open(number) if run.aggregation else None for run in runs
+        ]
+        metrics: list[list[Any]] = [[] for _ in runs]
+        sent = jax.tree.map(lambda *states: jnp.stack(states), *server_states)
+        cohort = np.concatenate(
+            [i * clients + ids for i, ids in enumerate(cohorts_now)]
+        )
+        everyone = len(cohort) == everybody
         length = chunk_length(len(cohort), chunk_size)
+        seconds_train = 0.0
         for first in range(0, len(cohort), length):
             ids = cohort[first : first + length]
             missing = length - len(ids)
             chunk = shards(ids, missing, first, everyone)
+            run_of, client_of = np.divmod(ids, clients)
             nobody = np.arange(clients, clients + missing)
             start = time.perf_counter()
             slots, chunk_metrics, states = jax.block_until_ready(
                 algorithm.client_phase(
-                    server_state,
-                    _filled(_take(client_states, ids, clients), missing),
+                    sent,
+                    filled(take(client_states, ids, everybody), missing),
                     chunk,
-                    jnp.asarray(np.concatenate([ids, nobody])),
+                    jnp.asarray(np.concatenate([client_of, nobody])),
+                    jnp.asarray(np.pad(run_of, (0, missing))),
                     jnp.int32(number),
                     roots,
                 )
             )
             seconds_train += time.perf_counter() - start
-            client_states = _put(client_states, _first(states, len(ids)), ids, clients)
-            metrics.append(_first(jax.device_get(chunk_metrics), len(ids)))
-            if session is not None:
-                session.add(ids, np.asarray(slots)[: len(ids)])
-        report = None
-        start = time.perf_counter()
-        if session is not None and algorithm.server_phase is not None:
-            total, report = session.release()
-            start = time.perf_counter()
-            server_state = jax.block_until_ready(
-                algorithm.server_phase(server_state, jnp.asarray(total))
+            client_states = put(
+                client_states, first_rows(states, len(ids)), ids, everybody
             )
-        seconds_server = time.perf_counter() - start
-        last = number == len(schedule)
-        evaluation = None
-        if last or number % evaluate_every == 0:
-            evaluation = evaluate(algorithm.models(server_state, client_states))
-        summed = jax.tree.map(
-            lambda *parts: float(sum(np.sum(part) for part in parts)), *metrics
-        )
-        yield Round(
-            number,
-            cohort,
-            summed,
-            seconds_train,
-            seconds_server,
-            report,
-            evaluation,
-            server_state,
-            client_states,
-        )
+            here, slots = jax.device_get((chunk_metrics, slots))
+            for i in np.unique(run_of):
+                rows = np.flatnonzero(run_of == i)
+                metrics[i].append(jax.tree.map(lambda leaf, r=rows: leaf[r], here))
+                if (session := sessions[i]) is not None:
+                    session.add(client_of[rows], slots[rows])
+        finished = []
+        for i in range(count):
+            report, session = None, sessions[i]
+            start = time.perf_counter()
+            if session is not None and algorithm.server_phase is not None:
+                total, report = session.release()
+                start = time.perf_counter()
+                server_states[i] = jax.block_until_ready(
+                    algorithm.server_phase(server_states[i], jnp.asarray(total))
+                )
+            seconds_server = time.perf_counter() - start
+            evaluation = None
+            if number == len(runs[i].schedule) or number % evaluate_every == 0:
+                evaluation = evaluate(algorithm.models(server_states[i], own(i)))
+            finished.append(
+                Round(
+                    number,
+                    cohorts_now[i],
+                    _summed(metrics[i]),
+                    seconds_train / count,
+                    seconds_server,
+                    report,
+                    evaluation,
+                    server_states[i],
+                    own(i),
+                )
+            )
+        yield finished
+
+
+def _repeated(state: ClientState, clients: int) -> ClientState:
+    """A first state for every client, on the host, where rows are easily replaced."""
+    return jax.tree.map(
+        lambda leaf: np.repeat(np.asarray(leaf)[None], clients, axis=0), state
+    )
+
+
+def _joined(trees: Sequence[Any]) -> Any:
+    """Pytrees of host arrays, one behind the other along the client axis."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *trees)
+
+
+def _summed(parts: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
+    return {name: float(sum(np.sum(part[name]) for part in parts)) for name in parts[0]}

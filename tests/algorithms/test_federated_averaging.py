@@ -30,13 +30,24 @@ def client(params, state, data, keys):
     return ClientOutput({"delta": delta, "weight": weight}, {}), state
 
 
+def one_run(tree):
+    """The only run of a program, along its axis of runs."""
+    return jax.tree.map(lambda leaf: leaf[None], tree)
+
+
 def one_round(optimizer, rounds=1):
     scheme = make("none", vector_size=2, trust=Trust(3, Decryptor.NOBODY_NEEDED))
     algorithm = algorithms.fedavg(client, optimizer, scheme.codec, PARAMS)
     state = algorithm.init(PARAMS)
     for number in range(1, rounds + 1):
         slots, _, _ = algorithm.client_phase(
-            state, (), DATA, jnp.arange(3), jnp.int32(number), ROOTS
+            one_run(state),
+            (),
+            DATA,
+            jnp.arange(3),
+            jnp.zeros(3, int),
+            jnp.int32(number),
+            one_run(ROOTS),
         )
         session = scheme.open(number)
         session.add(np.arange(3), np.asarray(slots))
@@ -76,7 +87,13 @@ def test_clients_without_data_do_not_count():
     scheme = make("none", vector_size=2, trust=Trust(3, Decryptor.NOBODY_NEEDED))
     algorithm = algorithms.fedavg(client, optax.sgd(1.0), scheme.codec, PARAMS, "vmap")
     slots, _, _ = algorithm.client_phase(
-        algorithm.init(PARAMS), (), emptied, jnp.arange(3), jnp.int32(1), ROOTS
+        one_run(algorithm.init(PARAMS)),
+        (),
+        emptied,
+        jnp.arange(3),
+        jnp.zeros(3, int),
+        jnp.int32(1),
+        one_run(ROOTS),
     )
     session = scheme.open(1)
     session.add(np.arange(3), np.asarray(slots))

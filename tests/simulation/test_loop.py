@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -154,6 +156,107 @@ def test_clients_alone_keep_their_own_models(model, data, params, evaluate):
     chunked = run(algorithm, None, data, params, evaluate, chunk_size=2)
     for a, b in zip(kept, jax.tree.leaves(chunked[-1].client_states), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("federated", [True, False])
+def test_seeds_in_one_program_are_what_each_is_alone(
+    model, examples, scheme, fedavg, evaluate, federated
+):
+    alone = algorithms.alone(
+        clients.sgd(model.loss, clients.SgdConfig(0.5, momentum=0.9, batch_size=4))
+    )
+    algorithm = fedavg if federated else alone
+    runs = [
+        simulation.Run(
+            scheme if federated else None,
+            client_data(examples, partition(examples.labels, CLIENTS, Iid(), seed)),
+            model.init(jax.random.key(seed)),
+            simulation.cohorts(seed, 3, CLIENTS, None),
+            simulation.root_keys(seed, noise_seed=seed),
+        )
+        for seed in range(3)
+    ]
+    together = list(
+        simulation.simulate_together(
+            algorithm, runs, evaluate=evaluate, evaluate_every=2, chunk_size=4
+        )
+    )
+    assert len(together) == 3
+    for i, own in enumerate(runs):
+        (*_, last) = simulation.simulate(
+            algorithm,
+            own.aggregation,
+            own.data,
+            own.params,
+            own.schedule,
+            own.roots,
+            evaluate=evaluate,
+            evaluate_every=2,
+        )
+        done = together[-1][i]
+        states = [(d.server_state, d.client_states) for d in (done, last)]
+        for got, want in zip(*map(jax.tree.leaves, states), strict=True):
+            np.testing.assert_allclose(got, want, atol=1e-6)
+        assert done.metrics == pytest.approx(last.metrics, rel=1e-5)
+        np.testing.assert_allclose(done.evaluation.accuracy, last.evaluation.accuracy)
+    with pytest.raises(ValueError, match="one shape"):
+        shorter = dataclasses.replace(runs[0], schedule=runs[0].schedule[:2])
+        next(
+            simulation.simulate_together(
+                algorithm, [shorter, runs[1]], evaluate=evaluate
+            )
+        )
+
+
+def test_a_whole_run_compiles_its_phases_once(model, examples, params):
+    """Uneven shards, Poisson batches, a last chunk with room, and several rounds."""
+    plan = PrivacyPlan(
+        PoissonSampling(0.4),
+        FlatClipping(1.0),
+        GaussianNoise(1.0),
+        4.0,
+        Neighbors.ADD_REMOVE,
+    )
+    trainer = clients.dp_sgd(
+        model.loss, clients.DpSgdConfig(0.1, steps=2, physical_batch_size=4), plan
+    )
+    plain = clients.sgd(
+        model.loss, clients.SgdConfig(0.1, batch_size=6, physical_batch_size=4)
+    )
+    parts = np.split(np.arange(70), [3, 20, 31, 32, 50, 64])
+    uneven = client_data(examples, parts)
+    trust = Trust(7, Decryptor.NOBODY_NEEDED)
+    sums = make("none", vector_size=models.parameter_count(params) + 1, trust=trust)
+    evaluate = simulation.evaluator(model)(examples)
+    evaluate(jax.tree.map(lambda leaf: leaf[None], params))
+    for local in (trainer, plain):
+        lowered = []
+        algorithm = algorithms.fedavg(
+            clients.federated(local, clients.equally(7)),
+            algorithms.server_optimizer("momentum", 1.0),
+            sums.codec,
+            params,
+        )
+
+        def count(event, duration, lowered=lowered, **_):
+            if event == "/jax/core/compile/jaxpr_to_mlir_module_duration":
+                lowered.append(event)
+
+        jax.monitoring.register_event_duration_secs_listener(count)
+        rounds = simulation.simulate(
+            algorithm,
+            sums,
+            uneven,
+            params,
+            simulation.cohorts(0, 4, 7, None),
+            ROOTS,
+            evaluate=evaluate,
+            chunk_size=3,
+        )
+        after = [len(lowered) for _ in rounds]
+        jax.monitoring.clear_event_listeners()
+        assert after[0] >= 2  # the client and the server phase
+        assert after == [after[0]] * 4
 
 
 def test_only_the_cohort_takes_part(model, data, params, evaluate):
