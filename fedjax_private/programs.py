@@ -20,7 +20,9 @@ _CALLS = frozenset({"pjit", "jit", "closed_call", "core_call"})
 
 def run_equation(eqn: core.JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
     """The outputs of one equation."""
-    functions, params = eqn.primitive.get_bind_params(eqn.params)
+    bound = eqn.primitive.get_bind_params(eqn.params)
+    # Older JAX releases give functions apart from the other parameters.
+    functions, params = bound if isinstance(bound, tuple) else ((), bound)
     outputs = eqn.primitive.bind(*functions, *inputs, **params)
     return list(outputs) if eqn.primitive.multiple_results else [outputs]
 

@@ -109,6 +109,7 @@ def _convolution(
     batch_group_count: int,
     precision: Any,
     preferred_element_type: Any,
+    out_sharding: Any = None,
 ) -> list[Array] | None:
     """Patches times a matrix product, where the layout is Flax' and nothing is grouped.
 
@@ -121,6 +122,7 @@ def _convolution(
         or any(d != 1 for d in lhs_dilation)
         or feature_group_count != 1
         or batch_group_count != 1
+        or out_sharding is not None
     ):
         return None
     last = inputs.ndim - 1

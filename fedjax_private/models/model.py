@@ -97,11 +97,14 @@ def build(
     module = MODELS[name](num_classes, ACTIVATIONS[activation])
     model = from_flax(module, input_shape, normalization)
     try:
-        jax.eval_shape(model.init, jax.random.key(0))
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+        leaves = jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0)))
+        fits = all(leaf.size for leaf in leaves)  # a layer with no inputs has none
+    except (TypeError, ValueError, ZeroDivisionError):
+        fits = False
+    if not fits:
         raise ValueError(
             f"{name} cannot take images of shape {input_shape}: try --model=linear."
-        ) from error
+        )
     return model
 
 

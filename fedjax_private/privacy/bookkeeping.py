@@ -69,7 +69,9 @@ def _scaled_norms(vectors: Array) -> Array:
     """
     axes = tuple(range(1, vectors.ndim))
     largest = jnp.max(jnp.abs(vectors), axis=axes, keepdims=True)
-    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0)
+    # Far from float32's ends, so that its reciprocal, by which XLA may multiply where
+    # this divides, is not flushed to zero. NaN stays NaN.
+    scale = jnp.clip(largest, 1e-30, 1e30)
     return l2_norms(vectors / scale) * jnp.squeeze(scale, axes)
 
 

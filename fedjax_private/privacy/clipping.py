@@ -142,7 +142,7 @@ class PerLayerClipping(Clipping):
             bound = self.clip_norm * (1.0 - ROUNDING_MARGIN) / math.sqrt(arrays)
             factors = bound / jnp.maximum(gradients.norms, bound)
             # An example counts as a whole or not at all.
-            keep = valid & jnp.all(jnp.isfinite(gradients.norms), axis=0)
+            keep = valid & jnp.isfinite(total_norms(gradients))
             return gradients.weighted_sum(jnp.where(keep, factors, 0.0))
 
         return summed

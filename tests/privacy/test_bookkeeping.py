@@ -282,15 +282,43 @@ def test_what_is_not_finite_is_told_and_left_out():
         np.testing.assert_array_equal(with_it, without)
 
 
-def test_a_norm_is_right_where_a_factor_s_square_is_not():
-    """|a| = 1e-25 and |d| = 1e25: the squares leave float32, the product does not."""
+@pytest.mark.parametrize("size", [1e-37, 1e-25, 1.0, 1e25, 1e37, 3e38])
+def test_a_norm_is_right_where_squares_leave_float32(size):
+    """|a| = size, |d| = 1 / size: their squares are 0 or inf, their product is 1.
+
+    Where even 1 / size is flushed to zero, the norm may be too, or not finite, but
+    then nothing of the gradient is left either.
+    """
 
     def loss(params, inputs, labels):
-        return (1e-25 * inputs) @ params * labels
+        return inputs @ params * labels
 
-    inputs, labels = jnp.array([[3.0, 4.0]]), jnp.array([1e25])
-    found = bookkept_gradients(loss, jnp.zeros(2), inputs, labels)
-    np.testing.assert_allclose(found.norms, [[5.0]], rtol=1e-5)
+    inputs = jnp.array([[0.6, 0.8]]) * jnp.float32(size)
+    labels = jnp.array([1 / size], jnp.float32)
+    norms, gradient = jax.jit(
+        lambda x, y: (
+            (found := bookkept_gradients(loss, jnp.zeros(2), x, y)).norms,
+            found.weighted_sum(jnp.ones(1)),
+        )
+    )(inputs, labels)
+    right = np.linalg.norm(np.asarray(gradient, np.float64))
+    np.testing.assert_allclose(norms, [[right]], rtol=1e-5)
+    assert size == 3e38 or right == pytest.approx(1.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1e20, 1e30, 3e38])
+def test_no_huge_gradient_looks_small(size):
+    """XLA may turn a division by 3e38 into a product with a reciprocal of zero."""
+    books = jax.jit(
+        lambda x: (
+            bookkept_gradients(
+                lambda p, x, y: x @ p * y, jnp.zeros(3), x, jnp.ones(2)
+            ).norms
+        )
+    )
+    norms = np.asarray(books(jnp.array([[1.0, 2.0, size], [1.0, 2.0, 2.0]])))
+    assert norms[0, 0] >= 0.99 * size
+    assert norms[0, 1] == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize("name", ["fedavg_cnn", "tutorial_cnn", "mlp_2nn"])
