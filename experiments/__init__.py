@@ -1,1 +1,1 @@
-"""Commands: sweep, train, tune, and what they share."""
+"""Commands: sweep, train, tune, benchmark, and what they share."""

@@ -128,7 +128,6 @@ def benchmark(argv: Sequence[str]) -> int:
         "versions": runtime.versions(),
         "machine": runtime.machine(),
         "limits": measure.limits(what.repeats),
-        "repeats": what.repeats,
     }
     for name, value in common["limits"].items():
         console.print(f"{name}: {_number(value)}", highlight=False)
@@ -139,8 +138,7 @@ def benchmark(argv: Sequence[str]) -> int:
             status = 1
             continue
         for case in _cases(suite, what.quick):
-            repeats = 1 if case.name == "full_cold" else what.repeats
-            row = measure.measure(case, wanted, repeats, cores, say)
+            row = measure.measure(case, wanted, what.repeats, cores, say)
             console.print(_table(row))
             if out is not None:
                 with out.open("a") as file:

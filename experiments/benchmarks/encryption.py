@@ -1,5 +1,6 @@
 """Suite `encryption`: one client's upload, the server's sum, one decryption."""
 
+import functools
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -66,9 +67,7 @@ def encryption_cases(quick: bool) -> list[Case]:
             suite="encryption",
             name=f"ckks_{parameters}",
             fields={"parameters": parameters, "clients": clients, "scheme": "ckks"},
-            open=lambda parameters=parameters, clients=clients: _open(  # type: ignore[misc]
-                parameters, clients
-            ),
+            open=functools.partial(_open, parameters, clients),
             for_peers={"parameters": parameters, "clients": clients},
             parts=("encrypt", "add", "decrypt"),
         )

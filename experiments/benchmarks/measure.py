@@ -59,6 +59,7 @@ class Case:
         parts: names of what one time consists of, where it is more than one thing.
         examples: that one time processes, where speed is in examples a second.
         operations: floating-point operations an example needs, where a limit follows.
+        most: repeats that are worth their time.
     """
 
     suite: str
@@ -69,6 +70,7 @@ class Case:
     parts: tuple[str, ...] = ()
     examples: int | None = None
     operations: float | None = None
+    most: int = 1_000
 
 
 def matrix_product() -> tuple[Work, float]:
@@ -134,6 +136,7 @@ def measure(
 
     A peer that cannot be had is named in the row, with the reason, and left out.
     """
+    repeats = min(repeats, case.most)
     with contextlib.ExitStack() as stack:
         work, fields = case.open()
         contenders: dict[str, Work] = {"": work}
@@ -167,6 +170,7 @@ def measure(
     rate = case.examples or 1.0
     ours = times.pop("")
     row: dict[str, Any] = {"suite": case.suite, "case": case.name, **case.fields}
+    row["repeats"] = repeats
     if case.examples is not None:
         low, middle, high = np.quantile(np.divide(rate, ours), [0.25, 0.5, 0.75])
         row["examples_per_second"] = middle

@@ -1,5 +1,6 @@
 """Suite `sweep`: the sweep as a user starts it, in a process of its own."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -50,10 +51,13 @@ def _open(arguments: tuple[str, ...], cold: bool) -> tuple[Work, Any]:
 
 def sweep_cases(quick: bool) -> list[Case]:
     """`--quick` with nothing compiled before, with everything, and the whole sweep."""
-    cases = [("quick_cold", ("--quick",), True), ("quick_warm", ("--quick",), False)]
+    cases = [
+        ("quick_cold", ("--quick",), True, 3),
+        ("quick_warm", ("--quick",), False, 3),
+    ]
     if not quick:
-        cases.append(("full_cold", (), True))
+        cases.append(("full_cold", (), True, 1))
     return [
-        Case("sweep", name, {}, lambda a=arguments, c=cold: _open(a, c))  # type: ignore[misc]
-        for name, arguments, cold in cases
+        Case("sweep", name, {}, functools.partial(_open, arguments, cold), most=most)
+        for name, arguments, cold, most in cases
     ]

@@ -88,7 +88,8 @@ ENVIRONMENTS: Mapping[str, Environment] = {
             "PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS"
         },
     ),
-    # JAX Privacy needs JAX 0.7.1; of the releases since, 0.9.2 ran it fastest here.
+    # JAX Privacy needs JAX 0.7.1 or newer; of four releases tried since, 0.9.2 ran the
+    # naive private step fastest.
     "jax": Environment(
         (
             "jax==0.9.2",

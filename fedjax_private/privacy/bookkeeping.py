@@ -62,10 +62,9 @@ _EVERYDAY = frozenset(
 
 
 def _scaled_norms(vectors: Array) -> Array:
-    """The same where squares may leave float32's range although the norm does not.
+    """`l2_norms`, also where squares leave float32's range and the norms do not.
 
-    A factor of a gradient may be that small or large, and the gradient itself of any
-    size.
+    The factors of a gradient of ordinary size may be as large and as small as that.
     """
     axes = tuple(range(1, vectors.ndim))
     largest = jnp.max(jnp.abs(vectors), axis=axes, keepdims=True)
