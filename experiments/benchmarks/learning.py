@@ -164,7 +164,6 @@ class _Rounds:
             simulation.root_keys(0),
             evaluate=lambda params: nothing,
             evaluate_every=1_000_000,
-            chunk_size=256,
         )
 
     def repeat(self, times: int) -> list[float]:

@@ -143,7 +143,7 @@ def measure(
         limit, operations = matrix_product()
         if case.operations is not None:
             contenders["limit"] = limit
-        missing = {}
+        missing, ready = {}, {}
         for name in wanted if case.for_peers is not None else ():
             assert case.for_peers is not None
             if peers.unsuitable(name, case.for_peers):
@@ -152,6 +152,7 @@ def measure(
                 say(f"{case.suite}/{case.name}: setting up {name}")
                 worker = _at_best_threads(name, case.for_peers, cores, say)
                 contenders[name] = stack.enter_context(worker)
+                ready[name] = dict(worker.ready)
             except peers.PeerUnavailable as error:
                 missing[name] = str(error)
                 say(f"{name} is left out: {error}")
@@ -185,6 +186,7 @@ def measure(
         if not case.parts:
             found = {name: values["seconds"] for name, values in found.items()}
     row["peers"] = found
+    row["peers_set_up"] = ready  # variants, versions, warm-up, bytes a parameter
     row["peers_missing"] = missing
     return row | dict(fields)
 

@@ -15,6 +15,7 @@ class Fake:
 
     def __init__(self, name, seconds, log):
         self.name, self.seconds, self.log = name, seconds, log
+        self.ready = {"variant": name}
 
     def repeat(self, times):
         self.log.append((self.name, times))
@@ -66,6 +67,7 @@ def test_contenders_take_turns_and_the_row_says_what_they_did(log):
     assert ("torch_func-2", "closed") in log and log[-1] == ("torch_func-1", "closed")
     assert row["examples_per_second"] == pytest.approx(400)
     assert row["peers"] == {"torch_func": pytest.approx(80)}
+    assert row["peers_set_up"] == {"torch_func": {"variant": "torch_func-1"}}
     assert row["peers_missing"] == {"opacus_ghost": "there is no ghost here."}
     assert row["seconds_first_call"] == 1.0
     assert row["limit_examples_per_second"] > 0

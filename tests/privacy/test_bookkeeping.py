@@ -256,7 +256,8 @@ layers = st.builds(
 )
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@pytest.mark.slow
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(network=st.lists(layers, max_size=4), height=st.integers(1, 7))
 def test_random_networks(network, height):
     module = stack(*(layer.build() for layer in network))
