@@ -237,7 +237,8 @@ def simulate_together(
             slots, chunk_metrics, states = jax.block_until_ready(
                 algorithm.client_phase(
                     sent,
-                    filled(take(client_states, ids, everybody), missing),
+                    # Placed like the results, or the next round would be compiled anew.
+                    spread(filled(take(client_states, ids, everybody), missing)),
                     chunk,
                     jnp.asarray(np.concatenate([client_of, nobody])),
                     jnp.asarray(np.pad(run_of, (0, missing))),
