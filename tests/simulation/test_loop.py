@@ -223,15 +223,15 @@ def test_a_whole_run_compiles_its_phases_once(model, examples, params):
     plain = clients.sgd(
         model.loss, clients.SgdConfig(0.1, batch_size=6, physical_batch_size=4)
     )
-    parts = np.split(np.arange(70), [3, 20, 31, 32, 50, 64])
+    parts = np.split(np.arange(70), [3, 20, 31, 32, 50, 60, 64])
     uneven = client_data(examples, parts)
-    trust = Trust(7, Decryptor.NOBODY_NEEDED)
+    trust = Trust(8, Decryptor.NOBODY_NEEDED)
     sums = make("none", vector_size=models.parameter_count(params) + 1, trust=trust)
     evaluate = simulation.evaluator(model)(examples)
     evaluate(jax.tree.map(lambda leaf: leaf[None], params))
     averaging = [
         algorithms.fedavg(
-            clients.federated(local, clients.equally(7)),
+            clients.federated(local, clients.equally(8)),
             algorithms.server_optimizer("momentum", 1.0),
             sums.codec,
             params,
@@ -256,7 +256,7 @@ def test_a_whole_run_compiles_its_phases_once(model, examples, params):
             sums if algorithm in averaging else None,
             uneven,
             params,
-            simulation.cohorts(0, 4, 7, None),
+            simulation.cohorts(0, 4, 8, None),
             ROOTS,
             evaluate=evaluate,
             evaluate_every=4,
