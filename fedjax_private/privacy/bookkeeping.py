@@ -25,7 +25,6 @@ No norm is found as a difference, as in the Gram-matrix form of "ghost norms", w
 cancellation in float32 can hide a large part of it.
 """
 
-import dataclasses
 import functools
 import logging
 import math
@@ -36,7 +35,6 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend import core
 
 from fedjax_private.privacy.gradients import (
     ExampleGradients,
@@ -45,15 +43,17 @@ from fedjax_private.privacy.gradients import (
     per_example,
     weighted_sum,
 )
-from fedjax_private.programs import flat_program, run_equation
+from fedjax_private.privacy.sites import (
+    Program,
+    Use,
+    data_positions,
+    is_floating,
+    read_loss,
+)
+from fedjax_private.programs import run_equation
 from fedjax_private.typing import Array, LossFn, Params
 
 _LOG = logging.getLogger(__name__)
-
-# Equations that rearrange the entries of their input, where its size stays.
-_REARRANGING = frozenset(
-    {"reshape", "transpose", "squeeze", "broadcast_in_dim", "rev", "copy"}
-)
 
 # What makes a site in everyday layers; anything else is worth a word in the log.
 _EVERYDAY = frozenset(
@@ -72,162 +72,6 @@ def _scaled_norms(vectors: Array) -> Array:
     # this divides, is not flushed to zero. NaN stays NaN.
     scale = jnp.clip(largest, 1e-30, 1e30)
     return l2_norms(vectors / scale) * jnp.squeeze(scale, axes)
-
-
-def _variables(eqn: Any) -> list[tuple[int, Any]]:
-    """Positions and variables of an equation's inputs that are no literals."""
-    return [
-        (i, atom)
-        for i, atom in enumerate(eqn.invars)
-        if not isinstance(atom, core.Literal)
-    ]
-
-
-def _is_floating(atom: Any) -> bool:
-    return bool(jnp.issubdtype(atom.aval.dtype, jnp.floating))
-
-
-class _Origin(NamedTuple):
-    """Where a value that no data decides comes from.
-
-    Attributes:
-        leaves: the parameter arrays that it was computed from; none for a constant.
-        whole: whether it is one of them, its entries rearranged at most.
-    """
-
-    leaves: frozenset[int]
-    whole: bool
-
-
-class _Use(NamedTuple):
-    """One input of a site that was computed from parameters alone."""
-
-    site: int
-    position: int
-    origin: _Origin
-
-
-@dataclasses.dataclass(frozen=True)
-class _Program:
-    """The loss of one example as equations, and what is known about them.
-
-    Attributes:
-        closed: inputs are the parameter arrays, the example and its label.
-        origins: the variables that no data decides.
-        makers: which equation computes each of them.
-        sites: the equations in which parameters meet data, by number.
-        uses: in the order of the sites.
-    """
-
-    closed: core.ClosedJaxpr
-    origins: dict[Any, _Origin]
-    makers: dict[Any, Any]
-    sites: tuple[Any, ...]
-    uses: tuple[_Use, ...]
-
-    def reader(self, leaves: Sequence[Array]) -> Callable[[Any], Any]:
-        """(variable or literal) -> its value, for those that no data decides."""
-        jaxpr = self.closed.jaxpr
-        known = dict(zip(jaxpr.constvars, self.closed.consts, strict=True))
-        known.update(zip(jaxpr.invars, leaves))  # noqa: B905 - not the example's own
-
-        def value(atom: Any) -> Any:
-            if isinstance(atom, core.Literal):
-                return atom.val
-            if atom not in known:
-                maker = self.makers[atom]
-                outputs = run_equation(maker, [value(a) for a in maker.invars])
-                known.update(zip(maker.outvars, outputs, strict=True))
-            return known[atom]
-
-        return value
-
-    def operands(self, leaves: Sequence[Array], uses: Sequence[_Use]) -> list[Array]:
-        """The values of some uses."""
-        value = self.reader(leaves)
-        return [value(self.sites[use.site].invars[use.position]) for use in uses]
-
-    def run(
-        self, leaves: Sequence[Array], taps: Sequence[Sequence[Array]], *example: Array
-    ) -> tuple[Array, list[list[Array]]]:
-        """The loss of one example, and what each site was given of it.
-
-        Args:
-            leaves: the parameter arrays.
-            taps: for each site, zeros to be added to its floating-point outputs: their
-                gradients are the cotangents of those outputs.
-            example: its inputs and label.
-        """
-        value, jaxpr = self.reader(leaves), self.closed.jaxpr
-        known = dict(zip(jaxpr.invars[-len(example) :], example, strict=True))
-        numbers = {id(eqn): i for i, eqn in enumerate(self.sites)}
-        records: list[list[Array]] = [[] for _ in self.sites]
-        for eqn in jaxpr.eqns:
-            if all(var in self.origins for var in eqn.outvars):
-                continue
-            inputs = [
-                known[atom] if i in _data(eqn, self.origins) else value(atom)
-                for i, atom in enumerate(eqn.invars)
-            ]
-            outputs = run_equation(eqn, inputs)
-            if (site := numbers.get(id(eqn))) is not None:
-                records[site] = [inputs[i] for i in _data(eqn, self.origins)]
-                taps_left = iter(taps[site])
-                outputs = [
-                    out + next(taps_left) if _is_floating(var) else out
-                    for var, out in zip(eqn.outvars, outputs, strict=True)
-                ]
-            known.update(zip(eqn.outvars, outputs, strict=True))
-        return known[jaxpr.outvars[0]], records
-
-
-def _data(eqn: Any, origins: dict[Any, _Origin]) -> list[int]:
-    """Positions of the inputs that data decide."""
-    return [i for i, var in _variables(eqn) if var not in origins]
-
-
-def _read(
-    loss: LossFn, params: Params, inputs: Array, labels: Array
-) -> _Program | None:
-    """Traces the loss of one example and finds its sites.
-
-    None where the loss is not decided by parameters and data together.
-    """
-    closed = flat_program(
-        lambda p, x, y: loss(p, x[None], y[None])[0], params, inputs[0], labels[0]
-    )
-    jaxpr = closed.jaxpr
-    origins = {var: _Origin(frozenset(), False) for var in jaxpr.constvars}
-    for i, var in enumerate(jaxpr.invars[:-2]):
-        origins[var] = _Origin(frozenset({i}), True)
-    makers: dict[Any, Any] = {}
-    sites: list[Any] = []
-    uses: list[_Use] = []
-    for eqn in jaxpr.eqns:
-        own = [(i, origins[var]) for i, var in _variables(eqn) if var in origins]
-        if not _data(eqn, origins):
-            leaves = frozenset[int]().union(*(origin.leaves for _, origin in own))
-            rearranged = (
-                eqn.primitive.name in _REARRANGING
-                and len(own) == 1
-                and eqn.invars[own[0][0]].aval.size == eqn.outvars[0].aval.size
-            )
-            origin = _Origin(leaves, rearranged and own[0][1].whole)
-            origins.update(dict.fromkeys(eqn.outvars, origin))
-            makers.update(dict.fromkeys(eqn.outvars, eqn))
-            continue
-        here = [
-            _Use(len(sites), i, origin)
-            for i, origin in own
-            if origin.leaves and _is_floating(eqn.invars[i])
-        ]
-        if here and any(_is_floating(var) for var in eqn.outvars):
-            sites.append(eqn)
-            uses += here
-    (result,) = jaxpr.outvars
-    if not sites or isinstance(result, core.Literal) or result in origins:
-        return None
-    return _Program(closed, origins, makers, tuple(sites), tuple(uses))
 
 
 class _Site(NamedTuple):
@@ -259,7 +103,7 @@ class _Site(NamedTuple):
         return [
             out
             for var, out in zip(self.eqn.outvars, outputs, strict=True)
-            if _is_floating(var)
+            if is_floating(var)
         ]
 
     def gradients(self, positions: Sequence[int]) -> tuple[Array, ...]:
@@ -397,12 +241,12 @@ def _part(site: _Site, position: int) -> _Part:
     return _formed(site, position)
 
 
-def _groups(uses: Sequence[_Use], leaves: int) -> list[tuple[list[int], list[_Use]]]:
+def _groups(uses: Sequence[Use], leaves: int) -> list[tuple[list[int], list[Use]]]:
     """Parameter arrays that share uses, with those; every array is in one group."""
-    groups: list[tuple[set[int], list[_Use]]] = [({i}, []) for i in range(leaves)]
+    groups: list[tuple[set[int], list[Use]]] = [({i}, []) for i in range(leaves)]
     for use in uses:
         touched = [group for group in groups if group[0] & use.origin.leaves]
-        merged: tuple[set[int], list[_Use]] = (set(), [use])
+        merged: tuple[set[int], list[Use]] = (set(), [use])
         for group in touched:
             merged[0].update(group[0])
             merged[1].extend(group[1])
@@ -432,7 +276,7 @@ def bookkept_gradients(
         The gradients; None where there is nothing to keep books of, since the loss is
         not decided by parameters and data together.
     """
-    program = _read(loss, params, inputs, labels)
+    program = read_loss(loss, params, inputs, labels)
     if program is None:
         return None
     leaves = jax.tree.leaves(params)
@@ -444,7 +288,7 @@ def bookkept_gradients(
         [
             jnp.zeros((size, *var.aval.shape), var.aval.dtype)
             for var in eqn.outvars
-            if _is_floating(var)
+            if is_floating(var)
         ]
         for eqn in program.sites
     ]
@@ -463,7 +307,7 @@ def bookkept_gradients(
             {
                 i: value(atom)
                 for i, atom in enumerate(eqn.invars)
-                if i not in _data(eqn, program.origins)
+                if i not in data_positions(eqn, program.origins)
             },
             record,
             cotangent,
@@ -490,11 +334,11 @@ def bookkept_gradients(
 
 
 def _group(
-    program: _Program,
+    program: Program,
     leaves: Sequence[Array],
     sites: Sequence[_Site],
     members: Sequence[int],
-    uses: Sequence[_Use],
+    uses: Sequence[Use],
     size: int,
 ) -> tuple[list[Array], list[Callable[[Array], Array]]]:
     """Norms and sums of the gradients of arrays that share uses; see `_groups`."""
