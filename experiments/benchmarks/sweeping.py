@@ -16,14 +16,15 @@ class _Command:
 
     def __init__(self, arguments: tuple[str, ...], cold: bool) -> None:
         self._arguments, self._cold = arguments, cold
-        self._cache = tempfile.mkdtemp(prefix="sweep-cache-")
+        self._cache = tempfile.TemporaryDirectory(prefix="sweep-cache-")
 
     def repeat(self, times: int) -> list[float]:
         """See `Work`."""
         seconds = []
         for _ in range(times):
             if self._cold:
-                self._cache = tempfile.mkdtemp(prefix="sweep-cache-")
+                self._cache.cleanup()
+                self._cache = tempfile.TemporaryDirectory(prefix="sweep-cache-")
             with tempfile.TemporaryDirectory() as out:
                 start = time.perf_counter()
                 subprocess.run(
@@ -35,7 +36,7 @@ class _Command:
                         f"--out={out}/run",
                     ],
                     check=True,
-                    env={**os.environ, "XDG_CACHE_HOME": self._cache},
+                    env={**os.environ, "XDG_CACHE_HOME": self._cache.name},
                     stdout=subprocess.DEVNULL,
                 )
                 seconds.append(time.perf_counter() - start)

@@ -93,6 +93,7 @@ def formed_gradients(loss: LossFn) -> GradientsFn:
 
 def example_gradients(loss: LossFn) -> GradientsFn:
     """The gradients by book-keeping where that is possible, and else formed."""
+    # Here, since the books are kept in terms of this file's types.
     from fedjax_private.privacy.bookkeeping import bookkept_gradients
 
     formed = formed_gradients(loss)

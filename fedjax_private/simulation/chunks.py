@@ -29,10 +29,11 @@ def put(tree: Any, rows: Any, ids: Ids, clients: int) -> Any:
 
 
 def chunk_length(cohort: int, most: int) -> int:
-    """Clients a chunk: all chunks alike, none above `most`, divisible by the devices.
+    """Clients a chunk: all chunks alike, and divisible by the number of devices.
 
-    One length for a whole run means one compilation. What the last chunk lacks is
-    filled up with clients that have no records.
+    None is above `most`, unless the next multiple of that number is. One length for a
+    whole run means one compilation. What the last chunk lacks is filled up with clients
+    that have no records.
     """
     devices = client_mesh().size
     length = -(-cohort // -(-cohort // most))
