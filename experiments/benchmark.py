@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import rich.box
 import rich.table
 
 from experiments import command, flags, peers, runtime
@@ -83,7 +84,7 @@ def _table(row: Mapping[str, Any]) -> rich.table.Table:
                 f"seconds_{part}",
                 {n: v[f"seconds_{part}"] for n, v in row["peers"].items()},
             )
-            for part in ("encrypt", "add", "decrypt")
+            for part in row["parts"]
         }
     )
     for column in ("", "median", "quartiles", "ours is faster by"):
@@ -101,6 +102,18 @@ def _table(row: Mapping[str, Any]) -> rich.table.Table:
         limit = row["limit_examples_per_second"]
         share = row["examples_per_second"] / limit
         shown.add_row("the machine's limit", _number(limit), "", f"{share:.2f}x")
+    return shown
+
+
+def _derived() -> rich.table.Table:
+    """What parameters are derived for the default options."""
+    from experiments.benchmarks.encryption import DERIVED_COLUMNS, derived
+
+    shown = rich.table.Table(title="derived parameters", box=rich.box.SIMPLE)
+    for column in DERIVED_COLUMNS:
+        shown.add_column(column, no_wrap=column == "scheme")
+    for row in derived():
+        shown.add_row(*row)
     return shown
 
 
@@ -137,6 +150,8 @@ def benchmark(argv: Sequence[str]) -> int:
             console.print(f"Not run: encryption. {reason}", soft_wrap=True)
             status = 1
             continue
+        if suite == "encryption":
+            console.print(_derived())
         for case in _cases(suite, what.quick):
             row = measure.measure(case, wanted, what.repeats, cores, say)
             console.print(_table(row))

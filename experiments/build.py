@@ -6,20 +6,24 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
-from experiments.arms import ARMS, Arm
+from experiments.arms import ARMS
 from experiments.config import Settings
 from experiments.tuned import Hyperparameters, hyperparameters
 from fedjax_private import aggregation, algorithms, clients, models, simulation
 from fedjax_private.datasets import ClientData, Dataset, client_data, partition
+from fedjax_private.encryption import derive
 from fedjax_private.privacy import MechanismSettings, Plan, mechanism
 from fedjax_private.privacy.accounting import (
     Neighbors,
     RdpAccountant,
     calibrate_noise_multiplier,
 )
-from fedjax_private.trust import Decryptor, Trust
+from fedjax_private.trust import Trust
+from fedjax_private.typing import Params
 
 DEFAULT_EPSILON = 2.9
 NEIGHBORS = Neighbors.ADD_REMOVE
@@ -59,6 +63,7 @@ class Prepared:
         noise_multiplier: that the plan was made with; None without DP.
         steps: noisy steps of the client that takes part most often; None without DP.
         epsilon: what they cost its records; None without DP.
+        sums: how updates are encrypted, in words; None where they are not.
     """
 
     spec: Spec
@@ -68,6 +73,7 @@ class Prepared:
     noise_multiplier: float | None = None
     steps: int | None = None
     epsilon: float | None = None
+    sums: str | None = None
 
 
 def unavailable() -> str | None:
@@ -88,6 +94,7 @@ def prepare(spec: Spec, dataset: Dataset) -> Prepared:
         ValueError: with one sentence, if the settings do not fit together.
     """
     arm, hyper = ARMS[spec.arm], spec.hyperparameters
+    sums = _described(spec, dataset) if encrypts(spec) else None
     scheme = spec.settings.data.scheme(spec.partition)
     parts = partition(dataset.train.labels, spec.clients, scheme, spec.seed)
     if arm.pooled:
@@ -96,7 +103,7 @@ def prepare(spec: Spec, dataset: Dataset) -> Prepared:
     schedule = simulation.cohorts(spec.seed, hyper.rounds, len(parts), cohort)
     data = client_data(dataset.train, parts)
     if not arm.private:
-        return Prepared(spec, data, schedule)
+        return Prepared(spec, data, schedule, sums=sums)
     steps = local_steps(hyper) * int(np.bincount(np.concatenate(schedule)).max())
     plan_of = _plan_of(spec, steps, len(dataset.train) / len(parts))
     privacy = spec.settings.privacy
@@ -111,7 +118,39 @@ def prepare(spec: Spec, dataset: Dataset) -> Prepared:
     plan = plan_of(noise_multiplier)
     accountant = RdpAccountant(neighbors=NEIGHBORS).compose(plan.event(steps))
     epsilon = accountant.epsilon(privacy.delta)
-    return Prepared(spec, data, schedule, plan, noise_multiplier, steps, epsilon)
+    return Prepared(spec, data, schedule, plan, noise_multiplier, steps, epsilon, sums)
+
+
+def encrypts(spec: Spec) -> bool:
+    """Whether a run's sums are encrypted."""
+    return ARMS[spec.arm].encrypted and spec.settings.encryption.encryption != "none"
+
+
+def _described(spec: Spec, dataset: Dataset) -> str:
+    """How a run's sums are encrypted; raises ValueError if they cannot be."""
+    config = spec.settings.encryption
+    model = model_for(dataset, spec)
+    size = models.parameter_count(jax.eval_shape(model.init, jax.random.key(0)))
+    cohort = spec.settings.training.cohort or spec.clients
+    options = config.options
+    request = aggregation.request_for(config.encryption, size + 1, cohort, options)
+    parameters = derive(request)
+    if config.encrypted_fraction < 1 and ARMS[spec.arm].private:
+        raise ValueError(
+            "--encrypted_fraction below 1 chooses entries by what gradients tell of "
+            f"the records, which epsilon does not cover: arm {spec.arm} takes 1."
+        )
+    if config.processes and config.topology != "star":
+        raise ValueError("--processes is for --topology=star.")
+    if config.processes and config.encrypted_fraction < 1:
+        raise ValueError("--processes encrypts everything: --encrypted_fraction=1.")
+    trust = Trust(cohort, aggregation.SCHEMES[config.encryption])
+    quorum = options.quorum(request.holders)
+    text = aggregation.describe(parameters, trust, quorum, options.topology)
+    if config.encrypted_fraction < 1:
+        exposed = 1 - config.encrypted_fraction
+        text += f" SELECTIVE: the server reads {exposed:.1%} of every upload's entries."
+    return text
 
 
 def _plan_of(spec: Spec, steps: int, examples: float) -> Callable[[float], Plan]:
@@ -232,15 +271,75 @@ def build_algorithm(
 
 
 def build_aggregation(
-    arm: Arm, settings: Settings, vector_size: int, cohort: int
+    spec: Spec,
+    vector_size: int,
+    cohort: int,
+    encrypted: npt.NDArray[np.bool_] | None = None,
 ) -> aggregation.Aggregation | None:
-    """The arm's way to sum updates; None where nothing is summed."""
-    if not arm.federated:
+    """The arm's way to sum updates; None where nothing is summed.
+
+    Args:
+        spec: of the run.
+        vector_size: values of an update.
+        cohort: clients of a round.
+        encrypted: which of the values are encrypted; by default all.
+    """
+    if not ARMS[spec.arm].federated:
         return None
-    if not arm.encrypted:
-        trust = Trust(uploads=cohort, decryptor=Decryptor.NOBODY_NEEDED)
-        return aggregation.make("none", vector_size=vector_size, trust=trust)
-    trust = Trust(uploads=cohort, decryptor=Decryptor.KEY_AUTHORITY)
+    config = spec.settings.encryption
+    name = config.encryption if encrypts(spec) else "none"
+    trust = Trust(uploads=cohort, decryptor=aggregation.SCHEMES[name])
+    if encrypts(spec) and config.processes:
+        request = aggregation.request_for(name, vector_size, cohort, config.options)
+        return aggregation.ProcessAggregation(
+            request, trust, quorum=config.options.quorum(request.holders)
+        )
     return aggregation.make(
-        settings.encryption.encryption, vector_size=vector_size, trust=trust
+        name,
+        vector_size=vector_size,
+        trust=trust,
+        options=config.options,
+        encrypted=encrypted,
     )
+
+
+def most_sensitive(
+    prepared: Prepared, model: models.Model, params: Params
+) -> npt.NDArray[np.bool_] | None:
+    """Which entries of an update are encrypted; None for all.
+
+    Every client scores the parameters on some of its records; the scores are summed
+    under encryption, and the sum is public.
+    """
+    spec, config = prepared.spec, prepared.spec.settings.encryption
+    if not encrypts(spec) or config.encrypted_fraction == 1.0:
+        return None
+    clients = np.arange(prepared.data.mask.shape[0])
+    scores = []
+    for client in clients:
+        real = np.flatnonzero(prepared.data.mask[client])[:SCORED_EXAMPLES]
+        score = aggregation.sensitivity(
+            model.apply,
+            params,
+            jnp.asarray(prepared.data.inputs[client][real]),
+            jnp.asarray(prepared.data.labels[client][real]),
+        )
+        # The last entry of an update is its weight; no gradient tells of it.
+        scores.append(np.append(score / max(score.max(), 1e-30) / len(clients), 0.0))
+    whole = aggregation.make(
+        config.encryption,
+        vector_size=len(scores[0]),
+        trust=Trust(len(clients), aggregation.SCHEMES[config.encryption]),
+        options=config.options,
+    )
+    encode = jax.vmap(whole.codec.encode)
+    keys = jax.random.split(jax.random.key(spec.seed), len(clients))
+    session = whole.open(0)
+    session.add(clients, np.asarray(encode(keys, jnp.asarray(scores, jnp.float32))))
+    total, _ = session.release()
+    decoded = np.asarray(whole.codec.decode(jnp.asarray(total)))
+    return aggregation.most_sensitive(decoded, config.encrypted_fraction)
+
+
+# A client's score of the parameters is a mean over so many records at most.
+SCORED_EXAMPLES = 16

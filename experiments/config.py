@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from experiments.arms import ARMS
+from fedjax_private.aggregation import SCHEMES, TOPOLOGIES, Options
 from fedjax_private.algorithms import SERVER_OPTIMIZERS
 from fedjax_private.clients import BACKENDS
 from fedjax_private.datasets import Scheme, parse_scheme
@@ -17,6 +18,7 @@ def flag(default: Any, help: str) -> Any:
 
 
 PARTITIONS = ("iid", "shards", "dirichlet")
+PACKINGS = ("complex", "real")
 
 
 def _one_of(name: str, value: str, choices: Any) -> None:
@@ -149,10 +151,69 @@ class PrivacyConfig:
 class EncryptionConfig:
     """Encryption. For arms with HE."""
 
-    encryption: str = flag("ckks", "scheme of the encrypted aggregation: ckks")
+    encryption: str = flag("ckks", f"scheme of the sums: {', '.join(SCHEMES)}")
+    value_bound: float = flag(2.0, "largest absolute entry of an upload and of a sum")
+    precision: float = flag(1e-4, "largest acceptable error (one sigma); ckks")
+    quantization_bits: int = flag(16, "sums are taken mod 2^bits; exact schemes")
+    packing: str = flag("complex", f"values to slots, of {', '.join(PACKINGS)}; ckks")
+    protect: bool = flag(True, "make released sums safe to show; ckks")
+    statistical_bits: int = flag(30, "how well noise hides what decryption tells")
+    query_budget: int = flag(1600, "ciphertexts that one key decrypts")
+    recovery_threshold: int | None = flag(
+        None, "key holders that stand in for others (default: just over half)"
+    )
+    topology: str = flag("star", f"how uploads travel: {', '.join(TOPOLOGIES)}")
+    fan_out: int = flag(8, "clients of one edge server; topology tree")
+    encrypted_fraction: float = flag(
+        1.0, "share of entries that is encrypted; below 1 the server reads the others"
+    )
+    processes: bool = flag(
+        False, "server and clients as processes that exchange bytes over sockets"
+    )
 
     def __post_init__(self) -> None:
-        _one_of("encryption", self.encryption, ("ckks",))
+        _one_of("encryption", self.encryption, SCHEMES)
+        _one_of("packing", self.packing, PACKINGS)
+        _one_of("topology", self.topology, TOPOLOGIES)
+        _positive(self, "value_bound", "precision")
+        _at_least_one(
+            self,
+            "statistical_bits",
+            "query_budget",
+            "recovery_threshold",
+            "fan_out",
+        )
+        if not 2 <= self.quantization_bits <= 24:
+            raise ValueError(
+                "--quantization_bits must lie between 2 and 24, got "
+                f"{self.quantization_bits}."
+            )
+        if not 0.0 < self.encrypted_fraction <= 1.0:
+            raise ValueError(
+                "--encrypted_fraction must lie in (0, 1], got "
+                f"{self.encrypted_fraction}."
+            )
+        if not self.protect and self.encryption != "ckks":
+            raise ValueError(
+                f"--encryption={self.encryption} has no unprotected mode: --noprotect "
+                "is for ckks."
+            )
+
+    @property
+    def options(self) -> Options:
+        """The same, as the library takes it."""
+        return Options(
+            value_bound=self.value_bound,
+            precision=self.precision,
+            quantization_bits=self.quantization_bits,
+            protect=self.protect,
+            complex_packing=self.packing == "complex",
+            statistical_bits=self.statistical_bits,
+            query_budget=self.query_budget,
+            recovery_threshold=self.recovery_threshold,
+            topology=self.topology,
+            fan_out=self.fan_out,
+        )
 
 
 # The groups of flags that all training commands have in common.

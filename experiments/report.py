@@ -119,7 +119,7 @@ def markdown(
     for partition in dict.fromkeys(cell.partition for cell in grouped):
         lines += _accuracy_table([c for c in grouped if c.partition == partition])
     lines += _privacy(rows, config)
-    lines += _encryption(grouped)
+    lines += _encryption(grouped, config["sums"])
     lines += _settings(config)
     return "\n".join(lines) + "\n"
 
@@ -232,8 +232,8 @@ ENCRYPTION_COLUMNS = (
 )
 
 
-def _encryption(grouped: Sequence[Cell]) -> list[str]:
-    encrypted = [cell for cell in grouped if ARMS[cell.arm].encrypted]
+def _encryption(grouped: Sequence[Cell], sums: Mapping[int, str]) -> list[str]:
+    encrypted = [cell for cell in grouped if cell.rows[0]["encryption"]]
     if not encrypted:
         return []
     plain = {
@@ -263,22 +263,12 @@ def _encryption(grouped: Sequence[Cell]) -> list[str]:
         "",
         "Seconds of a whole run, all clients on this one machine, so that time with "
         "many clients is not what one of them would wait. The server adds ciphertexts "
-        "with no secret key in reach; a key authority, assumed not to collude, "
-        "decrypts one sum a round.",
+        "with no secret key in reach. Decryption noise counts as no privacy.",
+        "",
+        *[f"- {count} clients: {text}" for count, text in sums.items()],
         "",
         *_table(
-            [
-                "arm",
-                "partition",
-                "clients",
-                "seconds",
-                "same without HE",
-                "encrypt",
-                "add",
-                "decrypt",
-                "bytes a parameter",
-                "largest error of a sum",
-            ],
+            ENCRYPTION_COLUMNS,
             body,
         ),
     ]

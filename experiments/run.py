@@ -50,12 +50,21 @@ def run_together(
     model = build.model_for(dataset, spec)
     clients, cohort = several[0].data.mask.shape[0], len(several[0].schedule[0])
     size = models.parameter_count(jax.eval_shape(model.init, jax.random.key(0)))
-    scheme = build.build_aggregation(arm, settings, size + 1, cohort)
+    params = [model.init(jax.random.key(p.spec.seed)) for p in several]
+    schemes = [
+        build.build_aggregation(
+            prepared.spec,
+            size + 1,
+            cohort,
+            build.most_sensitive(prepared, model, initial),
+        )
+        for prepared, initial in zip(several, params, strict=True)
+    ]
     algorithm = build.build_algorithm(
         model,
         hyper,
         plan,
-        scheme.codec if scheme else None,
+        schemes[0].codec if schemes[0] else None,
         cohort,
         len(dataset.train) * cohort / clients,
         settings.training.backend,
@@ -71,14 +80,12 @@ def run_together(
                 files.enter_context(_ledger(prepared, directory)) if plan else None
             )
             roots = simulation.root_keys(seed, settings.privacy.noise_seed, name)
-            if i:  # every run has keys of its own
-                scheme = build.build_aggregation(arm, settings, size + 1, cohort)
             ledger = ledgers[-1]
             runs.append(
                 simulation.Run(
-                    scheme,
+                    schemes[i],
                     prepared.data,
-                    model.init(jax.random.key(seed)),
+                    params[i],
                     prepared.schedule,
                     roots,
                     _charger(ledger, prepared, roots) if ledger else _nothing,
@@ -179,7 +186,7 @@ def _round_row(
     spec: Spec, done: simulation.Round, epsilon: float | None, arm: Arm
 ) -> dict[str, Any]:
     report, evaluation = done.report, done.evaluation
-    encryption = report if arm.encrypted else None
+    encryption = report if build.encrypts(spec) else None
     examples = done.metrics.get("examples")
     return {
         "arm": spec.arm,
@@ -201,6 +208,10 @@ def _round_row(
         "download_bytes_per_client": (
             report.download_bytes_per_client if report else None
         ),
+        "link_bytes": dict(encryption.link_bytes) if encryption else None,
+        "seconds_keys": encryption.seconds_keys if encryption else None,
+        # A count of what left the range is a fact about the records.
+        "saturated": encryption.saturated if encryption and not arm.private else None,
         "max_aggregation_error": encryption.max_error if encryption else None,
     }
 
@@ -242,7 +253,7 @@ def _run_row(
         "sampling_probability": hyper.sampling_probability,
         "steps": prepared.steps,
         "honest_clients": None,
-        "encryption": settings.encryption.encryption if arm.encrypted else None,
+        "encryption": settings.encryption.encryption if build.encrypts(spec) else None,
         "seconds_total": seconds_total,
         "seconds_train": total("seconds_train"),
         "seconds_encrypt": total("seconds_encrypt"),

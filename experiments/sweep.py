@@ -76,11 +76,15 @@ def sweep(argv: Sequence[str]) -> int:
         lambda: load(settings.data.dataset, data_dir=settings.data.data_dir)
     )
     todo = list(specs(what, arms, settings))
+    sums = {}
     for spec in todo:
         if spec.seed == 0:
-            flags.checked(lambda spec=spec: build.prepare(spec, dataset))
+            prepared = flags.checked(lambda spec=spec: build.prepare(spec, dataset))
+            if prepared.sums:
+                sums[spec.clients] = prepared.sums
     directory = flags.checked(lambda: command.directory("sweep", parsed[OutputConfig]))
     config = command.config_of("sweep", what, settings, arms, what.clients, argv[1:])
+    config["sums"] = sums
     directory.write_config(config)
 
     console = command.console()

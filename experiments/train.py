@@ -34,6 +34,7 @@ def train(argv: Sequence[str]) -> int:
     config = command.config_of(
         "train", what, settings, [what.arm], [what.clients], argv[1:]
     )
+    config["sums"] = {what.clients: prepared.sums} if prepared.sums else {}
     directory.write_config(config)
     try:
         with progress(len(prepared.schedule), console) as shown:

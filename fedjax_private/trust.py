@@ -13,6 +13,7 @@ class Decryptor(enum.Enum):
 
     NOBODY_NEEDED = "none"  # nothing is encrypted: the server reads every upload
     KEY_AUTHORITY = "authority"  # a named party, assumed not to collude
+    HOLDERS = "holders"  # all holders of key shares together; see encryption.threshold
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +27,9 @@ class Trust:
         decryptor: who decrypts the released sum.
 
     Parties: clients hold their data; the aggregation server is honest but curious and
-    holds public and evaluation keys only; the key authority decrypts one released sum
-    a round and nothing else. A server that substitutes ciphertexts is outside the
-    model.
+    holds no key; the key authority, or the holders of key shares together, decrypt one
+    released sum a round and nothing else. A server that substitutes ciphertexts is
+    outside the model.
     """
 
     uploads: int

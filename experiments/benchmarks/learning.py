@@ -24,7 +24,7 @@ from fedjax_private.privacy import (
 )
 from fedjax_private.privacy.accounting import Neighbors
 from fedjax_private.programs import flat_program
-from fedjax_private.trust import Decryptor, Trust
+from fedjax_private.trust import Trust
 from fedjax_private.typing import ClientKeys
 
 LEARNING_RATE = 0.1
@@ -135,18 +135,28 @@ def client_cases(quick: bool) -> list[Case]:
     return cases
 
 
-class _Rounds:
+class Rounds:
     """Rounds of FedAvg as `simulate` runs them, one after another, without an end."""
 
-    def __init__(self, count: int, examples: int, batch: int) -> None:
-        model = _model("fedavg_cnn_small")
+    def __init__(
+        self,
+        count: int,
+        examples: int,
+        batch: int,
+        *,
+        epochs: int = 1,
+        name: str = "fedavg_cnn_small",
+        encryption: str = "none",
+    ) -> None:
+        model = _model(name)
         params = model.init(jax.random.key(0))
-        trust = Trust(uploads=count, decryptor=Decryptor.NOBODY_NEEDED)
+        trust = Trust(uploads=count, decryptor=aggregation.SCHEMES[encryption])
         sums = aggregation.make(
-            "none", vector_size=models.parameter_count(params) + 1, trust=trust
+            encryption, vector_size=models.parameter_count(params) + 1, trust=trust
         )
         trainer = clients.sgd(
-            model.loss, clients.SgdConfig(LEARNING_RATE, batch_size=batch)
+            model.loss,
+            clients.SgdConfig(LEARNING_RATE, batch_size=batch, epochs=epochs),
         )
         fedavg = algorithms.fedavg(
             clients.federated(trainer, clients.by_examples(count * examples)),
@@ -177,7 +187,7 @@ class _Rounds:
 
 
 def _open_rounds(count: int, examples: int, batch: int) -> tuple[Work, Any]:
-    work = _Rounds(count, examples, batch)
+    work = Rounds(count, examples, batch)
     (first,) = work.repeat(1)
     fields = {"seconds_first_round": first}
     work.repeat(1)

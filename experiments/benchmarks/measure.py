@@ -171,7 +171,7 @@ def measure(
     rate = case.examples or 1.0
     ours = times.pop("")
     row: dict[str, Any] = {"suite": case.suite, "case": case.name, **case.fields}
-    row["repeats"] = repeats
+    row["repeats"], row["parts"] = repeats, list(case.parts)
     if case.examples is not None:
         low, middle, high = np.quantile(np.divide(rate, ours), [0.25, 0.5, 0.75])
         row["examples_per_second"] = middle

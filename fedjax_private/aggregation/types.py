@@ -6,7 +6,7 @@ nothing about the algorithm it serves.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import jax
@@ -44,7 +44,11 @@ class SessionReport:
         seconds_add: wall seconds of the server's parsing and addition.
         seconds_decrypt: wall seconds of decryption and decoding.
         max_error: in simulation, the largest absolute difference of any entry of the
-            released sum from the float64 sum of the plain vectors.
+            released sum from the float64 sum of the plain vectors as they were encoded.
+        seconds_keys: wall seconds of making the keys that this round is the first of.
+        saturated: entries of uploads at the end of the range that integers represent,
+            or beyond: what was beyond has been cut off.
+        link_bytes: mean bytes of a message, for each kind of link.
     """
 
     uploads: int
@@ -54,6 +58,20 @@ class SessionReport:
     seconds_add: float
     seconds_decrypt: float
     max_error: float
+    seconds_keys: float = 0.0
+    saturated: int = 0
+    link_bytes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def with_clear(self, other: "SessionReport") -> "SessionReport":
+        """Returns this report with the cost of values sent beside, in the clear."""
+        return dataclasses.replace(
+            self,
+            upload_bytes_per_client=self.upload_bytes_per_client
+            + other.upload_bytes_per_client,
+            download_bytes_per_client=self.download_bytes_per_client
+            + other.download_bytes_per_client,
+            seconds_add=self.seconds_add + other.seconds_add,
+        )
 
 
 class Session(Protocol):

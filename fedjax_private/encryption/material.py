@@ -1,133 +1,123 @@
-"""What the key authority hands out: everything public about one key, as bytes."""
+"""What everybody may know about one key: what it is for, and the public key itself."""
 
 import dataclasses
 import hashlib
 import struct
 
-from fedjax_private.encryption.packing import row_count
-from fedjax_private.encryption.parameters import CkksParameters
-from fedjax_private.encryption.wire import KEY_ID_BYTES, Kind, Shape, WireError
+from fedjax_private.encryption.parameters import (
+    Parameters,
+    Scheme,
+    SumRequest,
+    derive,
+)
+from fedjax_private.encryption.wire import KEY_ID_BYTES, WireError
 
 MAGIC = b"FJPK"
-VERSION = 1
-KEY_TAG_BYTES = 32  # OpenFHE names keys by 32 hexadecimal digits
+VERSION = 2
 
-# More than OpenFHE's framing of a ciphertext has been seen to take (745 bytes).
-_MAX_FRAMING = 4096
-
-# Magic, version; parameters: uploads, bound, ring, modulus, scale, security; values,
-# key id, key tag, length of a ciphertext, of the public key.
-_HEADER = struct.Struct(f"<4sBIdIHHHI{KEY_ID_BYTES}s{KEY_TAG_BYTES}sII")
+# Magic, version; the request: scheme, values, uploads, holders, bound, precision, bits,
+# protect, complex, statistical bits, budget; key id.
+_HEADER = struct.Struct(f"<4sBBIIIddBBBBI{KEY_ID_BYTES}s")
+_SCHEMES = tuple(Scheme)
 
 
 @dataclasses.dataclass(frozen=True)
 class Material:
-    """Parameters and names that belong to one key, and the public key itself or not.
+    """One key's public facts.
 
-    The parameters stand for OpenFHE's context: the receiver derives the context from
-    them, after checking that they give 128 bits, rather than parse a serialised one.
+    Receivers derive the parameters from the request, so that they check for themselves
+    that these give 128 bits.
 
     Attributes:
-        parameters: the scheme's parameters.
-        values: how many values the vectors have.
-        key_id: (16,) bytes that name the public key: its truncated SHA-256.
-        key_tag: OpenFHE's own name of the key.
-        ciphertext_length: bytes of one serialised ciphertext, in uploads and in sums.
-        public_key: the serialised public key; empty in what the server gets.
+        parameters: derived from the request.
+        key_id: (16,) bytes that name the key: a hash of the request and the public key.
+        public_key: its two polynomials, packed; empty in what a server gets.
     """
 
-    parameters: CkksParameters
-    values: int
+    parameters: Parameters
     key_id: bytes
-    key_tag: str
-    ciphertext_length: int
     public_key: bytes = b""
 
-    def shape(self, kind: Kind) -> Shape:
-        """Returns what a frame of that kind looks like under this key."""
-        return Shape(
-            kind,
-            self.key_id,
-            self.values,
-            row_count(self.values, self.parameters.slots),
-            self.ciphertext_length,
-        )
+    @classmethod
+    def of_key(cls, parameters: Parameters, public_key: bytes) -> "Material":
+        """The material of a fresh public key, given as packed polynomials."""
+        key_id = _name(parameters.request, public_key)
+        return cls(parameters, key_id, public_key)
+
+    def without_key(self) -> "Material":
+        """What those need who do not encrypt."""
+        return dataclasses.replace(self, public_key=b"")
 
     def to_bytes(self) -> bytes:
-        """Returns the message that `from_bytes` reads."""
-        parameters = self.parameters
-        header = _HEADER.pack(
-            MAGIC,
-            VERSION,
-            parameters.uploads,
-            parameters.upload_bound,
-            parameters.ring_dimension,
-            parameters.first_modulus_bits,
-            parameters.scale_bits,
-            parameters.security_bits,
-            self.values,
-            self.key_id,
-            self.key_tag.encode("ascii"),
-            self.ciphertext_length,
-            len(self.public_key),
-        )
-        return header + self.public_key
+        """Returns the bytes that `from_bytes` reads."""
+        request = _packed(self.parameters.request)
+        return request + self.key_id + self.public_key
 
     @classmethod
-    def from_bytes(cls, message: bytes) -> "Material":
-        """Reads a message.
+    def from_bytes(cls, data: bytes) -> "Material":
+        """Reads material.
 
         Raises:
-            WireError: if it is truncated, followed by anything, of another format, with
-                parameters below 128 bits or lengths that no ciphertext has, or if its
-                public key is not the one that it names.
+            WireError: if it is truncated, followed by anything, of another format, for
+                sums that no parameters of 128 bits hold, or if its public key is not
+                the one that it names.
         """
-        if not isinstance(message, bytes) or len(message) < _HEADER.size:
+        if not isinstance(data, bytes) or len(data) < _HEADER.size:
             raise WireError("key material is truncated, or not bytes.")
-        (
-            magic,
-            version,
-            uploads,
-            upload_bound,
-            ring_dimension,
-            first_modulus_bits,
-            scale_bits,
-            security_bits,
-            values,
-            key_id,
-            key_tag,
-            length,
-            public_length,
-        ) = _HEADER.unpack_from(message)
+        magic, version, scheme, *fields, key_id = _HEADER.unpack_from(data)
         if (magic, version) != (MAGIC, VERSION):
             raise WireError(f"not key material of format version {VERSION}.")
-        if len(message) != _HEADER.size + public_length:
-            raise WireError(
-                f"key material of {len(message)} bytes where "
-                f"{_HEADER.size + public_length} were expected."
-            )
+        if scheme >= len(_SCHEMES):
+            raise WireError("key material of an unknown scheme.")
+        values, uploads, holders, bound, precision, bits, protect, packed, *rest = (
+            fields
+        )
+        if protect > 1 or packed > 1:
+            raise WireError("key material with a choice that is neither yes nor no.")
         try:
-            parameters = CkksParameters(
+            request = SumRequest(
+                _SCHEMES[scheme],
+                values,
                 uploads,
-                upload_bound,
-                ring_dimension,
-                first_modulus_bits,
-                scale_bits,
-                security_bits,
+                holders,
+                bound,
+                precision,
+                bits,
+                bool(protect),
+                bool(packed),
+                *rest,
             )
-            tag = key_tag.decode("ascii")
+            parameters = derive(request)
         except ValueError as error:
             raise WireError(f"unusable key material: {error}") from error
-        if not 0 < length - parameters.ciphertext_payload <= _MAX_FRAMING:
-            raise WireError(f"key material with ciphertexts of {length} bytes.")
-        if values < 1:
-            raise WireError("key material for vectors without values.")
-        public_key = message[_HEADER.size :]
-        if public_key and key_id != name_key(public_key):
+        public_key = data[_HEADER.size :]
+        if public_key and len(public_key) != 2 * parameters.polynomial_bytes:
+            raise WireError(f"a public key of {len(public_key)} bytes.")
+        if public_key and key_id != _name(request, public_key):
             raise WireError("the public key is not the one that its material names.")
-        return cls(parameters, values, key_id, tag, length, public_key)
+        return cls(parameters, key_id, public_key)
 
 
-def name_key(public_key: bytes) -> bytes:
-    """Returns the id of a serialised public key, (16,) bytes."""
-    return hashlib.sha256(public_key).digest()[:KEY_ID_BYTES]
+def _packed(request: SumRequest) -> bytes:
+    """The request's bytes: the header without the key's name."""
+    header = _HEADER.pack(
+        MAGIC,
+        VERSION,
+        _SCHEMES.index(request.scheme),
+        request.values,
+        request.uploads,
+        request.holders,
+        request.sum_bound,
+        request.precision,
+        request.bits,
+        request.protect,
+        request.complex_packing,
+        request.statistical_bits,
+        request.query_budget,
+        bytes(KEY_ID_BYTES),
+    )
+    return header[:-KEY_ID_BYTES]
+
+
+def _name(request: SumRequest, public_key: bytes) -> bytes:
+    return hashlib.sha256(_packed(request) + public_key).digest()[:KEY_ID_BYTES]

@@ -1,46 +1,75 @@
-"""Vectors to rows of slots and back. NumPy only, any scheme."""
+"""Vectors to rows of plaintext slots and back. NumPy only, any scheme.
+
+What fills a last row up is zero, is encrypted like everything else, and is dropped
+after decryption together with the noise on it.
+"""
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fedjax_private.encryption.parameters import Parameters
+
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+# (R, slots): complex128 or float64 in CKKS, int64 in exact schemes.
+Rows = npt.NDArray[Any]
 
 
-def row_count(size: int, slots: int) -> int:
-    """Returns how many rows of `slots` values hold a vector of `size` values.
+def pack(vector: npt.NDArray[Any], parameters: Parameters) -> Rows:
+    """Returns a vector (values,) as rows of slots.
+
+    Args:
+        vector: floats for CKKS, two of them in a slot where packing is complex; whole
+            numbers in [0, 2^b) for exact schemes, one a lane.
+        parameters: of the sums.
 
     Raises:
-        ValueError: if either is not positive.
+        ValueError: if the vector has another shape, or whole numbers are out of range.
     """
-    if size < 1 or slots < 1:
+    request = parameters.request
+    if vector.shape != (request.values,):
         raise ValueError(
-            f"vectors and rows need at least one value, got {size} and {slots}."
+            f"a vector of shape {vector.shape} where ({request.values},) was declared."
         )
-    return -(-size // slots)
+    filled = np.zeros(
+        parameters.rows * parameters.values_per_ciphertext,
+        np.int64 if request.scheme.exact else np.float64,
+    )
+    filled[: vector.size] = vector
+    if not request.scheme.exact:
+        kind = np.complex128 if request.complex_packing else np.float64
+        return filled.view(kind).reshape(parameters.rows, parameters.slots)
+    if filled.min() < 0 or filled.max() >= 1 << request.bits:
+        raise ValueError(
+            f"whole numbers to be added lie in [0, 2^{request.bits}), got "
+            f"{filled.min()} to {filled.max()}."
+        )
+    lanes = filled.reshape(parameters.rows, parameters.lanes, parameters.slots)
+    shifts = parameters.lane_bits * np.arange(parameters.lanes)
+    return np.asarray((lanes.astype(np.int64) << shifts[:, None]).sum(axis=1))
 
 
-def pack(vector: npt.ArrayLike, slots: int) -> FloatArray:
-    """Returns `vector` (P,) as rows (ceil(P / slots), slots), float64, zero-padded.
+def unpack(rows: Rows, parameters: Parameters) -> FloatArray | IntArray:
+    """Returns the vector (values,) that rows of slots hold.
+
+    Exact sums come as whole numbers mod 2^b, in [0, 2^b): carries end in the lane's
+    upper bits, and are cut off there.
 
     Raises:
-        ValueError: if the vector is empty or not one-dimensional.
+        ValueError: if the rows are not those of a vector of that size.
     """
-    values = np.asarray(vector, dtype=np.float64)
-    if values.ndim != 1:
-        raise ValueError(f"a vector has one axis, got the shape {values.shape}.")
-    rows = np.zeros((row_count(values.size, slots), slots))
-    rows.reshape(-1)[: values.size] = values
-    return rows
-
-
-def unpack(rows: FloatArray, size: int) -> FloatArray:
-    """Returns the first `size` values of `rows` (R, slots) as a vector, float64.
-
-    What the padding holds after decryption (noise) is dropped here.
-
-    Raises:
-        ValueError: if the rows are not exactly those of a vector of that size.
-    """
-    if rows.ndim != 2 or rows.shape[0] != row_count(size, rows.shape[1]):
-        raise ValueError(f"rows of shape {rows.shape} do not hold {size} values.")
-    return np.array(rows.reshape(-1)[:size], dtype=np.float64)
+    if rows.shape != (parameters.rows, parameters.slots):
+        raise ValueError(
+            f"rows of shape {rows.shape} where "
+            f"{(parameters.rows, parameters.slots)} were expected."
+        )
+    request = parameters.request
+    if not request.scheme.exact:
+        values = np.ascontiguousarray(rows).view(np.float64)
+        return values.reshape(-1)[: request.values].copy()
+    shifts = parameters.lane_bits * np.arange(parameters.lanes)
+    lanes = rows[:, None, :] >> shifts[:, None] & (1 << request.bits) - 1
+    return np.asarray(lanes.reshape(-1)[: request.values])

@@ -1,164 +1,371 @@
-"""CKKS parameters for sums, derived from what is to be summed."""
+"""Parameters of encrypted sums, derived from what is to be summed.
+
+What users state is a `SumRequest`: how many vectors of how many values, in which range,
+how precisely, and how much a key may be asked to decrypt. `derive` turns it into ring,
+modulus, scale, lanes and flooding noise, the smallest upload first, or says why it
+cannot. Roles exchange requests, never contexts: each derives the same parameters, and
+so checks for itself that they give 128 bits.
+"""
 
 import dataclasses
+import enum
 import math
+from collections.abc import Iterator
 
-# Ring dimension -> largest ciphertext modulus, in bits, at 128 bits of classical
-# security with uniform ternary secrets: Bossuat et al., "Security Guidelines for
-# Implementing Homomorphic Encryption" (2024), and no larger than what OpenFHE accepts.
-MAX_MODULUS_BITS = {2048: 53, 4096: 106}
+# (ring dimension, bits of each prime of the modulus), by size of the upload. All are
+# within Bossuat et al., "Security Guidelines for Implementing Homomorphic Encryption"
+# (2024), for 128 bits of classical security with ternary secrets, and within what
+# OpenFHE accepts: 53 bits at 2048, 106 at 4096.
+_CKKS_SETS = ((2048, (45,)), (2048, (53,)), (4096, (60,)), (4096, (53, 53)))
+_EXACT_SETS = ((2048, (53,)), (4096, (60,)))
+_THRESHOLD_EXACT_SETS = ((4096, (53, 53)), (8192, (60, 60)))
+MAX_MODULUS_BITS = {2048: 53, 4096: 106, 8192: 218}
+SECURITY_BITS = 128
 
-# OpenFHE keeps one modulus in one 64-bit word.
-_MAX_WORD_BITS = 60
+# OpenFHE multiplies by 2^scale_bits when it encodes; the rest of the scale is applied
+# before. Enough bits for its rounding not to matter, few enough for its 64-bit words.
+_ENCODER_BITS = {(45,): 35, (53,): 43, (60,): 50, (53, 53): 53}
+# Beyond this the scale buys nothing that float64 holds.
+_MAX_SCALE_BITS = 90
 
-# Below this scale a sum of 32 uploads is off by more than 1e-6 in some entry, which
-# begins to show in training; above it, larger scales buy nothing that float32 can hold.
-_MIN_SCALE_BITS = 40
-_MAX_SCALE_BITS = 50
+# Beyond t = 2^51 OpenFHE's BFV decrypts silently wrong (measured).
+_MAX_PLAINTEXT_BITS = 50
 
-# One bit is the sign. The other keeps noise, and the rounding of the encoder, away from
-# the wrap-around at half the modulus.
-_SIGN_AND_MARGIN_BITS = 2
+# Standard deviation of fresh keys' and ciphertexts' errors, and of the noise that
+# OpenFHE adds to a partial decryption.
+NOISE_STD = 3.19
+PARTIAL_NOISE_STD = 2.0**20
 
-# Standard deviation of the discrete Gaussian of fresh keys and ciphertexts.
-_NOISE_STD = 3.19
+# Decryption of exact sums fails past this many standard deviations: below 2^-130 for a
+# coefficient, 2^-100 for every one of a long training.
+_NOISE_MARGIN = 14
+
+# A squared norm of N = 2048 or more independent errors exceeds its mean by this factor
+# with probability below 2^-60.
+_NORM_MARGIN = 1.4
+
+
+class Scheme(enum.Enum):
+    """What is added, and who can decrypt."""
+
+    CKKS = "ckks"  # approximate reals, one key
+    THRESHOLD_CKKS = "threshold_ckks"  # approximate reals, a key in shares
+    EXACT = "exact"  # integers in lanes (BGV), one key
+    THRESHOLD_EXACT = "threshold_exact"  # integers in lanes (BFV), a key in shares
+
+    @property
+    def exact(self) -> bool:
+        """Whether it adds integers without error."""
+        return self in (Scheme.EXACT, Scheme.THRESHOLD_EXACT)
+
+    @property
+    def threshold(self) -> bool:
+        """Whether the key exists in shares only."""
+        return self in (Scheme.THRESHOLD_CKKS, Scheme.THRESHOLD_EXACT)
 
 
 @dataclasses.dataclass(frozen=True)
-class CkksParameters:
-    """Parameters of encrypted sums of at most `uploads` vectors.
-
-    Sums need no multiplication, so the modulus is one prime of `first_modulus_bits`
-    bits (multiplicative depth 0). Values are real and take one slot each.
+class SumRequest:
+    """What is to be summed.
 
     Attributes:
+        scheme: see `Scheme`.
+        values: entries of each vector.
         uploads: the most vectors in one sum.
-        upload_bound: the largest absolute value of an entry of one vector.
-        ring_dimension: N, the degree of the polynomials; half as many slots.
-        first_modulus_bits: bits of the ciphertext modulus q.
-        scale_bits: values are multiplied by 2^scale_bits and rounded.
-        security_bits: classical security level; 128 is the one implemented.
+        holders: holders of key shares; 1 without a threshold.
+        sum_bound: CKKS: the largest absolute value of an entry of a sum, and of an
+            upload.
+        precision: CKKS: the largest acceptable standard deviation of the error of an
+            entry of a sum, in the values' units.
+        bits: exact: b; entries are integers mod 2^b.
+        protect: whether what is decrypted is made safe to show to others.
+        complex_packing: CKKS: two values a slot instead of one.
+        statistical_bits: s; see `Parameters.flooding_std`.
+        query_budget: how many ciphertexts one key may decrypt; at least one sum's.
 
     Raises:
-        ValueError: on construction, if the modulus is too large for 128 bits at this
-            ring dimension, or if a full sum of full-range entries could wrap around.
+        ValueError: on construction, in one sentence.
     """
 
+    scheme: Scheme
+    values: int
     uploads: int
-    upload_bound: float
-    ring_dimension: int = 4096
-    first_modulus_bits: int = 60
-    scale_bits: int = 50
-    security_bits: int = 128
+    holders: int = 1
+    sum_bound: float = 2.0
+    precision: float = 1e-4
+    bits: int = 16
+    protect: bool = True
+    complex_packing: bool = True
+    statistical_bits: int = 30
+    query_budget: int = 1600
 
     def __post_init__(self) -> None:
-        if self.security_bits != 128:
+        for name, least, most in (
+            ("values", 1, 2**32 - 1),
+            ("uploads", 1, 2**20),
+            ("holders", 1, 2**10),
+            ("bits", 2, 24),
+            ("statistical_bits", 1, 128),
+            ("query_budget", 1, 2**32 - 1),
+        ):
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise ValueError(
+                    f"{name} must lie between {least} and {most}, got {value}."
+                )
+        for name in ("sum_bound", "precision"):
+            number = getattr(self, name)
+            if not (math.isfinite(number) and number > 0):
+                raise ValueError(f"{name} must be positive and finite, got {number}.")
+        if self.holders > 1 and not self.scheme.threshold:
             raise ValueError(
-                f"the security level must be 128 bits, got {self.security_bits}."
+                f"{self.scheme.value} has one key and no shares: threshold_ckks and "
+                "threshold_exact have."
             )
-        if self.ring_dimension not in MAX_MODULUS_BITS:
+        if self.scheme.threshold and self.holders < 2:
             raise ValueError(
-                f"the ring dimension must be one of {sorted(MAX_MODULUS_BITS)}, got "
-                f"{self.ring_dimension}."
+                f"{self.scheme.value} needs at least two holders of key shares, got "
+                f"{self.holders}."
             )
-        largest = min(MAX_MODULUS_BITS[self.ring_dimension], _MAX_WORD_BITS)
-        if not 1 <= self.first_modulus_bits <= largest:
+        if not self.protect and self.scheme is not Scheme.CKKS:
             raise ValueError(
-                f"the modulus must have at most {largest} bits at ring dimension "
-                f"{self.ring_dimension} and 128-bit security, got "
-                f"{self.first_modulus_bits}."
-            )
-        if not _MIN_SCALE_BITS <= self.scale_bits <= _MAX_SCALE_BITS:
-            raise ValueError(
-                f"the scale must have {_MIN_SCALE_BITS} to {_MAX_SCALE_BITS} bits, got "
-                f"{self.scale_bits}."
-            )
-        _check_sum(self.uploads, self.upload_bound)
-        if self.uploads * self.upload_bound > self.value_bound:
-            raise ValueError(
-                f"a sum of {self.uploads} values of up to {self.upload_bound:g} can "
-                f"reach {self.uploads * self.upload_bound:g}, but only sums up to "
-                f"{self.value_bound:g} decrypt rightly with a "
-                f"{self.first_modulus_bits}-bit modulus at scale 2^{self.scale_bits}."
+                f"{self.scheme.value} has no unprotected mode: only ckks has."
             )
 
-    @classmethod
-    def for_sums(cls, uploads: int, upload_bound: float) -> "CkksParameters":
-        """Returns the most precise parameters that hold the sum.
 
-        Args:
-            uploads: the most vectors in one sum.
-            upload_bound: the largest absolute value of an entry of one vector.
+@dataclasses.dataclass(frozen=True)
+class Parameters:
+    """What `derive` found for a request. Plain numbers; build with `derive`.
 
-        Raises:
-            ValueError: if no supported scale leaves room for such a sum.
-        """
-        _check_sum(uploads, upload_bound)
-        ring_dimension = 4096
-        modulus_bits = min(MAX_MODULUS_BITS[ring_dimension], _MAX_WORD_BITS)
-        room = modulus_bits - _SIGN_AND_MARGIN_BITS
-        needed = math.ceil(math.log2(uploads) + math.log2(upload_bound))
-        scale_bits = min(_MAX_SCALE_BITS, room - needed)
-        if scale_bits < _MIN_SCALE_BITS:
-            raise ValueError(
-                f"a sum of {uploads} values of up to {upload_bound:g} can reach "
-                f"{uploads * upload_bound:g}; the largest sum that decrypts with "
-                f"useful precision is {2.0 ** (room - _MIN_SCALE_BITS):g}: use a "
-                "smaller value bound or fewer clients."
-            )
-        return cls(
-            uploads, upload_bound, ring_dimension, modulus_bits, scale_bits=scale_bits
-        )
+    Attributes:
+        request: what they are for.
+        ring_dimension: N.
+        limb_bits: bits of each prime of the modulus q.
+        encoder_bits: CKKS: OpenFHE's own scale, 2^encoder_bits; 0 if exact.
+        prescale: CKKS: factor on values before that; 0 if exact.
+        lanes: exact: integers in one slot; 0 in CKKS.
+        flooding_std: standard deviation, per coefficient, of the noise that is added to
+            a decryption (CKKS) or to a partial decryption (threshold). With sigma_e the
+            deviation of a sum's own error, s the statistical bits and tau the query
+            budget, sqrt(1.4 tau N / 2) 2^(s/2) sigma_e: the Kullback-Leibler divergence
+            of tau decryptions from ones that do not depend on the error is at most
+            tau E|e|^2 / (2 flooding_std^2) <= 2^-s (Li, Micciancio, Schultz and
+            Sorrell, "Securing Approximate Homomorphic Encryption Using Differential
+            Privacy", CRYPTO 2022), their statistical distance at most 2^-(s+1)/2.
+            0 where nothing is added.
+    """
+
+    request: SumRequest
+    ring_dimension: int
+    limb_bits: tuple[int, ...]
+    encoder_bits: int = 0
+    prescale: float = 0.0
+    lanes: int = 0
+    flooding_std: float = 0.0
+
+    @property
+    def modulus_bits(self) -> int:
+        """Bits of q."""
+        return sum(self.limb_bits)
+
+    @property
+    def polynomial_bytes(self) -> int:
+        """Bytes of one polynomial on the wire."""
+        # OpenFHE's CKKS takes primes on both sides of the power of two where there are
+        # several; those above it need a bit more.
+        above = not self.request.scheme.exact and len(self.limb_bits) > 1
+        bits = self.modulus_bits + (len(self.limb_bits) if above else 0)
+        return bits * self.ring_dimension // 8
+
+    @property
+    def scale(self) -> float:
+        """CKKS: the factor between values and what is encrypted."""
+        return self.prescale * 2.0**self.encoder_bits
+
+    @property
+    def lane_bits(self) -> int:
+        """Exact: bits of one lane, the carries of a full sum included."""
+        return self.request.bits + (self.request.uploads - 1).bit_length()
 
     @property
     def slots(self) -> int:
-        """Values per ciphertext: half the ring dimension (real packing)."""
-        return self.ring_dimension // 2
+        """Plaintext slots of one ciphertext: N integers, or N/2 complex numbers."""
+        exact = self.request.scheme.exact
+        return self.ring_dimension if exact else self.ring_dimension // 2
 
     @property
-    def value_bound(self) -> float:
-        """Largest absolute entry of a sum that decrypts rightly, with a bit of margin.
-
-        A coefficient of the encoded polynomial is a mean of slot values times roots of
-        unity, so it is at most the scale times the largest slot, and it must stay below
-        q/2.
-        """
-        return 2.0 ** (
-            self.first_modulus_bits - self.scale_bits - _SIGN_AND_MARGIN_BITS
-        )
+    def values_per_ciphertext(self) -> int:
+        """Entries of a vector in one ciphertext."""
+        if self.request.scheme.exact:
+            return self.slots * self.lanes
+        return self.slots * (2 if self.request.complex_packing else 1)
 
     @property
-    def ciphertext_payload(self) -> int:
-        """Bytes of one ciphertext's two polynomials, without OpenFHE's framing."""
-        return 2 * self.ring_dimension * 8
+    def rows(self) -> int:
+        """Ciphertexts of one vector."""
+        return -(-self.request.values // self.values_per_ciphertext)
+
+    @property
+    def plaintext_modulus(self) -> int:
+        """Exact: t, the least prime 1 mod 2N that holds all lanes; 0 in CKKS."""
+        if not self.lanes:
+            return 0
+        return _prime_above(self.lanes * self.lane_bits, 2 * self.ring_dimension)
 
     @property
     def bytes_per_value(self) -> float:
-        """Payload bytes per value of an upload that fills its ciphertexts."""
-        return self.ciphertext_payload / self.slots
+        """Bytes of a full ciphertext over the values in it."""
+        return 2 * self.polynomial_bytes / self.values_per_ciphertext
+
+    @property
+    def sums_per_key(self) -> int | None:
+        """Sums that one key may decrypt, at least 1; None where any number may be."""
+        if not self.flooding_std:
+            return None
+        return max(1, self.request.query_budget // self.rows)
 
     def error_std(self, uploads: int) -> float:
-        """Standard deviation of one entry's decryption error, in units of the values.
+        """Standard deviation of an entry's error in a released sum, in values.
 
-        A fresh ciphertext's noise is `v e + e0 + s e1` with ternary v and s (variance
-        2/3) and Gaussian e, e0, e1. The noise of a slot's real part is a sum of N of
-        its coefficients times cosines. OpenFHE's decryption of real values adds
-        independent noise of the same size, hence the factor 2 (see
-        `fedjax_private.encryption.roles.KeyAuthority`).
+        A slot's real part is a sum of N coefficients times cosines, so its variance is
+        N/2 times theirs. What OpenFHE adds to real decryptions is as large as the error
+        itself, and to partial ones 2^20.
 
         Args:
             uploads: how many fresh ciphertexts the sum holds.
         """
-        n = self.ring_dimension
-        coefficient_variance = _NOISE_STD**2 * (1 + 4 * n / 3)
-        slot_variance = coefficient_variance * n / 2
-        return math.sqrt(2 * uploads * slot_variance) / 2.0**self.scale_bits
+        if self.request.scheme.exact:
+            return 0.0
+        variance = _fresh_variance(self.request, self.ring_dimension) * uploads
+        if not self.request.complex_packing:
+            variance *= 2
+        if self.request.scheme.threshold:
+            partial = self.flooding_std**2 + PARTIAL_NOISE_STD**2
+            variance += self.request.holders * partial
+        else:
+            variance += self.flooding_std**2
+        return math.sqrt(variance * self.ring_dimension / 2) / self.scale
 
 
-def _check_sum(uploads: int, upload_bound: float) -> None:
-    if uploads < 1:
-        raise ValueError(f"a sum needs at least one upload, got {uploads}.")
-    if not (math.isfinite(upload_bound) and upload_bound > 0):
+def derive(request: SumRequest) -> Parameters:
+    """Returns the parameters with the smallest upload that serve the request.
+
+    Raises:
+        ValueError: none do; the sentence says which way out there is.
+    """
+    made = _exact(request) if request.scheme.exact else _ckks(request)
+    # A smaller ring at equal bytes is faster; candidates come smallest first.
+    best = min(made, key=lambda found: found.bytes_per_value, default=None)
+    if best is not None:
+        return best
+    if request.scheme.exact:
         raise ValueError(
-            f"the value bound must be positive and finite, got {upload_bound}."
+            f"sums of {request.uploads} integers of {request.bits} bits do not fit a "
+            f"ciphertext of {request.scheme.value} at {SECURITY_BITS} bits of security "
+            f"with {request.statistical_bits} statistical bits: use fewer quantization "
+            "bits or fewer clients."
         )
+    raise ValueError(
+        f"no ciphertext of {request.scheme.value} at {SECURITY_BITS} bits of security "
+        f"holds sums of {request.uploads} vectors with entries up to "
+        f"{request.sum_bound:g} within an error of {request.precision:g}: use a "
+        "smaller value bound, a coarser precision, a smaller query budget or fewer "
+        "clients."
+    )
+
+
+def _ckks(request: SumRequest) -> Iterator[Parameters]:
+    for dimension, limbs in _CKKS_SETS:
+        flooding = _flooding(request, dimension) if request.protect else 0.0
+        # The largest coefficient of an encoded polynomial is at most the largest slot:
+        # sqrt(2) times the largest part of a complex one. It must stay below q/2, with
+        # room for all noise.
+        noise = math.sqrt(_fresh_variance(request, dimension) * request.uploads)
+        if request.scheme.threshold:
+            each = math.hypot(flooding, PARTIAL_NOISE_STD)
+            noise = math.hypot(noise, each * math.sqrt(2 * request.holders))
+        room = 2.0 ** (sum(limbs) - 1) * (1 - 2.0**-8) - _NOISE_MARGIN * noise
+        largest = request.sum_bound * (math.sqrt(2) if request.complex_packing else 1.0)
+        scale = min(room / largest, 2.0**_MAX_SCALE_BITS / largest)
+        if scale <= 0:
+            continue
+        encoder = _ENCODER_BITS[limbs]
+        found = Parameters(
+            request,
+            dimension,
+            limbs,
+            encoder_bits=encoder,
+            prescale=scale / 2.0**encoder,
+            flooding_std=flooding,
+        )
+        if found.error_std(request.uploads) <= request.precision:
+            yield found
+
+
+def _exact(request: SumRequest) -> Iterator[Parameters]:
+    threshold = request.scheme.threshold
+    for dimension, limbs in _THRESHOLD_EXACT_SETS if threshold else _EXACT_SETS:
+        flooding = _flooding(request, dimension) if threshold else 0.0
+        noise = math.sqrt(_fresh_variance(request, dimension) * request.uploads)
+        if threshold:
+            each = math.hypot(flooding, PARTIAL_NOISE_STD)
+            # Recovery adds as many partial decryptions again, at most.
+            noise = math.hypot(noise, each * math.sqrt(2 * request.holders))
+        # q / (2 t) >= 14 sigma, with t below twice the lanes' product.
+        bits = sum(limbs) - 2 - math.ceil(math.log2(_NOISE_MARGIN * noise))
+        bits = min(bits, _MAX_PLAINTEXT_BITS)
+        lane = request.bits + (request.uploads - 1).bit_length()
+        lanes = bits // lane
+        if lanes >= 1:
+            yield Parameters(
+                request, dimension, limbs, lanes=lanes, flooding_std=flooding
+            )
+
+
+def _fresh_variance(request: SumRequest, dimension: int) -> float:
+    """Variance of a fresh ciphertext's error, per coefficient.
+
+    The error is `v e + e0 + s e1` with ternary v (variance 2/3) and Gaussian e, e0, e1;
+    a key in n shares sums n ternary s and n Gaussian e.
+    """
+    return NOISE_STD**2 * (1 + 4 * dimension * request.holders / 3)
+
+
+def _flooding(request: SumRequest, dimension: int) -> float:
+    variance = _fresh_variance(request, dimension) * request.uploads
+    queries = max(request.query_budget, -(-request.values // (dimension // 2)))
+    if request.scheme.threshold:
+        queries *= 2  # a recovery shows a second partial decryption
+    return math.sqrt(_NORM_MARGIN * queries * dimension / 2 * variance) * 2.0 ** (
+        request.statistical_bits / 2
+    )
+
+
+def _prime_above(bits: int, modulus: int) -> int:
+    """The least prime above 2^bits that is 1 mod `modulus`, a power of two."""
+    candidate = 2**bits + 1
+    while candidate % modulus != 1 or not is_prime(candidate):
+        candidate += modulus
+        candidate -= (candidate - 1) % modulus
+    return candidate
+
+
+def is_prime(number: int) -> bool:
+    """Whether a number below 3e24 is prime (Miller-Rabin with these bases is exact)."""
+    bases = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41)
+    if number < 2 or any(number % p == 0 for p in bases):
+        return number in bases
+    odd, twos = number - 1, 0
+    while odd % 2 == 0:
+        odd, twos = odd // 2, twos + 1
+    for base in bases:
+        x = pow(base, odd, number)
+        if x in (1, number - 1):
+            continue
+        for _ in range(twos - 1):
+            x = x * x % number
+            if x == number - 1:
+                break
+        else:
+            return False
+    return True

@@ -1,30 +1,38 @@
 """Who holds which key. Only bytes pass between the roles.
 
-                public material                 evaluation material
-    KeyAuthority ---------------> ClientEncryptor       |
-         ^    '---------------------------------------> AggregationServer
-         |                             | upload              ^   |
-         |                             '---------------------'   |
-         '-------------------------------------------------------' sum
+                public material
+    KeyAuthority ------------> Encryptor of each client
+         ^  |                        | upload
+     sum |  | released               v
+         |  '----------------> AggregationServer
+         '---------------------------'
 
-Assumed throughout: messages arrive unaltered and from whom they name (the roles of a
-simulation share one process), and clients get the public material from the authority
-itself; a server that could hand them a key of its own would read everything.
+With a key in shares the clients' `threshold.KeyHolder`s take the authority's place.
+
+Assumed throughout: parties know each other's public keys (`channels.Directory`), so
+that a message is from whom it names; and clients get the public material from the
+authority, or from the holders, and not from a server that could hand them a key of its
+own.
 """
 
-import dataclasses
+from collections.abc import Container
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fedjax_private.encryption.ckks import Ciphertext, CkksScheme
-from fedjax_private.encryption.material import Material, name_key
-from fedjax_private.encryption.packing import FloatArray, pack, row_count, unpack
-from fedjax_private.encryption.parameters import CkksParameters
+from fedjax_private.encryption.channels import Party
+from fedjax_private.encryption.material import Material
+from fedjax_private.encryption.packing import FloatArray, IntArray, pack, unpack
+from fedjax_private.encryption.parameters import SumRequest, derive
+from fedjax_private.encryption.rings import Residues
+from fedjax_private.encryption.schemes import HomomorphicScheme, ring_of
 from fedjax_private.encryption.wire import (
+    AUTHORITY,
+    EDGES,
     SERVER,
-    Frame,
     Kind,
+    Message,
     RefusedError,
     WireError,
     read,
@@ -33,180 +41,234 @@ from fedjax_private.encryption.wire import (
 from fedjax_private.encryption.workers import Workers
 from fedjax_private.trust import Decryptor, Trust
 
-_IN_THIS_THREAD = Workers()
+IN_THIS_THREAD = Workers()
+
+
+class DecryptionLog:
+    """Which sums have been decrypted under one key, and how many may still be.
+
+    Args:
+        material: of the key.
+        trust: the fewest uploads that a decrypted sum holds.
+
+    Raises:
+        ValueError: if the trust model asks for more uploads than a sum can hold.
+    """
+
+    def __init__(self, material: Material, trust: Trust) -> None:
+        request = material.parameters.request
+        if trust.uploads > request.uploads:
+            raise ValueError(
+                f"a sum must hold at least {trust.uploads} uploads, but the parameters "
+                f"hold at most {request.uploads}."
+            )
+        self._least, self._most = trust.uploads, request.uploads
+        self._left = material.parameters.sums_per_key
+        self._rounds: set[int] = set()
+
+    @property
+    def used_up(self) -> bool:
+        """Whether the key has decrypted all that it may: time for another."""
+        return self._left == 0
+
+    def enter(self, round_number: int, clients: tuple[int, ...]) -> None:
+        """Notes that the sum of those clients in that round is decrypted now.
+
+        Before, not after: what decryption fails on is not retried.
+
+        Raises:
+            RefusedError: too few or too many uploads, a second sum of the round, or a
+                key that is used up.
+        """
+        if len(clients) < self._least:
+            raise RefusedError(
+                f"a sum of {len(clients)} uploads is not decrypted: it must hold at "
+                f"least {self._least}."
+            )
+        if len(clients) > self._most:
+            raise RefusedError(
+                f"a sum of {len(clients)} uploads may wrap around: the parameters "
+                f"hold at most {self._most}."
+            )
+        if round_number in self._rounds:
+            raise RefusedError(f"round {round_number} has been decrypted already.")
+        if self.used_up:
+            raise RefusedError(
+                "this key has decrypted as many sums as its noise protects: the next "
+                "round needs a fresh one."
+            )
+        self._rounds.add(round_number)
+        if self._left is not None:
+            self._left -= 1
 
 
 class KeyAuthority:
-    """Makes the keys of one training run and decrypts one sum a round.
+    """Makes one key and decrypts one sum a round with it. `ckks` and `exact`.
 
     Held by the named party that all participants trust not to collude with the server:
     never by the server, and by no client. The secret key never leaves the object.
 
-    Formal guarantees: against anyone without the secret key and without its decryptions
-    (an eavesdropper), uploads are IND-CPA secure under the hardness of ring learning
-    with errors with ternary secrets at 128 bits (Lyubashevsky, Peikert and Regev,
-    EUROCRYPT 2010; parameters of `CkksParameters`).
+    Formal guarantees: against anyone without the secret key, uploads are IND-CPA secure
+    under the hardness of ring learning with errors with ternary secrets at 128 bits
+    (Lyubashevsky, Peikert and Regev, EUROCRYPT 2010). What it releases may be shown to
+    everybody (IND-CPA-D; Li and Micciancio, EUROCRYPT 2021): `exact` sums, because they
+    are a function of the plaintexts alone while decryption cannot fail, which the noise
+    budget of `derive` bounds by 2^-100; `ckks` sums, because Gaussian noise floods
+    their error, up to 2^-s in Kullback-Leibler divergence over the query budget (see
+    `Parameters.flooding_std`), after which the key refuses. Without `protect` nothing
+    is added: then the sums may be shown only to those who hold the key anyway.
 
-    Not guaranteed: (1) The authority can decrypt every single upload that it gets hold
-    of; that it does not, and does not collude with the server, is an assumption. (2) It
-    takes the server's word for how many uploads a sum holds: a server outside the
-    honest-but-curious model could pass off one upload as a sum. (3) The released sums
-    are approximate decryptions, which the server and all clients see. CKKS alone is not
-    secure against those who see decryptions of ciphertexts that they know (IND-CPA-D;
-    Li and Micciancio, EUROCRYPT 2021): the error reveals linear equations in the secret
-    key. OpenFHE's decryption of real values adds Gaussian noise of about the error's
-    own size to blunt that attack: a heuristic, not a proof, and one whose protection
-    thins out as more sums are released under one key. (4) None of this
-    noise counts as differential privacy.
+    Not guaranteed: the authority can decrypt every single upload that it gets hold of;
+    that it does not, and does not collude with the server, is an assumption. It takes
+    the server's word for which uploads a sum holds: a server outside the
+    honest-but-curious model could pass off one upload as a sum. None of this noise
+    counts as differential privacy.
 
     Args:
-        parameters: of the encrypted sums.
-        values: how many values the vectors have.
+        party: who it is, and whom it knows.
+        request: what is to be summed.
         trust: who decrypts, and the fewest uploads that a decrypted sum holds.
         workers: threads to decrypt on.
 
     Raises:
-        ValueError: if the trust model names another decryptor, or asks for more uploads
-            in a sum than the parameters hold.
+        ValueError: if no parameters serve the request, or the trust model names another
+            decryptor or more uploads than a sum holds.
         OpenFHEUnavailable: where OpenFHE cannot be imported.
     """
 
     def __init__(
         self,
-        parameters: CkksParameters,
-        values: int,
+        party: Party,
+        request: SumRequest,
         trust: Trust,
-        workers: Workers = _IN_THIS_THREAD,
+        workers: Workers = IN_THIS_THREAD,
     ) -> None:
-        if trust.decryptor is not Decryptor.KEY_AUTHORITY:
+        if trust.decryptor is not Decryptor.KEY_AUTHORITY or request.scheme.threshold:
             raise ValueError(
-                f"the trust model names {trust.decryptor.value!r} as the decryptor, "
-                f"not {Decryptor.KEY_AUTHORITY.value!r}."
+                f"a key authority decrypts {request.scheme.value} for a trust model "
+                f"that names {trust.decryptor.value!r}: one of the two is wrong."
             )
-        if trust.uploads > parameters.uploads:
-            raise ValueError(
-                f"a sum must hold at least {trust.uploads} uploads, but the parameters "
-                f"hold at most {parameters.uploads}."
-            )
-        row_count(values, parameters.slots)  # refuses vectors without values
-        self._scheme = CkksScheme(parameters)
-        self._trust = trust
-        self._workers = workers
-        self._decrypted: set[int] = set()
-        public_key, self._secret_key = self._scheme.generate_keys()
-        self._material = _describe(self._scheme, public_key, values)
+        self._scheme = HomomorphicScheme(derive(request))
+        public, self._secret_key = self._scheme.generate_keys()
+        self.material = Material.of_key(
+            self._scheme.parameters, self._scheme.ring.pack(public)
+        )
+        self._log = DecryptionLog(self.material, trust)
+        self._party, self._workers = party, workers
 
-    def public_material(self) -> bytes:
-        """Returns what clients need: the parameters and the public key."""
-        return self._material.to_bytes()
+    @property
+    def used_up(self) -> bool:
+        """Whether the key has decrypted all that it may: time for another."""
+        return self._log.used_up
 
-    def evaluation_material(self) -> bytes:
-        """Returns what the server needs: the parameters and the key's names."""
-        return dataclasses.replace(self._material, public_key=b"").to_bytes()
-
-    def decrypt(self, message: bytes) -> FloatArray:
-        """Returns the sum in a message of the server's, (values,), float64.
-
-        A round counts as decrypted from the moment its ciphertexts are looked at, even
-        if they turn out to be unreadable: what decryption fails on is not retried.
+    def decrypt(self, data: bytes) -> bytes:
+        """Returns the released sum, for the server, of an encrypted sum of its.
 
         Raises:
-            WireError: if the message is not a sum under this key.
-            RefusedError: if it names fewer uploads than the trust model demands, more
-                than the parameters hold, or a round that has been decrypted before.
-            RuntimeError: if OpenFHE finds the ciphertexts undecryptable.
+            WireError: if the message is not a sum of the server's under this key.
+            RefusedError: see `DecryptionLog.enter`.
         """
-        frame = read(message, self._material.shape(Kind.SUM))
-        if frame.uploads < self._trust.uploads:
-            raise RefusedError(
-                f"a sum of {frame.uploads} uploads is not decrypted: it must hold at "
-                f"least {self._trust.uploads}."
-            )
-        if frame.uploads > self._material.parameters.uploads:
-            raise RefusedError(
-                f"a sum of {frame.uploads} uploads may wrap around: the parameters "
-                f"hold at most {self._material.parameters.uploads}."
-            )
-        if frame.round_number in self._decrypted:
-            raise RefusedError(
-                f"round {frame.round_number} has been decrypted already."
-            )
-        self._decrypted.add(frame.round_number)
+        parameters, ring = self._scheme.parameters, self._scheme.ring
+        message = read(
+            self._party,
+            data,
+            Kind.SUM,
+            payload=2 * parameters.rows * ring.polynomial_bytes,
+            most_numbers=parameters.request.uploads,
+            key_id=self.material.key_id,
+        )
+        if message.sender != SERVER:
+            raise WireError(f"a sum from {message.sender}, who is not the server.")
+        ciphertexts = ring.unpack(message.payload)
+        self._log.enter(message.round_number, message.numbers)
 
-        def decrypt_row(index: int) -> FloatArray:
-            ciphertext = self._scheme.parse(frame.parts[index], self._material.key_tag)
-            return self._scheme.decrypt(self._secret_key, ciphertext)
+        def decrypt_row(row: int) -> npt.NDArray[Any]:
+            return self._scheme.decrypt(self._secret_key, ciphertexts[2 * row :][:2])
 
-        rows = self._workers.map(decrypt_row, len(frame.parts))
-        return unpack(np.stack(rows), self._material.values)
+        rows = np.stack(self._workers.map(decrypt_row, parameters.rows))
+        if parameters.flooding_std:
+            rows += self._scheme.slot_noise(parameters.rows)
+        return write(
+            self._party,
+            SERVER,
+            Kind.RELEASED,
+            message.round_number,
+            released_bytes(unpack(rows, parameters)),
+            key_id=self.material.key_id,
+            numbers=message.numbers,
+        )
 
 
-class ClientEncryptor:
+class Encryptor:
     """Encrypts vectors with the public key. Anyone may hold it; clients do.
 
     Formal guarantees: an upload reveals its round, its sender and its size, and nothing
     else about the vector to anyone who cannot decrypt, under the assumption and against
-    the parties named at `KeyAuthority`. Its length depends on the vector's size only.
-    Encryption is randomised afresh by the operating system's entropy: equal vectors
-    give different uploads, and no seed of a simulation reaches it.
+    the parties named at `KeyAuthority` or `threshold.KeyHolder`. Its length depends on
+    the vector's size only. Encryption is randomised afresh by the operating system's
+    entropy: equal vectors give different uploads, and no seed of a simulation reaches
+    it.
 
     Args:
-        public_material: from `KeyAuthority.public_material`.
+        material: with the public key.
         workers: threads to encrypt on.
 
     Raises:
-        WireError: if the material is malformed or has no public key.
+        WireError: if the material has no public key, or an impossible one.
         OpenFHEUnavailable: where OpenFHE cannot be imported.
     """
 
-    def __init__(
-        self, public_material: bytes, workers: Workers = _IN_THIS_THREAD
-    ) -> None:
-        self._material = Material.from_bytes(public_material)
-        if not self._material.public_key:
+    def __init__(self, material: Material, workers: Workers = IN_THIS_THREAD) -> None:
+        if not material.public_key:
             raise WireError("key material without a public key cannot encrypt.")
+        self.material = material
         self._workers = workers
-        self._scheme = CkksScheme(self._material.parameters)
-        self._public_key = self._scheme.parse_public_key(
-            self._material.public_key, self._material.key_tag
-        )
+        self._scheme = HomomorphicScheme(material.parameters)
+        polynomials = self._scheme.ring.unpack(material.public_key)
+        self._public_key = self._scheme.public_key(polynomials)
 
     def encrypt(
-        self, round_number: int, client: int, vector: npt.NDArray[np.floating]
+        self,
+        party: Party,
+        receiver: int,
+        round_number: int,
+        vector: npt.NDArray[Any],
     ) -> bytes:
         """Returns the upload of one client in one round.
 
         Args:
+            party: the client.
+            receiver: the server, or whoever adds next.
             round_number: from 0.
-            client: the client's number, from 0.
-            vector: (values,) of floats.
+            vector: (values,): floats for CKKS; whole numbers in [0, 2^b) if exact.
 
         Raises:
             ValueError: if the vector has another shape, an entry that is not finite, or
                 one beyond the declared bound, which could wrap the sum around.
             WireError: if a number is negative or too large for the message.
         """
-        self._check(client, vector)
-        rows = pack(vector, self._material.parameters.slots)
+        parameters, ring = self.material.parameters, self._scheme.ring
+        if not parameters.request.scheme.exact:
+            self._check(party.number, vector)
+        rows = pack(vector, parameters)
 
-        def encrypt_row(index: int) -> bytes:
-            ciphertext = self._scheme.encrypt(self._public_key, rows[index])
-            return self._scheme.serialise(ciphertext)
+        def encrypt_row(row: int) -> Residues:
+            return self._scheme.encrypt(self._public_key, rows[row])
 
-        parts = tuple(self._workers.map(encrypt_row, len(rows)))
-        frame = Frame(round_number, sender=client, uploads=1, parts=parts)
-        return write(frame, self._material.shape(Kind.UPLOAD))
+        return write(
+            party,
+            receiver,
+            Kind.UPLOAD,
+            round_number,
+            ring.pack(np.concatenate(self._workers.map(encrypt_row, len(rows)))),
+            key_id=self.material.key_id,
+            numbers=(party.number,),
+        )
 
     def _check(self, client: int, vector: npt.NDArray[np.floating]) -> None:
-        expected = (self._material.values,)
-        if vector.shape != expected:
-            raise ValueError(
-                f"client {client}: a vector of shape {vector.shape} where {expected} "
-                "was declared."
-            )
         # The maximum propagates NaN, so that one pass serves both checks.
-        largest = float(np.abs(vector).max())
-        bound = self._material.parameters.upload_bound
+        largest = float(np.abs(vector).max(initial=0.0))
+        bound = self.material.parameters.request.sum_bound
         if not np.isfinite(largest):
             raise ValueError(
                 f"client {client}: the vector has an entry that is not finite, which "
@@ -221,116 +283,175 @@ class ClientEncryptor:
 
 
 class AggregationServer:
-    """Adds uploads without being able to read them. Held by the server.
+    """Adds uploads without being able to read them. Held by the server and by edges.
 
-    Holds the parameters and ciphertexts, no secret key, not even the public one.
+    Holds the key's name and ciphertexts, no secret key, not even the public one.
 
     Formal guarantees: a server that follows the protocol learns who uploaded, when and
     how many values, and the sums that are released to it, nothing else, under the
-    assumptions and with the exceptions named at `KeyAuthority` (in particular: it must
-    not collude with the authority, and released CKKS sums protect the key only
-    heuristically). It refuses what a mistake could produce: a second upload of one
-    client, another round, another key, wrong sizes.
+    assumptions and with the exceptions named at `KeyAuthority` and
+    `threshold.KeyHolder`. It takes uploads from those they name only, one a client and
+    round, under the current key, of the right length, with coefficients below the
+    modulus; every other message is refused and changes nothing, and no byte of any
+    reaches OpenFHE.
 
-    Not guaranteed: uploads are neither authenticated nor proven to be well-formed, so a
-    client can name itself as another, or spoil a sum; and ciphertext bytes of the right
-    length are handed to OpenFHE's parser, which hostile ones can crash.
+    Not guaranteed: uploads are not proven to be well-formed. A client can spoil the sum
+    with a vector beyond the declared range, or with no ciphertext at all but random
+    coefficients.
 
     Args:
-        evaluation_material: from `KeyAuthority.evaluation_material`.
-        workers: threads to parse and add on.
-
-    Raises:
-        WireError: if the material is malformed.
-        OpenFHEUnavailable: where OpenFHE cannot be imported.
+        party: who it is, and whom it knows.
+        material: of the current key; the public key is not kept.
+        relays: who may send sums of several clients.
     """
 
     def __init__(
-        self, evaluation_material: bytes, workers: Workers = _IN_THIS_THREAD
+        self,
+        party: Party,
+        material: Material,
+        relays: Container[int] = range(EDGES, AUTHORITY),
     ) -> None:
-        self._material = Material.from_bytes(evaluation_material)
-        self._workers = workers
-        self._scheme = CkksScheme(self._material.parameters)
+        self.material = material.without_key()
+        self._party, self._relays = party, relays
+        self._ring = ring_of(material.parameters)
         self._round: int | None = None
-        self._clients: set[int] = set()
-        self._total: list[Ciphertext] = []
+        self._clients: dict[int, None] = {}
+        self._total: Residues | None = None
+        self._added = 0
+
+    @property
+    def round_number(self) -> int | None:
+        """The round that is open."""
+        return self._round
+
+    @property
+    def clients(self) -> tuple[int, ...]:
+        """Whose uploads the open round's sum holds."""
+        return tuple(self._clients)
 
     def open(self, round_number: int) -> None:
         """Starts a round. What an unfinished one held is discarded."""
-        self._round = round_number
-        self._clients = set()
-        self._total = []
+        self._round, self._clients, self._total = round_number, {}, None
 
-    def add(self, message: bytes) -> None:
-        """Adds one client's upload. A refused one leaves the sum as it was.
+    def add(self, data: bytes) -> None:
+        """Adds one upload, or a relay's sum of some. A refused one changes nothing.
 
         Raises:
-            WireError: if the message is not an upload under this key.
-            RefusedError: if no round is open, the upload belongs to another, the client
-                has been added already, or the sum is full.
+            WireError: if the message is not an upload under this key, by its sender.
+            RefusedError: if no round is open, the upload belongs to another, a client
+                has been added already, names others, or the sum is full.
         """
-        frame = read(message, self._material.shape(Kind.UPLOAD))
-        if frame.round_number != self._round:
+        parameters, ring = self.material.parameters, self._ring
+        message = read(
+            self._party,
+            data,
+            Kind.UPLOAD,
+            payload=2 * parameters.rows * ring.polynomial_bytes,
+            most_numbers=parameters.request.uploads,
+            key_id=self.material.key_id,
+        )
+        self._check(message)
+        polynomials = ring.unpack(message.payload)
+        if self._total is None:
+            self._total, self._added = polynomials, 1
+        else:
+            if self._added == ring.additions - 1:
+                self._total, self._added = ring.reduce(self._total), 1
+            self._total += polynomials
+            self._added += 1
+        self._clients.update(dict.fromkeys(message.numbers))
+
+    def sum_message(self, receiver: int = AUTHORITY) -> bytes:
+        """Ends the round and returns its encrypted sum, for the key authority.
+
+        Raises:
+            RefusedError: if no round is open or nothing has been added.
+        """
+        return self._finish(Kind.SUM, receiver)
+
+    def forward(self, receiver: int) -> bytes:
+        """Ends the round and returns its encrypted sum, for whoever adds next.
+
+        Raises:
+            RefusedError: if no round is open or nothing has been added.
+        """
+        return self._finish(Kind.UPLOAD, receiver)
+
+    def take_total(self) -> tuple[int, tuple[int, ...], Residues]:
+        """Ends the round; returns its number, its clients and its sum (2R, L, N).
+
+        Raises:
+            RefusedError: if no round is open or nothing has been added.
+        """
+        if self._round is None or self._total is None:
             raise RefusedError(
-                f"an upload of round {frame.round_number}, but "
+                "there is no sum: no round is open, or it has no upload."
+            )
+        taken = self._round, self.clients, self._ring.reduce(self._total)
+        self._round, self._clients, self._total = None, {}, None
+        return taken
+
+    def released(self, data: bytes) -> tuple[int, FloatArray | IntArray]:
+        """Returns the round and the sum (values,) in an authority's answer.
+
+        Raises:
+            WireError: if it is not the authority's, or of another form.
+        """
+        request = self.material.parameters.request
+        message = read(
+            self._party,
+            data,
+            Kind.RELEASED,
+            payload=8 * request.values,
+            most_numbers=request.uploads,
+            key_id=self.material.key_id,
+        )
+        if message.sender != AUTHORITY:
+            raise WireError(f"a released sum from {message.sender}.")
+        kind = "<i8" if request.scheme.exact else "<f8"
+        return message.round_number, np.frombuffer(message.payload, kind).copy()
+
+    def _finish(self, kind: Kind, receiver: int) -> bytes:
+        round_number, clients, total = self.take_total()
+        return write(
+            self._party,
+            receiver,
+            kind,
+            round_number,
+            self._ring.pack(total),
+            key_id=self.material.key_id,
+            numbers=clients,
+        )
+
+    def _check(self, message: Message) -> None:
+        if message.round_number != self._round:
+            raise RefusedError(
+                f"an upload of round {message.round_number}, but "
                 + (
                     "none is open."
                     if self._round is None
                     else f"{self._round} is open."
                 )
             )
-        if frame.sender in self._clients:
+        if message.numbers != (message.sender,) and message.sender not in self._relays:
             raise RefusedError(
-                f"client {frame.sender} has uploaded in round {self._round} already."
+                f"{message.sender} sent an upload in the name of {message.numbers}."
             )
-        if len(self._clients) == self._material.parameters.uploads:
+        if not message.numbers or max(message.numbers) >= EDGES:
+            raise RefusedError("an upload that is of no client.")
+        for client in message.numbers:
+            if client in self._clients:
+                raise RefusedError(
+                    f"client {client} has uploaded in round {self._round} already."
+                )
+        most = self.material.parameters.request.uploads
+        if len(self._clients) + len(message.numbers) > most:
             raise RefusedError(
                 f"the sum of round {self._round} is full: the parameters hold at most "
-                f"{self._material.parameters.uploads} uploads."
+                f"{most} uploads."
             )
-        self._add_rows(frame.parts)
-        self._clients.add(frame.sender)
-
-    def sum_message(self) -> bytes:
-        """Ends the round and returns its encrypted sum, for the key authority.
-
-        Raises:
-            RefusedError: if no round is open or nothing has been added.
-        """
-        if self._round is None or not self._clients:
-            raise RefusedError(
-                "there is no sum: no round is open, or it has no upload."
-            )
-        parts = tuple(
-            self._workers.map(
-                lambda index: self._scheme.serialise(self._total[index]),
-                len(self._total),
-            )
-        )
-        frame = Frame(self._round, SERVER, uploads=len(self._clients), parts=parts)
-        self._round, self._clients, self._total = None, set(), []
-        return write(frame, self._material.shape(Kind.SUM))
-
-    def _add_rows(self, parts: tuple[bytes, ...]) -> None:
-        # All parts are parsed before any is added, so that a bad one spoils nothing.
-        ciphertexts = self._workers.map(
-            lambda index: self._scheme.parse(parts[index], self._material.key_tag),
-            len(parts),
-        )
-        if not self._total:
-            self._total = ciphertexts
-            return
-        for total, ciphertext in zip(self._total, ciphertexts, strict=True):
-            self._scheme.add(total, ciphertext)
 
 
-def _describe(scheme: CkksScheme, public_key: object, values: int) -> Material:
-    """Returns the material of a fresh key; the length is measured, not assumed."""
-    tag = scheme.key_tag(public_key)
-    public = scheme.serialise(public_key)
-    # With the key as clients will have it: what has been parsed no longer shares its
-    # element parameters with the context, and serialises a little longer for it.
-    parsed = scheme.parse_public_key(public, tag)
-    zeros = np.zeros(scheme.parameters.slots)
-    length = len(scheme.serialise(scheme.encrypt(parsed, zeros)))
-    return Material(scheme.parameters, values, name_key(public), tag, length, public)
+def released_bytes(vector: FloatArray | IntArray) -> bytes:
+    """A released sum as bytes: eight for every value, little endian."""
+    return vector.astype(vector.dtype.newbyteorder("<")).tobytes()

@@ -53,7 +53,8 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def config():
-    return config_of("sweep", SweepConfig(), Settings(), list(ARMS), [4, 16], ["--x"])
+    config = config_of("sweep", SweepConfig(), Settings(), list(ARMS), [4, 16], ["--x"])
+    return {**config, "sums": {4: "CKKS, for four.", 16: "CKKS, for sixteen."}}
 
 
 def test_cells_average_over_seeds():

@@ -1,0 +1,165 @@
+"""Encrypting only what tells most: FedML-HE's trade of secrecy for speed.
+
+Jin, Yao, Han, Gu, Joe-Wong, Ravi, Avestimehr and He, "FedML-HE: An Efficient
+Homomorphic-Encryption-Based Privacy-Preserving Federated Learning System" (2023).
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+import optax
+from jax.flatten_util import ravel_pytree
+
+from fedjax_private.aggregation.encrypted import EncryptedAggregation
+from fedjax_private.aggregation.plain import PlainAggregation
+from fedjax_private.aggregation.types import (
+    Codec,
+    FloatArray,
+    IntArray,
+    Session,
+    SessionReport,
+)
+from fedjax_private.typing import Array, Params
+
+
+class SelectiveAggregation:
+    """Encrypts some entries of every vector and sends the others in the clear.
+
+    Formal guarantees: for the encrypted entries, those of the inner aggregation. For
+    the others none: the server reads them in every upload, and what they tell of the
+    encrypted ones, and of the records behind both, it learns. That the most sensitive
+    entries are encrypted makes known reconstruction attacks fail; it is no proof that
+    others do.
+
+    Args:
+        inner: adds the encrypted entries.
+        encrypted: (P,) which entries those are; public.
+
+    Raises:
+        ValueError: if the mask does not have as many entries as the inner vectors.
+    """
+
+    def __init__(
+        self, inner: EncryptedAggregation, encrypted: npt.NDArray[np.bool_]
+    ) -> None:
+        if np.count_nonzero(encrypted) != inner.vector_size:
+            raise ValueError(
+                f"{np.count_nonzero(encrypted)} entries are to be encrypted, but the "
+                f"inner aggregation adds {inner.vector_size}."
+            )
+        self._inner, self._encrypted = inner, encrypted
+        clear = encrypted.size - inner.vector_size
+        self._plain = PlainAggregation(clear, inner.trust)
+
+    @property
+    def codec(self) -> Codec:
+        """The inner aggregation's: what is sent in the clear is encoded alike."""
+        return self._inner.codec
+
+    @property
+    def description(self) -> str:
+        """Sentences for reports, with what is exposed."""
+        share = 1 - self._inner.vector_size / self._encrypted.size
+        return (
+            f"SELECTIVE: {share:.1%} of the entries are sent in the clear, and the "
+            f"server reads them in every upload. The others: {self._inner.description}"
+        )
+
+    def open(self, round_number: int) -> Session:
+        """Opens the session of one round."""
+        return _SelectiveSession(
+            self._inner.open(round_number),
+            self._plain.open(round_number),
+            self._encrypted,
+            self._inner,
+        )
+
+
+class _SelectiveSession:
+    def __init__(
+        self,
+        secret: Session,
+        clear: Session,
+        encrypted: npt.NDArray[np.bool_],
+        inner: EncryptedAggregation,
+    ) -> None:
+        self._secret, self._clear, self._encrypted = secret, clear, encrypted
+        self._inner = inner
+
+    def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
+        slots = np.asarray(slots)
+        if slots.shape[1:] != self._encrypted.shape:
+            raise ValueError(
+                f"slots of shape {slots.shape} where ({len(clients)}, "
+                f"{self._encrypted.size}) were declared."
+            )
+        self._secret.add(clients, slots[:, self._encrypted])
+        self._clear.add(clients, slots[:, ~self._encrypted])
+
+    def release(self) -> tuple[FloatArray, SessionReport]:
+        total = np.empty(self._encrypted.size)
+        total[self._encrypted], report = self._secret.release()
+        clear, other = self._clear.release()
+        if self._inner.request.scheme.exact:
+            clear = clear % (1 << self._inner.request.bits)
+        total[~self._encrypted] = clear
+        return total, report.with_clear(other)
+
+
+def sensitivity(
+    apply: Callable[[Params, Array], Array],
+    params: Params,
+    inputs: Array,
+    labels: Array,
+) -> Array:
+    """How much each parameter's gradient tells of the labels, (P,) float32.
+
+    The mean over examples of `sum_c |d/dy_c (d loss / d w)|`, with y the label as a
+    distribution over classes (Jin et al. 2023, section 2.4). Computed on a client's
+    records it is a function of them: what is made public of it is so too.
+
+    Args:
+        apply: (params, inputs) -> logits.
+        params: the model.
+        inputs: (B, ...).
+        labels: (B,) int32.
+    """
+
+    def loss(tree: Params, image: Array, target: Array) -> Array:
+        logits = apply(tree, image[None])
+        return optax.softmax_cross_entropy(logits, target[None]).sum()
+
+    @jax.jit
+    def one(image: Array, label: Array) -> Array:
+        classes = jax.eval_shape(apply, params, inputs[:1]).shape[-1]
+
+        def gradient(target: Array) -> Array:
+            vector, _ = ravel_pytree(jax.grad(loss)(params, image, target))
+            return vector
+
+        mixed = jax.jacfwd(gradient)(jax.nn.one_hot(label, classes))
+        return jnp.abs(mixed).sum(axis=1)
+
+    total = sum(one(image, label) for image, label in zip(inputs, labels, strict=True))
+    return jnp.asarray(total) / len(inputs)
+
+
+def most_sensitive(
+    scores: npt.NDArray[np.floating], fraction: float
+) -> npt.NDArray[np.bool_]:
+    """Returns which entries belong to the `fraction` with the highest scores, (P,).
+
+    At least one does.
+
+    Raises:
+        ValueError: if the fraction lies outside (0, 1].
+    """
+    if not 0.0 < fraction <= 1.0:
+        raise ValueError(f"the encrypted fraction lies in (0, 1], got {fraction}.")
+    count = max(1, round(fraction * scores.size))
+    mask = np.zeros(scores.size, bool)
+    mask[np.argsort(-scores, kind="stable")[:count]] = True
+    return mask

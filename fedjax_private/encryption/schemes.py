@@ -1,0 +1,410 @@
+"""OpenFHE behind arrays of residues: keys, ciphertexts and decryptions in and out.
+
+OpenFHE's objects stay with whoever made them. What parties exchange are the residues of
+polynomials, spliced into serialised objects of the receiver's own making: OpenFHE never
+parses a byte of another party's, and its framing is neither sent nor trusted.
+
+CKKS: Cheon, Kim, Kim and Song (ASIACRYPT 2017), in RNS form. BGV: Brakerski, Gentry and
+Vaikuntanathan (ITCS 2012). BFV: Brakerski (CRYPTO 2012), Fan and Vercauteren (2012).
+Shares of keys: Asharov et al. (EUROCRYPT 2012).
+"""
+
+import functools
+import math
+import struct
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedjax_private.encryption.backend import load
+from fedjax_private.encryption.entropy import gaussian
+from fedjax_private.encryption.parameters import Parameters, Scheme, is_prime
+from fedjax_private.encryption.rings import Residues, Ring
+
+# OpenFHE's classes carry no type stubs; these names say which one is meant.
+PublicKey = Any
+SecretKey = Any
+_Context = Any
+
+# (slots,): int64 in exact schemes, complex128 or float64 in CKKS.
+Row = npt.NDArray[Any]
+
+# Large plaintexts of small coefficients, and how they are put together: see `noise`.
+_PIECE_BITS = 28
+
+
+class UnexpectedLayoutError(RuntimeError):
+    """OpenFHE serialises otherwise than every version that was tested."""
+
+
+class HomomorphicScheme:
+    """The operations that sums need, at one parameter set. Holds no key of a run's.
+
+    Safe to use from several threads once made: OpenFHE keeps one random generator per
+    thread. Make it in the main thread: OpenFHE's first encoding elsewhere can hang.
+
+    Raises:
+        OpenFHEUnavailable: on construction, where OpenFHE cannot be imported.
+        UnexpectedLayoutError: on construction, under an OpenFHE of another layout.
+    """
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.parameters = parameters
+        self._backend = load()
+        self._openfhe = self._backend.openfhe
+        self._context = _context(self._openfhe, parameters)
+        self._layouts: dict[int, tuple[int, ...]] = {}
+        # A key of nobody's, forgotten at once: what it made are moulds for others'.
+        pair = self._context.KeyGen()
+        slots: Row = np.zeros(parameters.slots, self._dtype)
+        ciphertext = self._context.Encrypt(pair.publicKey, self._encode(slots))
+        self._ciphertext_mould = self._serialise(ciphertext)
+        self._public_mould = self._serialise(pair.publicKey)
+        self._secret_mould = self._serialise(pair.secretKey)
+        if parameters.request.scheme.threshold:
+            (part,) = self._context.MultipartyDecryptLead([ciphertext], pair.secretKey)
+            self._partial_mould = self._serialise(part)
+        self.ring = ring_of(parameters)
+
+    @property
+    def _dtype(self) -> type:
+        request = self.parameters.request
+        if request.scheme.exact:
+            return np.int64
+        return np.complex128 if request.complex_packing else np.float64
+
+    def generate_keys(self) -> tuple[Residues, SecretKey]:
+        """Returns a fresh key pair: (2, L, N) public residues, OpenFHE's secret key.
+
+        Raises:
+            ForkedProcessError: in a forked child of the process that loaded OpenFHE.
+        """
+        self._backend.check_process()
+        pair = self._context.KeyGen()
+        return self._residues(pair.publicKey), pair.secretKey
+
+    def generate_share(self, common: Residues) -> tuple[Residues, SecretKey]:
+        """Returns a holder's part of a joint key.
+
+        Args:
+            common: (L, N), the polynomial `a` that all holders use.
+
+        Returns:
+            Its contribution `e - a s` (L, N), which the joint public key is the sum of,
+            and its secret `s`, which the joint secret key is the sum of.
+        """
+        self._backend.check_process()
+        lead = self.public_key(np.stack([common, common]))
+        pair = self._context.MultipartyKeyGen(lead, False, True)
+        return self._residues(pair.publicKey)[0], pair.secretKey
+
+    def public_key(self, polynomials: Residues) -> PublicKey:
+        """Returns OpenFHE's public key with the polynomials (2, L, N)."""
+        data = self._splice(self._public_mould, polynomials)
+        return self._openfhe.DeserializePublicKeyString(data, self._openfhe.BINARY)
+
+    def secret_key(self, polynomial: Residues) -> SecretKey:
+        """Returns OpenFHE's secret key with the polynomial (L, N)."""
+        data = self._splice(self._secret_mould, polynomial[None])
+        return self._openfhe.DeserializePrivateKeyString(data, self._openfhe.BINARY)
+
+    def secret_residues(self, key: SecretKey) -> Residues:
+        """Returns the polynomial (L, N) of a secret key."""
+        return self._residues(key)[0]
+
+    def encrypt(self, public_key: PublicKey, row: Row) -> Residues:
+        """Returns a fresh encryption (2, L, N) of `row` (slots,).
+
+        Raises:
+            ForkedProcessError: in a forked child of the process that loaded OpenFHE.
+        """
+        self._backend.check_process()
+        return self._residues(self._context.Encrypt(public_key, self._encode(row)))
+
+    def decrypt(self, secret_key: SecretKey, ciphertext: Residues) -> Row:
+        """Returns the slots (slots,) of a ciphertext (2, L, N); adds no noise.
+
+        Real CKKS decryptions excepted, where OpenFHE adds noise of the error's size.
+
+        Raises:
+            ForkedProcessError: in a forked child of the process that loaded OpenFHE.
+        """
+        self._backend.check_process()
+        data = self._splice(self._ciphertext_mould, ciphertext)
+        parsed = self._openfhe.DeserializeCiphertextString(data, self._openfhe.BINARY)
+        # The mould's name is that of its own key; ours is for this ciphertext.
+        parsed.SetKeyTag(secret_key.GetKeyTag())
+        return self._decode(self._context.Decrypt(secret_key, parsed))
+
+    def decode(self, polynomial: Residues) -> Row:
+        """Returns the slots (slots,) of the sum of all parts (L, N). Needs no key."""
+        data = self._splice(self._partial_mould, polynomial[None])
+        parsed = self._openfhe.DeserializeCiphertextString(data, self._openfhe.BINARY)
+        return self._decode(self._context.MultipartyDecryptFusion([parsed]))
+
+    def partial(self, secret_key: SecretKey, second: Residues) -> Residues:
+        """Returns one share of a decryption, `c1 s + noise` (L, N).
+
+        The noise is OpenFHE's own, of deviation 2^20, and `flooding_std` of ours.
+
+        Args:
+            secret_key: a holder's.
+            second: c1 (L, N), the ciphertext's second polynomial.
+
+        Raises:
+            ForkedProcessError: in a forked child of the process that loaded OpenFHE.
+        """
+        self._backend.check_process()
+        data = self._splice(
+            self._ciphertext_mould, np.stack([np.zeros_like(second), second])
+        )
+        parsed = self._openfhe.DeserializeCiphertextString(data, self._openfhe.BINARY)
+        (share,) = self._context.MultipartyDecryptMain([parsed], secret_key)
+        return self.ring.reduce(self._residues(share)[0] + self.noise())
+
+    def noise(self) -> Residues:
+        """Returns a polynomial (L, N) of Gaussian coefficients, `flooding_std` wide."""
+        std = self.parameters.flooding_std
+        if self.parameters.request.scheme.exact:
+            coefficients = np.rint(gaussian(self.ring.dimension, std))
+            return self._transform(coefficients.astype(np.int64))
+        # Gaussian coefficients are Gaussian slots: the embedding is orthogonal, times
+        # sqrt(N / 2).
+        slots = self.slot_noise(1)[0] * self.parameters.prescale
+        plaintext = self._context.MakeCKKSPackedPlaintext(slots)
+        zero = np.zeros((2, self.ring.limbs, self.ring.dimension), np.uint64)
+        data = self._splice(self._ciphertext_mould, zero)
+        parsed = self._openfhe.DeserializeCiphertextString(data, self._openfhe.BINARY)
+        return self._residues(self._context.EvalAdd(parsed, plaintext))[0]
+
+    def slot_noise(self, rows: int) -> Row:
+        """Returns that noise as slots (rows, slots) of CKKS, in the values' units."""
+        p = self.parameters
+        std = p.flooding_std * math.sqrt(p.ring_dimension / 2) / p.scale
+        parts = 2 if p.request.complex_packing else 1
+        noise = gaussian(rows * p.slots * parts, std)
+        return noise.view(self._dtype).reshape(rows, p.slots)
+
+    def _transform(self, coefficients: npt.NDArray[np.int64]) -> Residues:
+        """Returns the residues (L, N) of an integer polynomial, below 2^55 in size.
+
+        OpenFHE encodes coefficients below its plaintext modulus, 2^29 here, and takes
+        them as positive. So the polynomial is made positive, put together from pieces
+        and made itself again: its sum with a multiple of 1 + X + X^2 + ...
+        """
+        helper = _small_context(self._openfhe, self.parameters)
+        if helper.ring != self.ring:
+            raise UnexpectedLayoutError("OpenFHE gave two moduli to one ring.")
+        pieces = 1
+        while np.abs(coefficients).max() >= 1 << _PIECE_BITS * pieces - 1:
+            pieces += 1
+        offset = 1 << _PIECE_BITS * pieces - 1
+        positive, mask = coefficients + offset, (1 << _PIECE_BITS) - 1
+        total = self._multiple(helper, np.ones_like(positive), -offset)
+        for piece in range(pieces):
+            shift = _PIECE_BITS * piece
+            total += self._multiple(helper, positive >> shift & mask, 1 << shift)
+        return self.ring.reduce(total)
+
+    def _multiple(
+        self, helper: "_Small", coefficients: npt.NDArray[np.int64], factor: int
+    ) -> Residues:
+        """Residues of `factor` times a polynomial with coefficients in [0, 2^28).
+
+        The factor is a polynomial too, a constant, and all residues of a constant are
+        itself: a ciphertext of such residues, times a plaintext, is the product.
+        """
+        constant = np.empty((self.ring.limbs, self.ring.dimension), np.uint64)
+        constant[:] = [[factor % q] for q in self.ring.moduli]
+        data = self._splice(helper.mould, np.stack([constant, constant]))
+        parsed = self._openfhe.DeserializeCiphertextString(data, self._openfhe.BINARY)
+        parsed.SetEncodingType(self._openfhe.COEF_PACKED_ENCODING)
+        plaintext = helper.context.MakeCoefPackedPlaintext(coefficients)
+        return self._residues(helper.context.EvalMult(parsed, plaintext))[0]
+
+    def _encode(self, row: Row) -> Any:
+        if self.parameters.request.scheme.exact:
+            return self._context.MakePackedPlaintext(row)
+        return self._context.MakeCKKSPackedPlaintext(row * self.parameters.prescale)
+
+    def _decode(self, plaintext: Any) -> Row:
+        plaintext.SetLength(self.parameters.slots)
+        if self.parameters.request.scheme.exact:
+            # OpenFHE centres residues mod t around zero.
+            values = np.array(plaintext.GetPackedValueArray(), np.int64)
+            values += (values >> 63) & self.parameters.plaintext_modulus
+            return values
+        if self.parameters.request.complex_packing:
+            slots = np.asarray(plaintext.GetCKKSPackedValueArray())
+        else:
+            slots = np.asarray(plaintext.GetRealPackedValueArray())
+        return slots / self.parameters.prescale
+
+    def _serialise(self, value: Any) -> bytes:
+        return bytes(self._openfhe.Serialize(value, self._openfhe.BINARY))
+
+    def _residues(self, value: Any) -> Residues:
+        """Returns the polynomials (M, L, N) of a key or a ciphertext."""
+        data = self._serialise(value)
+        limbs, dimension = (
+            len(self.parameters.limb_bits),
+            self.parameters.ring_dimension,
+        )
+        starts = self._layout(data)
+        rows = [np.frombuffer(data, "<u8", dimension, start) for start in starts]
+        return np.stack(rows).reshape(-1, limbs, dimension)
+
+    def _splice(self, mould: bytes, polynomials: Residues) -> bytes:
+        """Returns a serialised object with other polynomials (M, L, N)."""
+        size = 8 * self.parameters.ring_dimension
+        rows = np.ascontiguousarray(polynomials, "<u8")
+        rows = rows.reshape(-1, self.parameters.ring_dimension)
+        pieces, end = [], 0
+        for start, row in zip(self._layout(mould), rows, strict=True):
+            pieces += [mould[end:start], row.tobytes()]
+            end = start + size
+        return b"".join((*pieces, mould[end:]))
+
+    def _layout(self, data: bytes) -> tuple[int, ...]:
+        """Where the rows of residues start. Objects of one length have one layout."""
+        if len(data) not in self._layouts:
+            self._layouts[len(data)] = _find_rows(data, self.parameters)
+        return self._layouts[len(data)]
+
+
+def _find_rows(data: bytes, parameters: Parameters) -> tuple[int, ...]:
+    """Finds rows of N residues: N as a 64-bit number, then N words below the modulus.
+
+    Looked for in objects of OpenFHE's own making, whose residues are uniform: the
+    largest of a row is then close to the modulus.
+    """
+    dimension, limbs = parameters.ring_dimension, len(parameters.limb_bits)
+    bits = parameters.limb_bits[0]
+    prefix, starts, start = struct.pack("<Q", dimension), [], 0
+    while (start := data.find(prefix, start)) >= 0:
+        first = start + len(prefix)
+        if first + 8 * dimension <= len(data):
+            largest = int(np.frombuffer(data, "<u8", dimension, first).max())
+            # A prime may lie just above the power of two that was asked for.
+            if largest.bit_length() in (bits, bits + 1):
+                starts.append(first)
+                start = first + 8 * dimension
+                continue
+        start += 1
+    if not starts or len(starts) % limbs:
+        raise UnexpectedLayoutError(
+            "this version of OpenFHE serialises polynomials otherwise than the tested "
+            "ones do: install the version that pyproject.toml names."
+        )
+    return tuple(starts)
+
+
+@functools.lru_cache(maxsize=32)
+def ring_of(parameters: Parameters) -> Ring:
+    """Returns the ring of those parameters, whose primes OpenFHE chooses.
+
+    Raises:
+        OpenFHEUnavailable: where OpenFHE cannot be imported.
+        UnexpectedLayoutError: under an OpenFHE of another layout.
+    """
+    openfhe = load().openfhe
+    return _ring(openfhe, _context(openfhe, parameters), parameters)
+
+
+def _ring(openfhe: Any, context: _Context, parameters: Parameters) -> Ring:
+    """Returns the ring that OpenFHE chose; its primes stand in serialised contexts."""
+    data = bytes(openfhe.Serialize(context, openfhe.BINARY))
+    order, bits = 2 * parameters.ring_dimension, parameters.limb_bits
+    found: list[int] = []
+    for start in range(len(data) - 7):
+        (word,) = struct.unpack_from("<Q", data, start)
+        near = word % order == 1 and word.bit_length() in (bits[0], bits[0] + 1)
+        if near and word not in found and is_prime(word):
+            found.append(word)
+    ring = Ring(parameters.ring_dimension, tuple(found))
+    modulus = context.GetModulus()
+    if (
+        context.GetRingDimension() != parameters.ring_dimension
+        or len(found) != len(bits)
+        or ring.polynomial_bytes != parameters.polynomial_bytes
+        or not math.isclose(math.prod(map(float, found)), modulus, rel_tol=1e-9)
+    ):
+        raise UnexpectedLayoutError(
+            f"OpenFHE chose a ring of dimension {context.GetRingDimension()} and a "
+            f"modulus of {math.log2(modulus):.0f} bits where "
+            f"{parameters.ring_dimension} and {parameters.modulus_bits} were asked "
+            "for: install the version that pyproject.toml names."
+        )
+    return ring
+
+
+def _context(openfhe: Any, parameters: Parameters) -> _Context:
+    scheme = parameters.request.scheme
+    if scheme is Scheme.THRESHOLD_EXACT:
+        return _bfv_context(openfhe, parameters, parameters.plaintext_modulus)
+    if scheme is Scheme.EXACT:
+        wanted = openfhe.CCParamsBGVRNS()
+        wanted.SetPlaintextModulus(parameters.plaintext_modulus)
+    else:
+        wanted = openfhe.CCParamsCKKSRNS()
+        wanted.SetBatchSize(parameters.slots)
+        wanted.SetScalingModSize(parameters.encoder_bits)
+        packed = parameters.request.complex_packing
+        wanted.SetCKKSDataType(openfhe.COMPLEX if packed else openfhe.REAL)
+    # A sum needs no multiplication: a second prime only widens the modulus.
+    wanted.SetMultiplicativeDepth(len(parameters.limb_bits) - 1)
+    wanted.SetFirstModSize(parameters.limb_bits[0])
+    wanted.SetScalingTechnique(openfhe.FIXEDMANUAL)
+    return _enabled(openfhe, wanted, parameters)
+
+
+def _bfv_context(openfhe: Any, parameters: Parameters, modulus: int) -> _Context:
+    wanted = openfhe.CCParamsBFVRNS()
+    wanted.SetMultiplicativeDepth(0)
+    wanted.SetPlaintextModulus(modulus)
+    wanted.SetScalingModSize(parameters.limb_bits[0])
+    # OpenFHE takes as many primes as it finds necessary. That so many sums follow makes
+    # it take two; our parameters keep the noise within them.
+    wanted.SetEvalAddCount(2**20)
+    return _enabled(openfhe, wanted, parameters)
+
+
+def _enabled(openfhe: Any, wanted: Any, parameters: Parameters) -> _Context:
+    # Hybrid key switching would add moduli that a sum has no use for, and with them a
+    # larger ring.
+    wanted.SetKeySwitchTechnique(openfhe.BV)
+    wanted.SetSecurityLevel(openfhe.HEStd_128_classic)
+    wanted.SetRingDim(parameters.ring_dimension)
+    # Equal parameters give OpenFHE's one registered context; it accumulates nothing.
+    context = openfhe.GenCryptoContext(wanted)
+    features = [openfhe.PKE, openfhe.KEYSWITCH, openfhe.LEVELEDSHE]
+    if parameters.request.scheme.threshold:
+        features.append(openfhe.MULTIPARTY)
+    for feature in features:
+        context.Enable(feature)
+    return context
+
+
+class _Small:
+    """A context over the same ring whose plaintext modulus fits 32 bits.
+
+    OpenFHE encodes integers as coefficients only where t has at most 32 bits.
+    """
+
+    def __init__(self, openfhe: Any, parameters: Parameters, modulus: int) -> None:
+        self.context = _bfv_context(openfhe, parameters, modulus)
+        pair = self.context.KeyGen()
+        plaintext = self.context.MakePackedPlaintext([0])
+        ciphertext = self.context.Encrypt(pair.publicKey, plaintext)
+        self.mould = bytes(openfhe.Serialize(ciphertext, openfhe.BINARY))
+        self.ring = _ring(openfhe, self.context, parameters)
+
+
+@functools.lru_cache(maxsize=8)
+def _small_context(openfhe: Any, parameters: Parameters) -> _Small:
+    order = 2 * parameters.ring_dimension
+    candidate = (1 << _PIECE_BITS + 1) + 1
+    while not is_prime(candidate):
+        candidate += order
+    return _Small(openfhe, parameters, candidate)
