@@ -3,8 +3,10 @@ import sys
 import pytest
 
 from fedjax_private.encryption.backend import OpenFHEUnavailable, load
-from fedjax_private.encryption.parameters import CkksParameters
+from fedjax_private.encryption.channels import Party
+from fedjax_private.encryption.parameters import Scheme, SumRequest
 from fedjax_private.encryption.roles import KeyAuthority
+from fedjax_private.encryption.wire import AUTHORITY
 from fedjax_private.trust import Decryptor, Trust
 
 
@@ -18,11 +20,12 @@ def test_missing_openfhe_says_what_is_needed(monkeypatch):
     assert "\n" not in sentence
 
 
-def test_roles_pass_the_sentence_on(monkeypatch):
+@pytest.mark.parametrize("scheme", [Scheme.CKKS, Scheme.EXACT])
+def test_roles_pass_the_sentence_on(monkeypatch, scheme):
     monkeypatch.setitem(sys.modules, "openfhe", None)
     trust = Trust(2, Decryptor.KEY_AUTHORITY)
     with pytest.raises(OpenFHEUnavailable, match="Linux x86-64"):
-        KeyAuthority(CkksParameters.for_sums(2, 1.0), 10, trust)
+        KeyAuthority(Party(AUTHORITY, {}), SumRequest(scheme, 10, 2), trust)
 
 
 def test_imports_neither_jax_nor_openfhe(in_new_process):
@@ -36,6 +39,24 @@ def test_imports_neither_jax_nor_openfhe(in_new_process):
     assert loaded == []
 
 
+def test_parameters_and_messages_need_no_openfhe(in_new_process):
+    read = in_new_process(
+        """
+sys.modules["openfhe"] = None
+from fedjax_private.encryption import Kind, Material, Party, Scheme, SumRequest, derive
+from fedjax_private.encryption import wire
+material = Material(derive(SumRequest(Scheme.EXACT, 10, 2)), bytes(16))
+assert Material.from_bytes(material.to_bytes()) == material
+directory = {}
+one, two = Party(1, directory), Party(2, directory)
+directory |= {1: one.identity.public, 2: two.identity.public}
+data = wire.write(one, 2, Kind.SHARE, 0, b"hello")
+result = bytes(wire.read(two, data, Kind.SHARE, payload=5).payload)
+"""
+    )
+    assert read == b"hello"
+
+
 @pytest.mark.needs_openfhe
 def test_using_it_does_not_import_jax(in_new_process):
     loaded = in_new_process(
@@ -47,32 +68,57 @@ def test_using_it_does_not_import_jax(in_new_process):
 
 
 @pytest.mark.needs_openfhe
-def test_a_forked_child_cannot_encrypt(in_new_process):
+def test_a_forked_child_does_nothing_with_keys(in_new_process):
     # Its random numbers would repeat those of its parent and siblings.
     status = in_new_process(
         """
 import os
 import numpy as np
+from fedjax_private.encryption import *
 from fedjax_private.encryption.backend import ForkedProcessError
-from fedjax_private.encryption.parameters import CkksParameters
-from fedjax_private.encryption.roles import ClientEncryptor, KeyAuthority
+from fedjax_private.encryption.schemes import HomomorphicScheme
 from fedjax_private.trust import Decryptor, Trust
+
+directory = {}
+def party(number):
+    made = Party(number, directory)
+    directory[number] = made.identity.public
+    return made
+
 trust = Trust(1, Decryptor.KEY_AUTHORITY)
-authority = KeyAuthority(CkksParameters.for_sums(1, 1.0), 10, trust)
-encryptor = ClientEncryptor(authority.public_material())
-encryptor.encrypt(0, 0, np.zeros(10))
+request = SumRequest(Scheme.EXACT, 10, 1)
+authority = KeyAuthority(party(AUTHORITY), request, trust)
+server, client = AggregationServer(party(SERVER), authority.material), party(0)
+encryptor = Encryptor(authority.material)
+vector = np.zeros(10, int)
+server.open(0)
+server.add(encryptor.encrypt(client, SERVER, 0, vector))
+message = server.sum_message()
+threshold = SumRequest(Scheme.THRESHOLD_EXACT, 10, 1, holders=2)
+holder = HomomorphicScheme(derive(threshold))
+public, secret = holder.generate_keys()
+holder.partial(secret, public[0])
 statuses = []
-for make in (lambda: encryptor, lambda: ClientEncryptor(authority.public_material())):
+for act in (
+    lambda: encryptor.encrypt(client, SERVER, 1, vector),
+    lambda: Encryptor(authority.material).encrypt(client, SERVER, 1, vector),
+    lambda: authority.decrypt(message),
+    lambda: KeyAuthority(party(AUTHORITY), request, trust),
+    holder.generate_keys,
+    lambda: holder.generate_share(public[1]),
+    lambda: holder.partial(secret, public[0]),
+):
     child = os.fork()
     if child == 0:
         try:
-            make().encrypt(0, 0, np.zeros(10))
+            act()
         except ForkedProcessError:
             os._exit(42)
         finally:
             os._exit(1)
     statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+authority.decrypt(message)  # the parent still can
 result = statuses
 """
     )
-    assert status == [42, 42]
+    assert status == [42] * 7
