@@ -15,7 +15,7 @@ def test_the_library_example_runs_and_learns(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["10", "20"]
     assert float(lines[-1].split()[1].strip("[]")) > 0.7
-    assert 0 < float(lines[-1].split()[2]) < 1e-5
+    assert 0 < float(lines[-1].split()[2]) < 2e-4
 
 
 def test_the_commands_it_names_exist():

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from fedjax_private.encryption import parameters
 from fedjax_private.encryption.parameters import (
-    Parameters,
     Scheme,
     SumRequest,
     derive,
@@ -490,13 +489,3 @@ def test_openfhe_takes_the_ring_that_was_derived(scheme, change):
     if scheme.exact:
         budget = math.prod(ring.moduli) / (2 * found.plaintext_modulus)
         assert budget >= 14 * total_noise(found)
-
-
-@pytest.mark.needs_openfhe
-def test_parameters_by_hand_that_openfhe_does_not_take_are_refused():
-    from fedjax_private.encryption.schemes import UnexpectedLayoutError
-
-    wanted = request(Scheme.CKKS)
-    # Not what `derive` gives: OpenFHE itself refuses what is below 128 bits.
-    with pytest.raises((RuntimeError, UnexpectedLayoutError)):
-        ring_of(Parameters(wanted, 2048, (60,), encoder_bits=50, prescale=1.0))
