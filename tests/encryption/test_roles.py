@@ -129,7 +129,7 @@ def test_value_bound_is_enforced_at_its_edge(reals):
         vector[-1] = edge
         reals.upload(0, 0, vector)
         vector[-1] = np.nextafter(edge, 2 * edge)
-        with pytest.raises(ValueError, match=rf"client 3: .*declared bound of 2;"):
+        with pytest.raises(ValueError, match=r"client 3: .*declared bound of 2;"):
             reals.upload(3, 0, vector)
 
 
@@ -537,7 +537,7 @@ def test_more_uploads_than_a_sum_holds_are_refused(exact):
     with pytest.raises(WireError, match="bytes where"):
         exact.authority.decrypt(forged)
     log = DecryptionLog(exact.material, exact.trust)
-    with pytest.raises(RefusedError, match="may wrap around: .* at most 4"):
+    with pytest.raises(RefusedError, match=r"may wrap around: .* at most 4"):
         log.enter(0, tuple(range(5)))
 
 

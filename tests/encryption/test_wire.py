@@ -69,7 +69,9 @@ def test_round_trip_and_layout():
 @pytest.mark.parametrize("kind", Kind)
 def test_every_kind_and_extreme_numbers(kind):
     largest = 2**64 - 1
-    data = upload(AUTHORITY, 2, largest, b"", kind=kind, numbers=(0, largest), key_id=KEY)
+    data = upload(
+        AUTHORITY, 2, largest, b"", kind=kind, numbers=(0, largest), key_id=KEY
+    )
     message = received(data, 2, kind=kind, payload=0, most_numbers=2)
     assert message.round_number == largest
     assert message.numbers == (0, largest)
@@ -223,7 +225,9 @@ def test_too_many_numbers_are_refused():
         received(upload(numbers=(1, 2, 3, 4)))
 
 
-@pytest.mark.parametrize("data", [None, "text", 5, bytearray(200), memoryview(bytes(9))])
+@pytest.mark.parametrize(
+    "data", [None, "text", 5, bytearray(200), memoryview(bytes(9))]
+)
 def test_what_is_not_bytes_is_refused(data):
     with pytest.raises(WireError, match="is bytes, got"):
         received(data)

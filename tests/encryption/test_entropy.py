@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from fedjax_private.encryption import entropy
+from fedjax_private.encryption.entropy import gaussian, words
+
+SIZE = 400_000
+STD = 3.5e9
+# What the system draws has no seed: the chance that a test of sound samples fails.
+SIGNIFICANCE = 1e-7
+
+
+def p_value(samples, std=STD):
+    return stats.kstest(samples, stats.norm(scale=std).cdf).pvalue
+
+
+def test_samples_are_gaussian():
+    samples = gaussian(SIZE, STD)
+    assert samples.shape == (SIZE,)
+    assert samples.dtype == np.float64
+    assert p_value(samples) > SIGNIFICANCE
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda samples: samples * 1.02,
+        lambda samples: samples + 0.02 * STD,
+        np.abs,
+        lambda samples: np.random.default_rng(0).uniform(-2 * STD, 2 * STD, SIZE),
+        lambda samples: np.random.default_rng(0).laplace(0, STD / 2**0.5, SIZE),
+    ],
+)
+def test_samples_that_are_not_would_be_found_out(spoil):
+    assert p_value(spoil(gaussian(SIZE, STD))) < SIGNIFICANCE
+
+
+@pytest.mark.parametrize("limit", [3.0, 4.0])
+def test_tails_are_as_heavy_as_they_should_be(limit):
+    samples = gaussian(1_000_000, 1.0)
+    for beyond in ((samples > limit).sum(), (samples < -limit).sum()):
+        expected = stats.norm.sf(limit)
+        assert stats.binomtest(beyond, 1_000_000, expected).pvalue > SIGNIFICANCE
+
+
+@pytest.mark.parametrize(
+    ("word", "sample"),
+    [
+        (0, 9.155),  # the tail beyond holds 2^-65
+        (1, -9.155),
+        (2**64 - 2, 0.0),
+        (2**64 - 1, 0.0),
+        (2**63, 0.6745),  # the tail beyond holds a quarter
+        (2**63 + 1, -0.6745),
+        (int(0.3173 * 2**64), 1.0),
+    ],
+)
+def test_words_are_inverted(monkeypatch, word, sample):
+    monkeypatch.setattr(entropy, "words", lambda size: np.full(size, word, np.uint64))
+    samples = gaussian(3, 2.0)
+    np.testing.assert_allclose(samples, 2 * sample, rtol=1e-3, atol=1e-9)
+
+
+def test_calls_are_independent():
+    first, second = gaussian(SIZE, 1.0), gaussian(SIZE, 1.0)
+    assert not np.isin(first[:1000], second).any()
+    assert stats.pearsonr(first, second).pvalue > SIGNIFICANCE
+    assert stats.pearsonr(first[:-1], first[1:]).pvalue > SIGNIFICANCE
+
+
+def test_no_seed_reaches_them():
+    drawn = []
+    for _ in range(2):
+        np.random.seed(0)  # noqa: NPY002
+        drawn.append(gaussian(8, 1.0))
+    assert not np.isin(drawn[0], drawn[1]).any()
+
+
+def test_a_forked_child_draws_others(in_new_process):
+    ours, theirs = in_new_process(
+        """
+import os
+from fedjax_private.encryption.entropy import words
+words(4)
+readable, writable = os.pipe()
+child = os.fork()
+if child == 0:
+    os.write(writable, words(4).tobytes())
+    os._exit(0)
+os.waitpid(child, 0)
+result = words(4).tobytes(), os.read(readable, 32)
+"""
+    )
+    assert len(ours) == len(theirs) == 32
+    assert ours != theirs
+
+
+def test_words_are_uniform():
+    drawn = words(SIZE)
+    assert drawn.shape == (SIZE,)
+    assert drawn.dtype == np.uint64
+    assert stats.kstest(drawn / 2.0**64, stats.uniform.cdf).pvalue > SIGNIFICANCE
+    bits = np.unpackbits(drawn.view(np.uint8)).reshape(SIZE, 64).sum(axis=0)
+    assert min(stats.binomtest(int(b), SIZE).pvalue for b in bits) > SIGNIFICANCE / 64
+    assert words(0).size == gaussian(0, 1.0).size == 0
