@@ -259,6 +259,8 @@ class _EncryptedSession:
     def release(self) -> tuple[FloatArray, SessionReport]:
         plain = self._open_sum()
         self._plain = None
+        if self._key.server.round_number != self._round:
+            raise RuntimeError(f"round {self._round} was discarded by a later one.")
         self._route.arrive()
         added, start = self._traffic.seconds_add, time.perf_counter()
         total = self._key.decryption.decrypt(

@@ -31,6 +31,9 @@ _MAX_SCALE_BITS = 90
 # Beyond t = 2^51 OpenFHE's BFV decrypts silently wrong (measured).
 _MAX_PLAINTEXT_BITS = 50
 
+# Integer noise is drawn as 64-bit numbers; 9 deviations of this stay below 2^55.
+MAX_INTEGER_FLOODING = 2.0**51
+
 # Standard deviation of fresh keys' and ciphertexts' errors, and of the noise that
 # OpenFHE adds to a partial decryption.
 NOISE_STD = 3.19
@@ -126,6 +129,11 @@ class SumRequest:
             raise ValueError(
                 f"{self.scheme.value} needs at least two holders of key shares, got "
                 f"{self.holders}."
+            )
+        if self.scheme is Scheme.THRESHOLD_CKKS and not self.complex_packing:
+            raise ValueError(
+                "threshold_ckks packs two values a slot: noise in real slots would "
+                "hide one half of what a partial decryption tells; use complex packing."
             )
         if not self.protect and self.scheme is not Scheme.CKKS:
             raise ValueError(
@@ -306,6 +314,8 @@ def _exact(request: SumRequest) -> Iterator[Parameters]:
     threshold = request.scheme.threshold
     for dimension, limbs in _THRESHOLD_EXACT_SETS if threshold else _EXACT_SETS:
         flooding = _flooding(request, dimension) if threshold else 0.0
+        if flooding > MAX_INTEGER_FLOODING:
+            continue
         noise = math.sqrt(_fresh_variance(request, dimension) * request.uploads)
         if threshold:
             each = math.hypot(flooding, PARTIAL_NOISE_STD)

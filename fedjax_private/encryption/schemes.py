@@ -34,6 +34,12 @@ Row = npt.NDArray[Any]
 _PIECE_BITS = 28
 
 
+_OTHER_LAYOUT = (
+    "this version of OpenFHE serialises polynomials otherwise than the tested ones do: "
+    "install the version that pyproject.toml names."
+)
+
+
 class UnexpectedLayoutError(RuntimeError):
     """OpenFHE serialises otherwise than every version that was tested."""
 
@@ -66,6 +72,7 @@ class HomomorphicScheme:
             (part,) = self._context.MultipartyDecryptLead([ciphertext], pair.secretKey)
             self._partial_mould = self._serialise(part)
         self.ring = ring_of(parameters)
+        self._check_moulds()
 
     @property
     def _dtype(self) -> type:
@@ -73,6 +80,16 @@ class HomomorphicScheme:
         if request.scheme.exact:
             return np.int64
         return np.complex128 if request.complex_packing else np.float64
+
+    def _check_moulds(self) -> None:
+        """Raises UnexpectedLayoutError unless every mould holds what it should."""
+        moulds = {self._ciphertext_mould: 2, self._public_mould: 2}
+        moulds[self._secret_mould] = 1
+        if self.parameters.request.scheme.threshold:
+            moulds[self._partial_mould] = 1
+        for mould, polynomials in moulds.items():
+            if len(self._layout(mould)) != polynomials * self.ring.limbs:
+                raise UnexpectedLayoutError(_OTHER_LAYOUT)
 
     def generate_keys(self) -> tuple[Residues, SecretKey]:
         """Returns a fresh key pair: (2, L, N) public residues, OpenFHE's secret key.
@@ -173,10 +190,12 @@ class HomomorphicScheme:
         # sqrt(N / 2).
         slots = self.slot_noise(1)[0] * self.parameters.prescale
         plaintext = self._context.MakeCKKSPackedPlaintext(slots)
-        zero = np.zeros((2, self.ring.limbs, self.ring.dimension), np.uint64)
-        data = self._splice(self._ciphertext_mould, zero)
-        parsed = self._openfhe.DeserializeCiphertextString(data, self._openfhe.BINARY)
-        return self._residues(self._context.EvalAdd(parsed, plaintext))[0]
+        mould, kind = self._ciphertext_mould, self._openfhe.BINARY
+        parsed = self._openfhe.DeserializeCiphertextString(mould, kind)
+        before = self._residues(parsed)[0]
+        after = self._residues(self._context.EvalAdd(parsed, plaintext))[0]
+        column = np.array(self.ring.moduli, np.uint64)[:, None]
+        return self.ring.reduce(after + (column - before))
 
     def slot_noise(self, rows: int) -> Row:
         """Returns that noise as slots (rows, slots) of CKKS, in the values' units."""
@@ -293,10 +312,7 @@ def _find_rows(data: bytes, parameters: Parameters) -> tuple[int, ...]:
                 continue
         start += 1
     if not starts or len(starts) % limbs:
-        raise UnexpectedLayoutError(
-            "this version of OpenFHE serialises polynomials otherwise than the tested "
-            "ones do: install the version that pyproject.toml names."
-        )
+        raise UnexpectedLayoutError(_OTHER_LAYOUT)
     return tuple(starts)
 
 

@@ -66,7 +66,9 @@ class KeyHolder:
     the released sums alone (Asharov et al. 2012, with the noise sized as in
     `Parameters.flooding_std`; a recovery counts as a second decryption).
 
-    Not guaranteed: holders follow the protocol. A server that sends different sums to
+    Not guaranteed: holders follow the protocol. A server that departs from it and T - 1
+    holders can have up to n - T + 1 others stand in for one holder in one sum, each with
+    fresh noise, where the budget counts two. A server that sends different sums to
     different holders gets nothing meaningful, but is not found out; a holder can spoil
     a sum. That contributions are committed to before any is shown keeps holders from
     choosing the joint key, not the lead from choosing a weak common polynomial.
@@ -102,6 +104,11 @@ class KeyHolder:
         if request.holders != len(holders) or len(set(holders)) != len(holders):
             raise ValueError(
                 f"{request.holders} holders were declared, and {list(holders)} named."
+            )
+        if trust.uploads > request.uploads:
+            raise ValueError(
+                f"a sum must hold at least {trust.uploads} uploads, but the parameters "
+                f"hold at most {request.uploads}."
             )
         if party.number not in holders:
             raise ValueError(f"{party.number} is not among the holders.")
@@ -155,8 +162,8 @@ class KeyHolder:
             data: the lead's message.
 
         Raises:
-            WireError: if it is none of the lead's.
-            RefusedError: if this holder has made its share already.
+            WireError: if it is no common polynomial.
+            RefusedError: if it is not the lead's, or this holder has made its share already.
         """
         message = read(
             self._party, data, Kind.COMMON, payload=self._scheme.ring.polynomial_bytes
@@ -215,7 +222,8 @@ class KeyHolder:
             WireError: if one is missing, malformed, or not what was committed to.
         """
         ring = self._scheme.ring
-        assert self._common is not None
+        if self._material is not None or self._common is None:
+            raise RefusedError("a joint key is finished once, after it was begun.")
         total = np.zeros_like(self._common)
         for holder in self._holders:
             data = contributions.get(holder, b"")
@@ -429,8 +437,11 @@ class Fusion:
         """Asks T holders to stand in for those whose part has not come.
 
         Raises:
-            RefusedError: if fewer than T holders are left: the round is void.
+            RefusedError: if nobody is missing, or fewer than T holders are left: the
+                round is void.
         """
+        if not self.missing:
+            raise RefusedError(f"nobody is missing in round {self.round_number}.")
         present = self._answered[: self._quorum]
         if len(present) < self._quorum:
             raise RefusedError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
@@ -51,6 +52,7 @@ class Workers:
         ciphertext takes less than a millisecond and a task costs a tenth of that.
         """
         if self.executor is None or count < 2:
+            _limit_this_thread()
             return [function(index) for index in range(count)]
 
         def every_nth(first: int) -> Sequence[_T]:
@@ -61,6 +63,16 @@ class Workers:
         for first, share in enumerate(shares):
             results[first :: self.count] = share
         return results  # type: ignore[return-value]  # every index has been filled
+
+
+_limited = threading.local()
+
+
+def _limit_this_thread() -> None:
+    """The same limit for a thread that is nobody's worker; once, as it takes a while."""
+    if not getattr(_limited, "done", False):
+        _one_openmp_thread()
+        _limited.done = True
 
 
 def _usable_cores() -> int:
