@@ -118,8 +118,12 @@ class SumRequest:
                 )
         for name in ("sum_bound", "precision"):
             number = getattr(self, name)
-            if not (math.isfinite(number) and number > 0):
-                raise ValueError(f"{name} must be positive and finite, got {number}.")
+            # Far within float64, so that no scale over- or underflows.
+            if not 1e-30 <= number <= 1e30:
+                raise ValueError(
+                    f"{name} must be positive and finite, from 1e-30 to 1e30, got "
+                    f"{number}."
+                )
         if self.holders > 1 and not self.scheme.threshold:
             raise ValueError(
                 f"{self.scheme.value} has one key and no shares: threshold_ckks and "

@@ -67,8 +67,8 @@ class KeyHolder:
     `Parameters.flooding_std`; a recovery counts as a second decryption).
 
     Not guaranteed: holders follow the protocol. A server that departs from it and T - 1
-    holders can have up to n - T + 1 others stand in for one holder in one sum, each with
-    fresh noise, where the budget counts two. A server that sends different sums to
+    holders can have up to n - T + 1 others stand in for one holder in one sum, each
+    with fresh noise, where the budget counts two. A server that sends different sums to
     different holders gets nothing meaningful, but is not found out; a holder can spoil
     a sum. That contributions are committed to before any is shown keeps holders from
     choosing the joint key, not the lead from choosing a weak common polynomial.
@@ -163,7 +163,8 @@ class KeyHolder:
 
         Raises:
             WireError: if it is no common polynomial.
-            RefusedError: if it is not the lead's, or this holder has made its share already.
+            RefusedError: if it is not the lead's, or this holder has made its share
+                already.
         """
         message = read(
             self._party, data, Kind.COMMON, payload=self._scheme.ring.polynomial_bytes

@@ -69,7 +69,7 @@ _limited = threading.local()
 
 
 def _limit_this_thread() -> None:
-    """The same limit for a thread that is nobody's worker; once, as it takes a while."""
+    """The same limit for a thread that is nobody's worker; once: it takes a while."""
     if not getattr(_limited, "done", False):
         _one_openmp_thread()
         _limited.done = True

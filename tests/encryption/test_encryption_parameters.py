@@ -41,7 +41,7 @@ def requests(draw, schemes=tuple(Scheme)):
         draw(positive),
         draw(st.integers(2, 24)),
         scheme is not Scheme.CKKS or draw(st.booleans()),
-        draw(st.booleans()),
+        scheme is not Scheme.CKKS or draw(st.booleans()),
         draw(st.integers(1, 128) | st.just(30)),
         draw(st.integers(1, 2**32 - 1) | st.just(1600)),
     )
@@ -200,7 +200,7 @@ def usable_or_refused(scheme, changes):
     try:
         found = derived(scheme, **changes)
     except ValueError as error:
-        return "value bound" in str(error)
+        return any(part in str(error) for part in ("value bound", "from 1e-30"))
     precise = 0 < found.error_std(32) <= changes["precision"]
     return precise and 0 < found.prescale < math.inf
 
@@ -209,7 +209,7 @@ def usable_or_refused(scheme, changes):
 @pytest.mark.parametrize("scheme", [Scheme.CKKS, Scheme.THRESHOLD_CKKS])
 def test_extreme_bounds_give_a_usable_scale_or_none(scheme, bound):
     for precision in (1e-4, 1e-200, 1e300):
-        for packed in (True, False):
+        for packed in (True, False) if scheme is Scheme.CKKS else (True,):
             changes = {"sum_bound": bound, "precision": precision}
             assert usable_or_refused(scheme, {**changes, "complex_packing": packed})
 
@@ -471,7 +471,7 @@ def test_plaintext_moduli_are_the_least_that_fit(bits, order):
         (Scheme.CKKS, {"protect": False, "precision": 1e-9}),
         (Scheme.THRESHOLD_CKKS, {}),
         (Scheme.THRESHOLD_EXACT, {}),
-        (Scheme.THRESHOLD_EXACT, {"bits": 8, "statistical_bits": 60}),
+        (Scheme.THRESHOLD_EXACT, {"bits": 8, "statistical_bits": 50}),
     ],
 )
 def test_openfhe_takes_the_ring_that_was_derived(scheme, change):

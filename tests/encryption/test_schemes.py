@@ -204,7 +204,7 @@ GRID = [
     for uploads, protect in itertools.product((2, 4, 32, 256), (True, False))
     for bits in ((7, 9, 16, 20, 24) if scheme.exact else (16,))
     for packing in ({}, {"complex_packing": False})
-    if (protect or scheme is Scheme.CKKS) and not (scheme.exact and packing)
+    if (protect or scheme is Scheme.CKKS) and (scheme is Scheme.CKKS or not packing)
 ] + [
     # Much noise, for which the largest ring is.
     (

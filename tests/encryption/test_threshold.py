@@ -380,9 +380,7 @@ def test_clients_without_a_share_are_added_like_any_others(federation):
     federation.check(fusion.release(), total)
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"precision": 1e-9}, {"complex_packing": False}]
-)
+@pytest.mark.parametrize("changes", [{}, {"precision": 1e-9}])
 def test_the_error_of_a_sum_is_as_large_as_the_parameters_say(changes):
     federation = Federation(request_of(CKKS, **changes)).with_key()
     fusion, total = federation.fusion()
@@ -849,7 +847,6 @@ SMUDGED = {
     "ckks": (CKKS, {}),
     "ckks of two primes": (CKKS, {"precision": 1e-9}),
     "ckks with little noise": (CKKS, LITTLE),
-    "ckks of real slots": (CKKS, {"complex_packing": False}),
     "exact": (EXACT, {}),
     "exact with wide lanes": (EXACT, {"bits": 24}),
     "exact with little noise": (EXACT, LITTLE),
