@@ -14,7 +14,7 @@ import tensorboardX
 from experiments import build
 from experiments.arms import ARMS, Arm
 from experiments.build import NEIGHBORS, Prepared, Spec
-from fedjax_private import algorithms, models, simulation
+from fedjax_private import aggregation, algorithms, models, simulation
 from fedjax_private.datasets import Dataset
 from fedjax_private.privacy.accounting import Ledger, fingerprint
 from fedjax_private.simulation import RunDirectory
@@ -71,6 +71,9 @@ def run_together(
     )
     rounds: list[list[dict[str, Any]]] = [[] for _ in several]
     with contextlib.ExitStack() as files:
+        for scheme in schemes:
+            if isinstance(scheme, aggregation.ProcessAggregation):
+                files.enter_context(scheme)
         writers, ledgers, runs = [], [], []
         for i, prepared in enumerate(several):
             name, seed = prepared.spec.name, prepared.spec.seed
