@@ -68,7 +68,7 @@ def test_a_quick_sweep_leaves_every_file_and_row(quick):
         if arm.private:
             assert 2.8 < row["epsilon"] <= 2.9
         if arm.encrypted:
-            assert 0 < row["max_aggregation_error"] < 1e-5
+            assert 0 < row["max_aggregation_error"] < 1e-4
     for name in ("config.json", "rounds.jsonl", "summary.csv", "report.md"):
         assert (out / name).stat().st_size > 100
     assert (out / "accuracy_clients.png").read_bytes().startswith(b"\x89PNG")
