@@ -1,9 +1,11 @@
 """OpenFHE, imported in this file only, and only when somebody asks for it."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -50,7 +52,8 @@ def load() -> Backend:
             those its wheels are built for, macOS, Arm, or older C libraries.
     """
     try:
-        module = importlib.import_module("openfhe")
+        with _one_openmp_thread():
+            module = importlib.import_module("openfhe")
     except (ImportError, OSError) as error:
         raise OpenFHEUnavailable(
             "encrypted aggregation needs OpenFHE, whose wheels run on Linux x86-64 "
@@ -58,6 +61,25 @@ def load() -> Backend:
             f"the plain arms run without it (the import failed with: {error})."
         ) from error
     return Backend(module, _loading_process())
+
+
+@contextlib.contextmanager
+def _one_openmp_thread() -> Iterator[None]:
+    """Has OpenFHE do without OpenMP, unless the user's environment says otherwise.
+
+    Our own threads fill the cores, each with a ciphertext; OpenFHE's, which share the
+    few moduli of one, wait for one another, on busy cores for tens of milliseconds. It
+    reads the number once, as it is loaded, and takes no later limit.
+    """
+    name = "OMP_NUM_THREADS"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 @functools.cache

@@ -110,8 +110,6 @@ class Child:
     def __init__(self, run: Run, role: str, name: str, python: Sequence[str]) -> None:
         self.name = name
         self._control, theirs = Pipe()
-        # Processes fill the cores: OpenMP threads in each would wait for one another.
-        inherited = {"OMP_NUM_THREADS": "1", **os.environ}
         # A new interpreter, never a fork of this one, which `multiprocessing` makes by
         # default: a fork copies the state of OpenFHE's random generator, and two
         # clients would encrypt with the same randomness (see `backend.Backend`). A
@@ -122,7 +120,7 @@ class Child:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                env={**inherited, "PYTHONPATH": os.pathsep.join(sys.path)},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             )
         self._send((role, run))
 

@@ -2,12 +2,9 @@
 
 import dataclasses
 import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
-
-from threadpoolctl import threadpool_limits
 
 _T = TypeVar("_T")
 
@@ -28,8 +25,7 @@ class Workers:
     def start(cls, count: int | None = None) -> "Workers":
         """Returns `count` threads (default: one for each usable core).
 
-        Each limits OpenMP to itself: the threads already fill the cores. They end when
-        nothing refers to the result any more.
+        They end when nothing refers to the result any more.
 
         Raises:
             ValueError: if `count` is less than one.
@@ -40,10 +36,7 @@ class Workers:
             raise ValueError(f"there must be at least one worker, got {count}.")
         if count == 1:
             return cls()
-        executor = ThreadPoolExecutor(
-            count, thread_name_prefix="ciphertexts", initializer=_one_openmp_thread
-        )
-        return cls(executor, count)
+        return cls(ThreadPoolExecutor(count, "ciphertexts"), count)
 
     def map(self, function: Callable[[int], _T], count: int) -> list[_T]:
         """Returns `[function(0), ..., function(count - 1)]`, computed in parallel.
@@ -52,7 +45,6 @@ class Workers:
         ciphertext takes less than a millisecond and a task costs a tenth of that.
         """
         if self.executor is None or count < 2:
-            _limit_this_thread()
             return [function(index) for index in range(count)]
 
         def every_nth(first: int) -> Sequence[_T]:
@@ -65,25 +57,7 @@ class Workers:
         return results  # type: ignore[return-value]  # every index has been filled
 
 
-_limited = threading.local()
-
-
-def _limit_this_thread() -> None:
-    """The same limit for a thread that is nobody's worker; once: it takes a while."""
-    if not getattr(_limited, "done", False):
-        _one_openmp_thread()
-        _limited.done = True
-
-
 def _usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _one_openmp_thread() -> None:
-    # The OpenMP limit belongs to the thread that sets it, so each worker sets its own.
-    # The object is dropped without leaving its context: the limit stays. OpenFHE's
-    # loops run over moduli, so with one modulus this changes nothing; with several,
-    # threads of threads are slower than none.
-    threadpool_limits(limits=1, user_api="openmp")

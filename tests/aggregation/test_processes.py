@@ -37,10 +37,6 @@ from fedjax_private.trust import Decryptor, Trust
 
 pytestmark = pytest.mark.needs_openfhe
 
-# Before OpenFHE is loaded here: on busy cores its loops over two primes otherwise wait
-# for each other ten times as long as they work.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
 K, VALUES = 4, 5000
 
 # What the tests ask processes for besides: their roles get these methods.

@@ -31,10 +31,6 @@ from fedjax_private.encryption.wire import (
 from fedjax_private.encryption.workers import Workers
 from fedjax_private.trust import Decryptor, Trust
 
-# Before OpenFHE is loaded: where cores are busy with other things, its loops over two
-# primes wait for each other ten times as long as they work, unless they sleep.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
 
 class Network:
     """An authority, a server and clients, who know each other.

@@ -123,3 +123,26 @@ result = statuses
 """
     )
     assert status == [42] * 7
+
+
+@pytest.mark.needs_openfhe
+def test_openfhe_starts_no_threads_and_leaves_the_environment(in_new_process):
+    before, after, setting = in_new_process(
+        """
+import os
+os.environ.pop("OMP_NUM_THREADS", None)
+import numpy as np
+import scipy.special
+from fedjax_private.encryption.parameters import Scheme, SumRequest, derive
+from fedjax_private.encryption.schemes import HomomorphicScheme
+before = len(os.listdir("/proc/self/task"))
+scheme = HomomorphicScheme(derive(SumRequest(Scheme.THRESHOLD_EXACT, 10, 2, 2)))
+public, secret = scheme.generate_keys()
+row = np.zeros(scheme.parameters.slots, np.int64)
+scheme.partial(secret, scheme.encrypt(scheme.public_key(public), row)[1])
+after = len(os.listdir("/proc/self/task"))
+result = before, after, os.environ.get("OMP_NUM_THREADS")
+"""
+    )
+    assert after == before
+    assert setting is None

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
 from fedjax_private.encryption import schemes
 from fedjax_private.encryption.backend import load
@@ -22,14 +21,6 @@ from fedjax_private.encryption.schemes import (
 pytestmark = pytest.mark.needs_openfhe
 
 VALUES = 5000
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_openmp_thread():
-    # Threads that wait for each other in a busy machine are much slower than one.
-    load()
-    with threadpool_limits(limits=1, user_api="openmp"):
-        yield
 
 
 def parameters_of(scheme, **changes):

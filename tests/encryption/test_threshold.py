@@ -10,9 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
-from threadpoolctl import threadpool_limits
 
-from fedjax_private.encryption.backend import load
 from fedjax_private.encryption.channels import Party
 from fedjax_private.encryption.packing import unpack
 from fedjax_private.encryption.parameters import Scheme, SumRequest, derive
@@ -156,14 +154,6 @@ def vectors_of(request, count, seed):
         return rng.integers(0, 2**request.bits, (count, request.values))
     bound = request.sum_bound / request.uploads
     return rng.uniform(-bound, bound, (count, request.values))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_openmp_thread():
-    # Threads that wait for each other in a busy machine are much slower than one.
-    load()
-    with threadpool_limits(limits=1, user_api="openmp"):
-        yield
 
 
 @pytest.fixture(scope="module", params=(CKKS, EXACT), ids=lambda scheme: scheme.value)

@@ -3,7 +3,6 @@ import threading
 import time
 
 import pytest
-from threadpoolctl import threadpool_info
 
 from fedjax_private.encryption.workers import Workers
 
@@ -48,24 +47,3 @@ def test_threads_end_with_their_last_reference():
     for thread in threads:
         thread.join(timeout=10)
     assert not any(thread.is_alive() for thread in threads)
-
-
-@pytest.mark.needs_openfhe
-def test_workers_run_one_openmp_thread_each():
-    from fedjax_private.encryption.backend import load
-
-    load()
-
-    def limits(_=0):
-        return {
-            library["num_threads"]
-            for library in threadpool_info()
-            if library["user_api"] == "openmp"
-        }
-
-    before = limits()
-    assert before, "OpenFHE brings an OpenMP library"
-    for seen in Workers.start(2).map(limits, 8):
-        assert seen == {1}
-    # The limit is the workers' own: the caller keeps what it had.
-    assert limits() == before
