@@ -27,8 +27,9 @@ from fedjax_private.aggregation.types import (
 from fedjax_private.encryption.channels import Party
 from fedjax_private.encryption.material import Material
 from fedjax_private.encryption.parameters import Parameters, SumRequest, derive
-from fedjax_private.encryption.roles import AggregationServer, Encryptor, KeyAuthority
-from fedjax_private.encryption.threshold import Fusion, KeyHolder, make_joint_key
+from fedjax_private.encryption.roles import Encryptor, KeyAuthority
+from fedjax_private.encryption.server import AggregationServer, Fusion
+from fedjax_private.encryption.threshold import KeyHolder, make_joint_key
 from fedjax_private.encryption.wire import AUTHORITY, SERVER
 from fedjax_private.encryption.workers import Workers
 from fedjax_private.quantization import Grid, dequantize, quantize, to_unsigned

@@ -2,7 +2,6 @@
 
 import secrets
 import shutil
-import sys
 import tempfile
 import time
 import weakref
@@ -28,7 +27,8 @@ from fedjax_private.aggregation.types import (
 )
 from fedjax_private.encryption.material import Material
 from fedjax_private.encryption.parameters import SumRequest, derive
-from fedjax_private.encryption.processes import Child, Run, together
+from fedjax_private.encryption.processes import Child, interpreter, together
+from fedjax_private.encryption.sockets import Run
 from fedjax_private.encryption.threshold import KeyHolder, make_joint_key
 from fedjax_private.encryption.wire import AUTHORITY, SERVER
 from fedjax_private.quantization import Grid
@@ -57,7 +57,7 @@ class ProcessAggregation:
         workers: threads of each process, for ciphertexts.
         processes: over how many the clients are dealt, by their numbers modulo that;
             one for each upload by default, at most 8.
-        python: the command that starts an interpreter.
+        python: the command that starts an interpreter; this one by default.
         capture: whether the server keeps all bytes that it receives, for `captured`.
 
     Raises:
@@ -75,7 +75,7 @@ class ProcessAggregation:
         topology: str = "star",
         workers: int = 1,
         processes: int | None = None,
-        python: Sequence[str] = (sys.executable,),
+        python: Sequence[str] | None = None,
         capture: bool = False,
     ) -> None:
         if topology != "star":
@@ -107,7 +107,7 @@ class ProcessAggregation:
         self._end = weakref.finalize(self, _end, self._children, run.folder)
 
         def start(role: str, name: str) -> Child:
-            self._children.append(Child(run, role, name, python))
+            self._children.append(Child(run, role, name, python or interpreter()))
             return self._children[-1]
 
         try:

@@ -9,8 +9,8 @@ from typing import Protocol
 
 from fedjax_private.encryption.channels import Party
 from fedjax_private.encryption.material import Material
-from fedjax_private.encryption.roles import AggregationServer
-from fedjax_private.encryption.wire import EDGES, SERVER
+from fedjax_private.encryption.server import AggregationServer
+from fedjax_private.encryption.wire import EDGE_SERVERS, EDGES, SERVER
 
 # (client, receiver of its upload) -> the upload. Called once for each client.
 Encrypt = Callable[[Party, int], bytes]
@@ -173,7 +173,6 @@ class _Anybody:
 
 
 # Who may send the sum of several clients: edge servers in a tree, clients in a ring.
-EDGE_SERVERS = range(EDGES, SERVER)
 ANYBODY = _Anybody()
 
 TOPOLOGIES: Mapping[str, Callable[[Network], Route]] = MappingProxyType(

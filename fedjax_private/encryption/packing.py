@@ -27,12 +27,17 @@ def pack(vector: npt.NDArray[Any], parameters: Parameters) -> Rows:
         parameters: of the sums.
 
     Raises:
-        ValueError: if the vector has another shape, or whole numbers are out of range.
+        ValueError: if the vector has another shape, or what should be whole numbers is
+            of another type or out of range.
     """
     request = parameters.request
     if vector.shape != (request.values,):
         raise ValueError(
             f"a vector of shape {vector.shape} where ({request.values},) was declared."
+        )
+    if request.scheme.exact and vector.dtype.kind not in "iu":
+        raise ValueError(
+            f"exact schemes add whole numbers, got {vector.dtype}: quantise first."
         )
     filled = np.zeros(
         parameters.rows * parameters.values_per_ciphertext,

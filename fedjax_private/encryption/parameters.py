@@ -19,7 +19,6 @@ from collections.abc import Iterator
 _CKKS_SETS = ((2048, (45,)), (2048, (53,)), (4096, (60,)), (4096, (53, 53)))
 _EXACT_SETS = ((2048, (53,)), (4096, (60,)))
 _THRESHOLD_EXACT_SETS = ((4096, (53, 53)), (8192, (60, 60)))
-MAX_MODULUS_BITS = {2048: 53, 4096: 106, 8192: 218}
 SECURITY_BITS = 128
 
 # OpenFHE multiplies by 2^scale_bits when it encodes; the rest of the scale is applied

@@ -15,7 +15,6 @@ authority, or from the holders, and not from a server that could hand them a key
 own.
 """
 
-from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -26,13 +25,10 @@ from fedjax_private.encryption.material import Material
 from fedjax_private.encryption.packing import FloatArray, IntArray, pack, unpack
 from fedjax_private.encryption.parameters import SumRequest, derive
 from fedjax_private.encryption.rings import Residues
-from fedjax_private.encryption.schemes import HomomorphicScheme, ring_of
+from fedjax_private.encryption.schemes import HomomorphicScheme
 from fedjax_private.encryption.wire import (
-    AUTHORITY,
-    EDGES,
     SERVER,
     Kind,
-    Message,
     RefusedError,
     WireError,
     read,
@@ -279,176 +275,6 @@ class Encryptor:
                 f"client {client}: the vector has an entry of absolute value "
                 f"{largest:g}, beyond the declared bound of {bound:g}; declare a "
                 "larger value bound, which costs precision, or clip."
-            )
-
-
-class AggregationServer:
-    """Adds uploads without being able to read them. Held by the server and by edges.
-
-    Holds the key's name and ciphertexts, no secret key, not even the public one.
-
-    Formal guarantees: a server that follows the protocol learns who uploaded, when and
-    how many values, and the sums that are released to it, nothing else, under the
-    assumptions and with the exceptions named at `KeyAuthority` and
-    `threshold.KeyHolder`. It takes uploads from those they name only, one a client and
-    round, under the current key, of the right length, with coefficients below the
-    modulus; every other message is refused and changes nothing, and no byte of any
-    reaches OpenFHE.
-
-    Not guaranteed: uploads are not proven to be well-formed. A client can spoil the sum
-    with a vector beyond the declared range, or with no ciphertext at all but random
-    coefficients.
-
-    Args:
-        party: who it is, and whom it knows.
-        material: of the current key; the public key is not kept.
-        relays: who may send sums of several clients.
-    """
-
-    def __init__(
-        self,
-        party: Party,
-        material: Material,
-        relays: Container[int] = range(EDGES, AUTHORITY),
-    ) -> None:
-        self.material = material.without_key()
-        self._party, self._relays = party, relays
-        self._ring = ring_of(material.parameters)
-        self._round: int | None = None
-        self._clients: dict[int, None] = {}
-        self._total: Residues | None = None
-        self._added = 0
-
-    @property
-    def round_number(self) -> int | None:
-        """The round that is open."""
-        return self._round
-
-    @property
-    def clients(self) -> tuple[int, ...]:
-        """Whose uploads the open round's sum holds."""
-        return tuple(self._clients)
-
-    def open(self, round_number: int) -> None:
-        """Starts a round. What an unfinished one held is discarded."""
-        self._round, self._clients, self._total = round_number, {}, None
-
-    def add(self, data: bytes) -> None:
-        """Adds one upload, or a relay's sum of some. A refused one changes nothing.
-
-        Raises:
-            WireError: if the message is not an upload under this key, by its sender.
-            RefusedError: if no round is open, the upload belongs to another, a client
-                has been added already, names others, or the sum is full.
-        """
-        parameters, ring = self.material.parameters, self._ring
-        message = read(
-            self._party,
-            data,
-            Kind.UPLOAD,
-            payload=2 * parameters.rows * ring.polynomial_bytes,
-            most_numbers=parameters.request.uploads,
-            key_id=self.material.key_id,
-        )
-        self._check(message)
-        polynomials = ring.unpack(message.payload)
-        if self._total is None:
-            self._total, self._added = polynomials, 1
-        else:
-            if self._added == ring.additions - 1:
-                self._total, self._added = ring.reduce(self._total), 1
-            self._total += polynomials
-            self._added += 1
-        self._clients.update(dict.fromkeys(message.numbers))
-
-    def sum_message(self, receiver: int = AUTHORITY) -> bytes:
-        """Ends the round and returns its encrypted sum, for the key authority.
-
-        Raises:
-            RefusedError: if no round is open or nothing has been added.
-        """
-        return self._finish(Kind.SUM, receiver)
-
-    def forward(self, receiver: int) -> bytes:
-        """Ends the round and returns its encrypted sum, for whoever adds next.
-
-        Raises:
-            RefusedError: if no round is open or nothing has been added.
-        """
-        return self._finish(Kind.UPLOAD, receiver)
-
-    def take_total(self) -> tuple[int, tuple[int, ...], Residues]:
-        """Ends the round; returns its number, its clients and its sum (2R, L, N).
-
-        Raises:
-            RefusedError: if no round is open or nothing has been added.
-        """
-        if self._round is None or self._total is None:
-            raise RefusedError(
-                "there is no sum: no round is open, or it has no upload."
-            )
-        taken = self._round, self.clients, self._ring.reduce(self._total)
-        self._round, self._clients, self._total = None, {}, None
-        return taken
-
-    def released(self, data: bytes) -> tuple[int, FloatArray | IntArray]:
-        """Returns the round and the sum (values,) in an authority's answer.
-
-        Raises:
-            WireError: if it is not the authority's, or of another form.
-        """
-        request = self.material.parameters.request
-        message = read(
-            self._party,
-            data,
-            Kind.RELEASED,
-            payload=8 * request.values,
-            most_numbers=request.uploads,
-            key_id=self.material.key_id,
-        )
-        if message.sender != AUTHORITY:
-            raise WireError(f"a released sum from {message.sender}.")
-        kind = "<i8" if request.scheme.exact else "<f8"
-        return message.round_number, np.frombuffer(message.payload, kind).copy()
-
-    def _finish(self, kind: Kind, receiver: int) -> bytes:
-        round_number, clients, total = self.take_total()
-        return write(
-            self._party,
-            receiver,
-            kind,
-            round_number,
-            self._ring.pack(total),
-            key_id=self.material.key_id,
-            numbers=clients,
-        )
-
-    def _check(self, message: Message) -> None:
-        if message.round_number != self._round:
-            raise RefusedError(
-                f"an upload of round {message.round_number}, but "
-                + (
-                    "none is open."
-                    if self._round is None
-                    else f"{self._round} is open."
-                )
-            )
-        if message.numbers != (message.sender,) and message.sender not in self._relays:
-            raise RefusedError(
-                f"{message.sender} sent an upload in the name of {message.numbers}."
-            )
-        if not message.numbers or max(message.numbers) >= EDGES:
-            raise RefusedError("an upload that is of no client.")
-        for client in message.numbers:
-            if client in self._clients:
-                raise RefusedError(
-                    f"client {client} has uploaded in round {self._round} already."
-                )
-        most = self.material.parameters.request.uploads
-        if len(self._clients) + len(message.numbers) > most:
-            raise RefusedError(
-                f"the sum of round {self._round} is full: the parameters hold at most "
-                f"{most} uploads."
             )
 
 

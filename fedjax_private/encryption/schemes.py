@@ -9,7 +9,6 @@ Vaikuntanathan (ITCS 2012). BFV: Brakerski (CRYPTO 2012), Fan and Vercauteren (2
 Shares of keys: Asharov et al. (EUROCRYPT 2012).
 """
 
-import functools
 import math
 import struct
 from typing import Any
@@ -18,30 +17,29 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjax_private.encryption.backend import load
+from fedjax_private.encryption.contexts import (
+    PIECE_BITS,
+    SmallContext,
+    UnexpectedLayoutError,
+    context_for,
+    ring_of,
+    small_context,
+)
 from fedjax_private.encryption.entropy import gaussian
-from fedjax_private.encryption.parameters import Parameters, Scheme, is_prime
-from fedjax_private.encryption.rings import Residues, Ring
+from fedjax_private.encryption.parameters import Parameters
+from fedjax_private.encryption.rings import Residues
 
 # OpenFHE's classes carry no type stubs; these names say which one is meant.
 PublicKey = Any
 SecretKey = Any
-_Context = Any
 
 # (slots,): int64 in exact schemes, complex128 or float64 in CKKS.
 Row = npt.NDArray[Any]
-
-# Large plaintexts of small coefficients, and how they are put together: see `noise`.
-_PIECE_BITS = 28
-
 
 _OTHER_LAYOUT = (
     "this version of OpenFHE serialises polynomials otherwise than the tested ones do: "
     "install the version that pyproject.toml names."
 )
-
-
-class UnexpectedLayoutError(RuntimeError):
-    """OpenFHE serialises otherwise than every version that was tested."""
 
 
 class HomomorphicScheme:
@@ -59,7 +57,7 @@ class HomomorphicScheme:
         self.parameters = parameters
         self._backend = load()
         self._openfhe = self._backend.openfhe
-        self._context = _context(self._openfhe, parameters)
+        self._context = context_for(self._openfhe, parameters)
         self._layouts: dict[int, tuple[int, ...]] = {}
         # A key of nobody's, forgotten at once: what it made are moulds for others'.
         pair = self._context.KeyGen()
@@ -212,22 +210,22 @@ class HomomorphicScheme:
         them as positive. So the polynomial is made positive, put together from pieces
         and made itself again: its sum with a multiple of 1 + X + X^2 + ...
         """
-        helper = _small_context(self._openfhe, self.parameters)
+        helper = small_context(self._openfhe, self.parameters)
         if helper.ring != self.ring:
             raise UnexpectedLayoutError("OpenFHE gave two moduli to one ring.")
         pieces = 1
-        while np.abs(coefficients).max() >= 1 << _PIECE_BITS * pieces - 1:
+        while np.abs(coefficients).max() >= 1 << PIECE_BITS * pieces - 1:
             pieces += 1
-        offset = 1 << _PIECE_BITS * pieces - 1
-        positive, mask = coefficients + offset, (1 << _PIECE_BITS) - 1
+        offset = 1 << PIECE_BITS * pieces - 1
+        positive, mask = coefficients + offset, (1 << PIECE_BITS) - 1
         total = self._multiple(helper, np.ones_like(positive), -offset)
         for piece in range(pieces):
-            shift = _PIECE_BITS * piece
+            shift = PIECE_BITS * piece
             total += self._multiple(helper, positive >> shift & mask, 1 << shift)
         return self.ring.reduce(total)
 
     def _multiple(
-        self, helper: "_Small", coefficients: npt.NDArray[np.int64], factor: int
+        self, helper: SmallContext, coefficients: npt.NDArray[np.int64], factor: int
     ) -> Residues:
         """Residues of `factor` times a polynomial with coefficients in [0, 2^28).
 
@@ -314,113 +312,3 @@ def _find_rows(data: bytes, parameters: Parameters) -> tuple[int, ...]:
     if not starts or len(starts) % limbs:
         raise UnexpectedLayoutError(_OTHER_LAYOUT)
     return tuple(starts)
-
-
-@functools.lru_cache(maxsize=32)
-def ring_of(parameters: Parameters) -> Ring:
-    """Returns the ring of those parameters, whose primes OpenFHE chooses.
-
-    Raises:
-        OpenFHEUnavailable: where OpenFHE cannot be imported.
-        UnexpectedLayoutError: under an OpenFHE of another layout.
-    """
-    openfhe = load().openfhe
-    return _ring(openfhe, _context(openfhe, parameters), parameters)
-
-
-def _ring(openfhe: Any, context: _Context, parameters: Parameters) -> Ring:
-    """Returns the ring that OpenFHE chose; its primes stand in serialised contexts."""
-    data = bytes(openfhe.Serialize(context, openfhe.BINARY))
-    order, bits = 2 * parameters.ring_dimension, parameters.limb_bits
-    found: list[int] = []
-    for start in range(len(data) - 7):
-        (word,) = struct.unpack_from("<Q", data, start)
-        near = word % order == 1 and word.bit_length() in (bits[0], bits[0] + 1)
-        if near and word not in found and is_prime(word):
-            found.append(word)
-    ring = Ring(parameters.ring_dimension, tuple(found))
-    modulus = context.GetModulus()
-    if (
-        context.GetRingDimension() != parameters.ring_dimension
-        or len(found) != len(bits)
-        or ring.polynomial_bytes != parameters.polynomial_bytes
-        or not math.isclose(math.prod(map(float, found)), modulus, rel_tol=1e-9)
-    ):
-        raise UnexpectedLayoutError(
-            f"OpenFHE chose a ring of dimension {context.GetRingDimension()} and a "
-            f"modulus of {math.log2(modulus):.0f} bits where "
-            f"{parameters.ring_dimension} and {parameters.modulus_bits} were asked "
-            "for: install the version that pyproject.toml names."
-        )
-    return ring
-
-
-def _context(openfhe: Any, parameters: Parameters) -> _Context:
-    scheme = parameters.request.scheme
-    if scheme is Scheme.THRESHOLD_EXACT:
-        return _bfv_context(openfhe, parameters, parameters.plaintext_modulus)
-    if scheme is Scheme.EXACT:
-        wanted = openfhe.CCParamsBGVRNS()
-        wanted.SetPlaintextModulus(parameters.plaintext_modulus)
-    else:
-        wanted = openfhe.CCParamsCKKSRNS()
-        wanted.SetBatchSize(parameters.slots)
-        wanted.SetScalingModSize(parameters.encoder_bits)
-        packed = parameters.request.complex_packing
-        wanted.SetCKKSDataType(openfhe.COMPLEX if packed else openfhe.REAL)
-    # A sum needs no multiplication: a second prime only widens the modulus.
-    wanted.SetMultiplicativeDepth(len(parameters.limb_bits) - 1)
-    wanted.SetFirstModSize(parameters.limb_bits[0])
-    wanted.SetScalingTechnique(openfhe.FIXEDMANUAL)
-    return _enabled(openfhe, wanted, parameters)
-
-
-def _bfv_context(openfhe: Any, parameters: Parameters, modulus: int) -> _Context:
-    wanted = openfhe.CCParamsBFVRNS()
-    wanted.SetMultiplicativeDepth(0)
-    wanted.SetPlaintextModulus(modulus)
-    wanted.SetScalingModSize(parameters.limb_bits[0])
-    # OpenFHE takes as many primes as it finds necessary. That so many sums follow makes
-    # it take two; our parameters keep the noise within them.
-    wanted.SetEvalAddCount(2**20)
-    return _enabled(openfhe, wanted, parameters)
-
-
-def _enabled(openfhe: Any, wanted: Any, parameters: Parameters) -> _Context:
-    # Hybrid key switching would add moduli that a sum has no use for, and with them a
-    # larger ring.
-    wanted.SetKeySwitchTechnique(openfhe.BV)
-    wanted.SetSecurityLevel(openfhe.HEStd_128_classic)
-    wanted.SetRingDim(parameters.ring_dimension)
-    # Equal parameters give OpenFHE's one registered context; it accumulates nothing.
-    context = openfhe.GenCryptoContext(wanted)
-    features = [openfhe.PKE, openfhe.KEYSWITCH, openfhe.LEVELEDSHE]
-    if parameters.request.scheme.threshold:
-        features.append(openfhe.MULTIPARTY)
-    for feature in features:
-        context.Enable(feature)
-    return context
-
-
-class _Small:
-    """A context over the same ring whose plaintext modulus fits 32 bits.
-
-    OpenFHE encodes integers as coefficients only where t has at most 32 bits.
-    """
-
-    def __init__(self, openfhe: Any, parameters: Parameters, modulus: int) -> None:
-        self.context = _bfv_context(openfhe, parameters, modulus)
-        pair = self.context.KeyGen()
-        plaintext = self.context.MakePackedPlaintext([0])
-        ciphertext = self.context.Encrypt(pair.publicKey, plaintext)
-        self.mould = bytes(openfhe.Serialize(ciphertext, openfhe.BINARY))
-        self.ring = _ring(openfhe, self.context, parameters)
-
-
-@functools.lru_cache(maxsize=8)
-def _small_context(openfhe: Any, parameters: Parameters) -> _Small:
-    order = 2 * parameters.ring_dimension
-    candidate = (1 << _PIECE_BITS + 1) + 1
-    while not is_prime(candidate):
-        candidate += order
-    return _Small(openfhe, parameters, candidate)

@@ -18,26 +18,25 @@ linear, they do it with partial decryptions and never with the key.
 """
 
 import hashlib
-import struct
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from fedjax_private.encryption.channels import SEAL_BYTES, Party
 from fedjax_private.encryption.material import Material
-from fedjax_private.encryption.packing import FloatArray, IntArray, unpack
 from fedjax_private.encryption.parameters import SumRequest, derive
 from fedjax_private.encryption.rings import Residues
 from fedjax_private.encryption.roles import (
     IN_THIS_THREAD,
-    AggregationServer,
     DecryptionLog,
 )
 from fedjax_private.encryption.schemes import HomomorphicScheme, SecretKey
 from fedjax_private.encryption.shamir import lagrange_at_zero, scale, share
 from fedjax_private.encryption.wire import (
+    GONE,
     SERVER,
     Kind,
+    Messages,
     RefusedError,
     WireError,
     read,
@@ -46,9 +45,7 @@ from fedjax_private.encryption.wire import (
 from fedjax_private.encryption.workers import Workers
 from fedjax_private.trust import Decryptor, Trust
 
-_GONE = struct.Struct("<I")
 _HASH_BYTES = 32
-Messages = dict[int, bytes]
 
 
 class KeyHolder:
@@ -177,7 +174,7 @@ class KeyHolder:
             self._common = common
             made = self._scheme.generate_share(common)
             self._contribution, self._secret_key = made
-        contribution = self.contribution()
+        contribution = self._own_contribution()
         self._committed[own] = _hash(contribution)
         return self._to_all(Kind.COMMITMENT, _hash(contribution))
 
@@ -195,7 +192,7 @@ class KeyHolder:
         if self._committed.setdefault(message.sender, digest) != digest:
             raise RefusedError(f"{message.sender} has committed to something else.")
 
-    def contribution(self) -> bytes:
+    def _own_contribution(self) -> bytes:
         """This holder's term of the public key; shown only once all have committed."""
         if self._contribution is None:
             raise RefusedError("there is no contribution yet.")
@@ -210,7 +207,7 @@ class KeyHolder:
         missing = set(self._holders) - set(self._committed)
         if missing:
             raise RefusedError(f"holders {sorted(missing)} have not committed yet.")
-        return self.contribution()
+        return self._own_contribution()
 
     def finish(self, contributions: Mapping[int, bytes]) -> Messages:
         """Makes the joint public key; returns shares of the own key, for every holder.
@@ -310,11 +307,11 @@ class KeyHolder:
             self._party,
             data,
             Kind.RECOVERY_REQUEST,
-            payload=_GONE.size,
+            payload=GONE.size,
             most_numbers=2 * len(self._holders),
             key_id=material.key_id,
         )
-        (count,) = _GONE.unpack(message.payload)
+        (count,) = GONE.unpack(message.payload)
         gone, present = message.numbers[:count], message.numbers[count:]
         if message.sender != SERVER:
             raise WireError(f"a request from {message.sender}, not the server.")
@@ -367,143 +364,6 @@ class KeyHolder:
             holder: write(self._party, holder, kind, 0, payload)
             for holder in self._holders
         }
-
-
-class Fusion:
-    """The server's side of one decryption: partial decryptions in, the sum out.
-
-    Formal guarantees: none beyond `AggregationServer`'s: it holds what holders sent,
-    which together decrypts this one sum. It takes one part from each holder.
-
-    Args:
-        party: the server.
-        server: whose open round is ended.
-        holders: all holders' numbers, in the order that all agree on.
-        quorum: T.
-
-    Raises:
-        RefusedError: if no round is open or nothing has been added.
-    """
-
-    def __init__(
-        self,
-        party: Party,
-        server: AggregationServer,
-        holders: Sequence[int],
-        quorum: int,
-    ) -> None:
-        self._party, self._holders, self._quorum = party, tuple(holders), quorum
-        self._material = server.material
-        self._scheme = HomomorphicScheme(self._material.parameters)
-        self.round_number, self.clients, total = server.take_total()
-        self._total, self._second = total[0::2], total[1::2]
-        self._answered: list[int] = []
-        self._standing_in: set[int] = set()
-
-    @property
-    def missing(self) -> tuple[int, ...]:
-        """Holders whose part has not come."""
-        return tuple(h for h in self._holders if h not in self._answered)
-
-    def requests(self) -> Messages:
-        """The sum, for every holder."""
-        payload = self._scheme.ring.pack(self._second)
-        return {
-            holder: write(
-                self._party,
-                holder,
-                Kind.SUM,
-                self.round_number,
-                payload,
-                key_id=self._material.key_id,
-                numbers=self.clients,
-            )
-            for holder in self._holders
-        }
-
-    def add(self, data: bytes) -> None:
-        """Takes a holder's part.
-
-        Raises:
-            WireError: if it is none of this round's under the joint key.
-            RefusedError: if it is not from a holder, or a second one.
-        """
-        sender, parts = self._read(Kind.PARTIAL, data)
-        if sender not in self.missing:
-            raise RefusedError(f"a part of {sender}, unasked for.")
-        self._total = self._scheme.ring.reduce(self._total + parts)
-        self._answered.append(sender)
-
-    def recovery_requests(self) -> Messages:
-        """Asks T holders to stand in for those whose part has not come.
-
-        Raises:
-            RefusedError: if nobody is missing, or fewer than T holders are left: the
-                round is void.
-        """
-        if not self.missing:
-            raise RefusedError(f"nobody is missing in round {self.round_number}.")
-        present = self._answered[: self._quorum]
-        if len(present) < self._quorum:
-            raise RefusedError(
-                f"round {self.round_number} is void: {len(self._answered)} of "
-                f"{len(self._holders)} holders are left to decrypt it, and "
-                f"{self._quorum} are needed."
-            )
-        gone, self._standing_in = self.missing, set(present)
-        self._answered.extend(gone)  # what comes from them now would count twice
-        return {
-            holder: write(
-                self._party,
-                holder,
-                Kind.RECOVERY_REQUEST,
-                self.round_number,
-                _GONE.pack(len(gone)),
-                key_id=self._material.key_id,
-                numbers=(*gone, *present),
-            )
-            for holder in present
-        }
-
-    def add_recovery(self, data: bytes) -> None:
-        """Takes the part of a holder that stands in.
-
-        Raises:
-            WireError: if it is none of this round's under the joint key.
-            RefusedError: if it is not from one that was asked, or a second one.
-        """
-        sender, parts = self._read(Kind.RECOVERY, data)
-        if sender not in self._standing_in:
-            raise RefusedError(f"{sender} stands in, unasked for.")
-        self._total = self._scheme.ring.reduce(self._total + parts)
-        self._standing_in.remove(sender)
-
-    def release(self) -> FloatArray | IntArray:
-        """Returns the sum (values,).
-
-        Raises:
-            RefusedError: if a part is missing.
-        """
-        if self.missing or self._standing_in:
-            raise RefusedError(
-                f"round {self.round_number} is void: parts of holders "
-                f"{sorted({*self.missing, *self._standing_in})} are missing."
-            )
-        rows = np.stack([self._scheme.decode(row) for row in self._total])
-        return unpack(rows, self._scheme.parameters)
-
-    def _read(self, kind: Kind, data: bytes) -> tuple[int, Residues]:
-        ring = self._scheme.ring
-        message = read(
-            self._party,
-            data,
-            kind,
-            payload=len(self._total) * ring.polynomial_bytes,
-            key_id=self._material.key_id,
-        )
-        if message.round_number != self.round_number:
-            raise WireError(f"a part of round {message.round_number}.")
-        return message.sender, ring.unpack(message.payload)
 
 
 def make_joint_key(holders: Mapping[int, KeyHolder]) -> Material:

@@ -28,6 +28,7 @@ _NUMBER_BYTES = 8
 SERVER = 2**64 - 1
 AUTHORITY = 2**64 - 2
 EDGES = 2**64 - 2**32  # the first of the edge servers
+EDGE_SERVERS = range(EDGES, AUTHORITY)
 NO_KEY = bytes(KEY_ID_BYTES)
 
 
@@ -56,6 +57,13 @@ class Kind(enum.IntEnum):
     CONTRIBUTION = 8  # joint key: the contribution itself
     SHARE = 9  # a share of one holder's key for another, sealed
     RELEASED = 10  # a decrypted sum
+
+
+# Receiver's number -> the message for it.
+Messages = dict[int, bytes]
+
+# The payload of a recovery request: how many of its numbers are of those who have gone.
+GONE = struct.Struct("<I")
 
 
 @dataclasses.dataclass(frozen=True)

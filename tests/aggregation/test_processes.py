@@ -30,8 +30,9 @@ from fedjax_private.encryption import (
     Scheme,
     SumRequest,
 )
-from fedjax_private.encryption.processes import Run
-from fedjax_private.encryption.schemes import ring_of
+from fedjax_private.encryption.contexts import ring_of
+from fedjax_private.encryption.processes import interpreter
+from fedjax_private.encryption.sockets import Run
 from fedjax_private.encryption.wire import MAGIC, TAG_BYTES, read_sender
 from fedjax_private.trust import Decryptor, Trust
 
@@ -74,20 +75,6 @@ processes.main(int(sys.argv[-1]))
 """
 
 
-def interpreter():
-    """The command that starts this interpreter again.
-
-    More than its path where the dynamic loader was named on the command line, to run
-    with other C libraries than the system's.
-    """
-    path = Path("/proc/self/cmdline")
-    words = path.read_text().split("\0") if path.exists() else []
-    binary = os.path.realpath(sys.executable)
-    if words and "ld-linux" in words[0] and binary in words:
-        return words[: words.index(binary) + 1]
-    return [sys.executable]
-
-
 def arguments(name, **changed):
     scheme = Scheme(name)
     decryptor = Decryptor.HOLDERS if scheme.threshold else Decryptor.KEY_AUTHORITY
@@ -97,7 +84,7 @@ def arguments(name, **changed):
 
 def started(name, *, request=None, **options):
     wanted, trust = arguments(name, **(request or {}))
-    chosen = {"quorum": 3, "processes": 2, "python": interpreter(), **options}
+    chosen = {"quorum": 3, "processes": 2, **options}
     return ProcessAggregation(wanted, trust, **chosen)
 
 
@@ -495,7 +482,8 @@ def test_forgotten_processes_end():
 
 DRIVER = """
 import os, pickle, sys
-from fedjax_private.encryption.processes import Child, Run
+from fedjax_private.encryption.processes import Child
+from fedjax_private.encryption.sockets import Run
 
 run, python = pickle.load(sys.stdin.buffer)
 os.mkdir(run.folder)

@@ -1,10 +1,8 @@
 """Fixtures of the encryption tests."""
 
 import itertools
-import os
 import pickle
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +13,10 @@ import pytest
 from fedjax_private.encryption.channels import Party
 from fedjax_private.encryption.material import Material
 from fedjax_private.encryption.parameters import SumRequest
+from fedjax_private.encryption.processes import interpreter
 from fedjax_private.encryption.rings import Residues
-from fedjax_private.encryption.roles import (
-    AggregationServer,
-    Encryptor,
-    KeyAuthority,
-)
+from fedjax_private.encryption.roles import Encryptor, KeyAuthority
+from fedjax_private.encryption.server import AggregationServer
 from fedjax_private.encryption.wire import (
     AUTHORITY,
     SERVER,
@@ -159,20 +155,6 @@ def network() -> type[Network]:
     return Network
 
 
-def _interpreter() -> list[str]:
-    """The command that starts this interpreter again.
-
-    More than its path where the dynamic loader was named on the command line, to run
-    with other C libraries than the system's.
-    """
-    path = Path("/proc/self/cmdline")
-    words = path.read_text().split("\0") if path.exists() else []
-    binary = os.path.realpath(sys.executable)
-    if words and "ld-linux" in words[0] and binary in words:
-        return words[: words.index(binary) + 1]
-    return [sys.executable]
-
-
 @pytest.fixture(scope="session")
 def in_new_process() -> Callable[..., Any]:
     """Runs `script` in a process of its own; it reads `data` and leaves `result`."""
@@ -185,7 +167,7 @@ def in_new_process() -> Callable[..., Any]:
             "sys.stdout.buffer.write(b'RESULT' + pickle.dumps(result))\n"
         )
         done = subprocess.run(
-            [*_interpreter(), "-c", wrapped],
+            [*interpreter(), "-c", wrapped],
             input=pickle.dumps(data),
             capture_output=True,
             timeout=120,

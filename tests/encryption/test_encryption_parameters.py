@@ -6,13 +6,13 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from fedjax_private.encryption import parameters
+from fedjax_private.encryption.contexts import ring_of
 from fedjax_private.encryption.parameters import (
     Scheme,
     SumRequest,
     derive,
     is_prime,
 )
-from fedjax_private.encryption.schemes import ring_of
 
 # Bossuat et al. (2024), ternary secrets, 128 bits against classical attacks.
 TABLE = {1024: 26, 2048: 53, 4096: 106, 8192: 214}

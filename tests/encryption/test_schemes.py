@@ -8,15 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedjax_private.encryption import schemes
+from fedjax_private.encryption import contexts, schemes
 from fedjax_private.encryption.backend import load
+from fedjax_private.encryption.contexts import UnexpectedLayoutError, ring_of
 from fedjax_private.encryption.parameters import Scheme, SumRequest, derive
 from fedjax_private.encryption.rings import Ring
-from fedjax_private.encryption.schemes import (
-    HomomorphicScheme,
-    UnexpectedLayoutError,
-    ring_of,
-)
+from fedjax_private.encryption.schemes import HomomorphicScheme
 
 pytestmark = pytest.mark.needs_openfhe
 
@@ -356,9 +353,11 @@ def test_another_layout_gives_no_key(changed, change_layout):
 def test_another_ring_than_the_expected_one_is_noticed(kind, monkeypatch):
     # A request of its own: rings are remembered.
     parameters = replace(parameters_of(kind, query_budget=7), limb_bits=(51,))
-    context = schemes._context
+    context = contexts.context_for
     other = parameters_of(kind)
-    monkeypatch.setattr(schemes, "_context", lambda openfhe, _: context(openfhe, other))
+    monkeypatch.setattr(
+        contexts, "context_for", lambda openfhe, _: context(openfhe, other)
+    )
     with pytest.raises(UnexpectedLayoutError, match="OpenFHE chose a ring"):
         ring_of(parameters)
 
@@ -477,6 +476,6 @@ def test_a_scaled_polynomial_on_a_ciphertext_is_added_to_the_plaintext(integral)
 def test_the_helper_must_have_the_same_ring(integral, monkeypatch):
     moduli = tuple(q + 2 for q in integral.ring.moduli)
     other = types.SimpleNamespace(ring=Ring(integral.ring.dimension, moduli))
-    monkeypatch.setattr(schemes, "_small_context", lambda openfhe, parameters: other)
+    monkeypatch.setattr(schemes, "small_context", lambda openfhe, parameters: other)
     with pytest.raises(UnexpectedLayoutError, match="two moduli"):
         integral.noise()

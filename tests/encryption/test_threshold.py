@@ -14,18 +14,10 @@ from scipy import stats
 from fedjax_private.encryption.channels import Party
 from fedjax_private.encryption.packing import unpack
 from fedjax_private.encryption.parameters import Scheme, SumRequest, derive
-from fedjax_private.encryption.roles import (
-    IN_THIS_THREAD,
-    AggregationServer,
-    Encryptor,
-)
+from fedjax_private.encryption.roles import IN_THIS_THREAD, Encryptor
 from fedjax_private.encryption.schemes import HomomorphicScheme
-from fedjax_private.encryption.threshold import (
-    Fusion,
-    KeyHolder,
-    check_quorum,
-    make_joint_key,
-)
+from fedjax_private.encryption.server import AggregationServer, Fusion
+from fedjax_private.encryption.threshold import KeyHolder, check_quorum, make_joint_key
 from fedjax_private.encryption.wire import (
     SERVER,
     Kind,
@@ -1036,7 +1028,7 @@ def test_who_chooses_a_contribution_in_view_of_the_others_is_found_out(keyless):
 @pytest.mark.parametrize("make", [lambda n: b"", bytes, lambda n: b"\xff" * n])
 def test_what_was_committed_to_must_be_a_polynomial(keyless, monkeypatch, make):
     data = make(keyless.ring.polynomial_bytes - (make is bytes))
-    monkeypatch.setattr(keyless.holders[5], "contribution", lambda: data)
+    monkeypatch.setattr(keyless.holders[5], "_own_contribution", lambda: data)
     committed(keyless)
     contributions = contributions_of(keyless)
     with pytest.raises(WireError):
@@ -1139,9 +1131,8 @@ def test_without_a_key_nothing_is_decrypted(keyless):
     for call in (holder.partial, holder.stand_in, holder.accept_share):
         with pytest.raises(RefusedError):
             call(b"")
-    for make in (holder.reveal, holder.contribution):
-        with pytest.raises(RefusedError):
-            make()
+    with pytest.raises(RefusedError):
+        holder.reveal()
     assert not holder.used_up
 
 

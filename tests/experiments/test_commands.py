@@ -5,27 +5,16 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments.arms import ARMS
+from fedjax_private.encryption.processes import interpreter
 from fedjax_private.simulation.records import ROW_NAMES, read_rows
 
 SMALL = ("--model=linear", "--rounds=2", "--clients=3")
-
-
-def interpreter():
-    """This interpreter again, also where its dynamic loader was named explicitly."""
-    command = Path("/proc/self/cmdline")
-    words = command.read_text().split("\0") if command.exists() else []
-    binary = os.path.realpath(sys.executable)
-    if words and "ld-linux" in words[0] and binary in words:
-        return words[: words.index(binary) + 1]
-    return [sys.executable]
 
 
 def run(command, *argv, **options):

@@ -2,10 +2,11 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from fedjax_private.encryption.processes import interpreter
 
 SCRIPT = Path(__file__).parent / "simulate_many.py"
 
@@ -13,7 +14,7 @@ SCRIPT = Path(__file__).parent / "simulate_many.py"
 def peak_gigabytes(*arguments):
     """The peak resident memory of one simulation, and what it printed."""
     finished = subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)],
+        [*interpreter(), str(SCRIPT), *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,

@@ -1,0 +1,132 @@
+"""OpenFHE's contexts for our parameters, and the rings that it chooses for them."""
+
+import functools
+import math
+import struct
+from typing import Any
+
+from fedjax_private.encryption.backend import load
+from fedjax_private.encryption.parameters import Parameters, Scheme, is_prime
+from fedjax_private.encryption.rings import Ring
+
+# OpenFHE's classes carry no type stubs; this name says which one is meant.
+Context = Any
+
+# Bits of coefficients that a `SmallContext` encodes.
+PIECE_BITS = 28
+
+
+class UnexpectedLayoutError(RuntimeError):
+    """OpenFHE serialises otherwise than every version that was tested."""
+
+
+@functools.lru_cache(maxsize=32)
+def ring_of(parameters: Parameters) -> Ring:
+    """Returns the ring of those parameters, whose primes OpenFHE chooses.
+
+    Raises:
+        OpenFHEUnavailable: where OpenFHE cannot be imported.
+        UnexpectedLayoutError: under an OpenFHE of another layout.
+    """
+    openfhe = load().openfhe
+    return _ring(openfhe, context_for(openfhe, parameters), parameters)
+
+
+def _ring(openfhe: Any, context: Context, parameters: Parameters) -> Ring:
+    """Returns the ring that OpenFHE chose; its primes stand in serialised contexts."""
+    data = bytes(openfhe.Serialize(context, openfhe.BINARY))
+    order, bits = 2 * parameters.ring_dimension, parameters.limb_bits
+    found: list[int] = []
+    for start in range(len(data) - 7):
+        (word,) = struct.unpack_from("<Q", data, start)
+        near = word % order == 1 and word.bit_length() in (bits[0], bits[0] + 1)
+        if near and word not in found and is_prime(word):
+            found.append(word)
+    ring = Ring(parameters.ring_dimension, tuple(found))
+    modulus = context.GetModulus()
+    if (
+        context.GetRingDimension() != parameters.ring_dimension
+        or len(found) != len(bits)
+        or ring.polynomial_bytes != parameters.polynomial_bytes
+        or not math.isclose(math.prod(map(float, found)), modulus, rel_tol=1e-9)
+    ):
+        raise UnexpectedLayoutError(
+            f"OpenFHE chose a ring of dimension {context.GetRingDimension()} and a "
+            f"modulus of {math.log2(modulus):.0f} bits where "
+            f"{parameters.ring_dimension} and {parameters.modulus_bits} were asked "
+            "for: install the version that pyproject.toml names."
+        )
+    return ring
+
+
+def context_for(openfhe: Any, parameters: Parameters) -> Context:
+    """Returns OpenFHE's context of those parameters."""
+    scheme = parameters.request.scheme
+    if scheme is Scheme.THRESHOLD_EXACT:
+        return _bfv_context(openfhe, parameters, parameters.plaintext_modulus)
+    if scheme is Scheme.EXACT:
+        wanted = openfhe.CCParamsBGVRNS()
+        wanted.SetPlaintextModulus(parameters.plaintext_modulus)
+    else:
+        wanted = openfhe.CCParamsCKKSRNS()
+        wanted.SetBatchSize(parameters.slots)
+        wanted.SetScalingModSize(parameters.encoder_bits)
+        packed = parameters.request.complex_packing
+        wanted.SetCKKSDataType(openfhe.COMPLEX if packed else openfhe.REAL)
+    # A sum needs no multiplication: a second prime only widens the modulus.
+    wanted.SetMultiplicativeDepth(len(parameters.limb_bits) - 1)
+    wanted.SetFirstModSize(parameters.limb_bits[0])
+    wanted.SetScalingTechnique(openfhe.FIXEDMANUAL)
+    return _enabled(openfhe, wanted, parameters)
+
+
+def _bfv_context(openfhe: Any, parameters: Parameters, modulus: int) -> Context:
+    wanted = openfhe.CCParamsBFVRNS()
+    wanted.SetMultiplicativeDepth(0)
+    wanted.SetPlaintextModulus(modulus)
+    wanted.SetScalingModSize(parameters.limb_bits[0])
+    # OpenFHE takes as many primes as it finds necessary. That so many sums follow makes
+    # it take two; our parameters keep the noise within them.
+    wanted.SetEvalAddCount(2**20)
+    return _enabled(openfhe, wanted, parameters)
+
+
+def _enabled(openfhe: Any, wanted: Any, parameters: Parameters) -> Context:
+    # Hybrid key switching would add moduli that a sum has no use for, and with them a
+    # larger ring.
+    wanted.SetKeySwitchTechnique(openfhe.BV)
+    wanted.SetSecurityLevel(openfhe.HEStd_128_classic)
+    wanted.SetRingDim(parameters.ring_dimension)
+    # Equal parameters give OpenFHE's one registered context; it accumulates nothing.
+    context = openfhe.GenCryptoContext(wanted)
+    features = [openfhe.PKE, openfhe.KEYSWITCH, openfhe.LEVELEDSHE]
+    if parameters.request.scheme.threshold:
+        features.append(openfhe.MULTIPARTY)
+    for feature in features:
+        context.Enable(feature)
+    return context
+
+
+class SmallContext:
+    """A context over the same ring whose plaintext modulus fits 32 bits.
+
+    OpenFHE encodes integers as coefficients only where t has at most 32 bits.
+    """
+
+    def __init__(self, openfhe: Any, parameters: Parameters, modulus: int) -> None:
+        self.context = _bfv_context(openfhe, parameters, modulus)
+        pair = self.context.KeyGen()
+        plaintext = self.context.MakePackedPlaintext([0])
+        ciphertext = self.context.Encrypt(pair.publicKey, plaintext)
+        self.mould = bytes(openfhe.Serialize(ciphertext, openfhe.BINARY))
+        self.ring = _ring(openfhe, self.context, parameters)
+
+
+@functools.lru_cache(maxsize=8)
+def small_context(openfhe: Any, parameters: Parameters) -> SmallContext:
+    """Returns the context that encodes coefficients below 2^PIECE_BITS."""
+    order = 2 * parameters.ring_dimension
+    candidate = (1 << PIECE_BITS + 1) + 1
+    while not is_prime(candidate):
+        candidate += order
+    return SmallContext(openfhe, parameters, candidate)
