@@ -1,7 +1,6 @@
 """Encrypted sums: clients encrypt, a server adds, an authority or holders decrypt."""
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -9,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fedjax_private.aggregation.plain import BYTES_PER_VALUE, IDENTITY, PlainSum
+from fedjax_private.aggregation.codecs import codec_of, grid_of
+from fedjax_private.aggregation.plain import BYTES_PER_VALUE
 from fedjax_private.aggregation.topologies import (
     TOPOLOGIES,
     Network,
@@ -17,6 +17,7 @@ from fedjax_private.aggregation.topologies import (
     Traffic,
     server_for,
 )
+from fedjax_private.aggregation.twin import PlainTwin
 from fedjax_private.aggregation.types import (
     Codec,
     FloatArray,
@@ -32,7 +33,7 @@ from fedjax_private.encryption.server import AggregationServer, Fusion
 from fedjax_private.encryption.threshold import KeyHolder, make_joint_key
 from fedjax_private.encryption.wire import AUTHORITY, SERVER
 from fedjax_private.encryption.workers import Workers
-from fedjax_private.quantization import Grid, dequantize, quantize, to_unsigned
+from fedjax_private.quantization import Grid
 from fedjax_private.trust import Trust
 
 
@@ -170,14 +171,12 @@ class EncryptedAggregation:
     @property
     def codec(self) -> Codec:
         """CKKS: float32 as it is. Exact: randomised rounding to integers mod 2^b."""
-        if not self.request.scheme.exact:
-            return IDENTITY
-        return integer_codec(self.grid)
+        return codec_of(self.request)
 
     @property
     def grid(self) -> Grid:
         """Exact: which integers stand for which values."""
-        return Grid(self.request.bits, self.request.sum_bound)
+        return grid_of(self.request)
 
     @property
     def key_id(self) -> bytes:
@@ -229,19 +228,13 @@ class _EncryptedSession:
             self._key.server, aggregation._parties, self._traffic, aggregation._fan_out
         )
         self._route = TOPOLOGIES[aggregation.topology](network)
-        # Outside the protocol: the simulation's own check of what is released.
-        self._plain: PlainSum | None = PlainSum(aggregation.vector_size)
+        self._twin = PlainTwin(aggregation.request, round_number)
         self._seconds_encrypt, self._seconds_keys = 0.0, seconds_keys
         self._upload_bytes = 0
-        self._saturated = 0
 
     def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
-        plain = self._open_sum()
         slots = np.asarray(slots)
-        plain.add(clients, slots)
-        if self._of.request.scheme.exact:
-            check_numbers(clients, slots, self._of.request.bits)
-            self._saturated += saturated(slots, self._of.request.bits)
+        self._twin.add(clients, slots)
         # One upload at a time, its ciphertexts spread over threads: an upload is up to
         # eight times its vector, and a chunk of them may not fit into memory.
         for client, vector in zip(clients, slots, strict=True):
@@ -258,8 +251,7 @@ class _EncryptedSession:
         return encrypt
 
     def release(self) -> tuple[FloatArray, SessionReport]:
-        plain = self._open_sum()
-        self._plain = None
+        self._twin.close()
         if self._key.server.round_number != self._round:
             raise RuntimeError(f"round {self._round} was discarded by a later one.")
         self._route.arrive()
@@ -268,7 +260,7 @@ class _EncryptedSession:
             self._of._server, self._key.server, self._traffic
         )
         seconds = time.perf_counter() - start - (self._traffic.seconds_add - added)
-        uploads = len(plain.clients)
+        uploads = self._twin.uploads
         report = SessionReport(
             uploads=uploads,
             upload_bytes_per_client=round(self._upload_bytes / uploads),
@@ -276,54 +268,12 @@ class _EncryptedSession:
             seconds_encrypt=self._seconds_encrypt,
             seconds_add=self._traffic.seconds_add,
             seconds_decrypt=seconds,
-            max_error=self._error(total, plain.total),
+            max_error=self._twin.error(total),
             seconds_keys=self._seconds_keys,
-            saturated=self._saturated,
+            saturated=self._twin.saturated,
             link_bytes=self._traffic.per_message(),
         )
         return total.astype(np.float64), report
-
-    def _error(self, total: npt.NDArray[Any], expected: FloatArray) -> float:
-        if not self._of.request.scheme.exact:
-            return float(np.abs(total - expected).max())
-        different = (total - expected.astype(np.int64)) % (1 << self._of.request.bits)
-        return float(different.max()) * self._of.grid.step
-
-    def _open_sum(self) -> PlainSum:
-        if self._plain is None:
-            raise RuntimeError(f"round {self._round} has been released already.")
-        return self._plain
-
-
-@functools.lru_cache(maxsize=16)
-def integer_codec(grid: Grid) -> Codec:
-    """Randomised rounding to integers mod 2^b; equal grids share compiled code."""
-    return Codec(
-        encode=lambda key, vector: to_unsigned(quantize(key, vector, grid), grid.bits),
-        decode=lambda total: dequantize(total, grid),
-    )
-
-
-def check_numbers(clients: IntArray, slots: npt.NDArray[Any], bits: int) -> None:
-    """Raises ValueError for what `quantize` makes of NaN: -2^(b-1), and nothing else.
-
-    Args:
-        clients: (C,) whose vectors they are.
-        slots: (C, S) integers in [0, 2^b).
-        bits: b.
-    """
-    bad = (slots == 1 << bits - 1).any(axis=1)
-    if bad.any():
-        raise ValueError(
-            f"client {clients[np.argmax(bad)]}: the vector has an entry that is not a "
-            "number, which cannot be encrypted; the training has probably diverged."
-        )
-
-
-def saturated(slots: npt.NDArray[Any], bits: int) -> int:
-    """How many entries of integers in [0, 2^b) lie at an end of the grid's range."""
-    largest = (1 << bits - 1) - 1
-    return int(np.count_nonzero((slots == largest) | (slots == (1 << bits) - largest)))
 
 
 def describe(parameters: Parameters, trust: Trust, quorum: int, topology: str) -> str:

@@ -11,13 +11,10 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from fedjax_private.aggregation.encrypted import (
-    check_numbers,
-    describe,
-    integer_codec,
-    saturated,
-)
-from fedjax_private.aggregation.plain import BYTES_PER_VALUE, IDENTITY, PlainSum
+from fedjax_private.aggregation.codecs import codec_of, grid_of
+from fedjax_private.aggregation.encrypted import describe
+from fedjax_private.aggregation.plain import BYTES_PER_VALUE
+from fedjax_private.aggregation.twin import PlainTwin
 from fedjax_private.aggregation.types import (
     Codec,
     FloatArray,
@@ -122,12 +119,12 @@ class ProcessAggregation:
     @property
     def codec(self) -> Codec:
         """CKKS: float32 as it is. Exact: randomised rounding to integers mod 2^b."""
-        return integer_codec(self.grid) if self.request.scheme.exact else IDENTITY
+        return codec_of(self.request)
 
     @property
     def grid(self) -> Grid:
         """Exact: which integers stand for which values."""
-        return Grid(self.request.bits, self.request.sum_bound)
+        return grid_of(self.request)
 
     @property
     def description(self) -> str:
@@ -237,48 +234,32 @@ class _ProcessSession:
         self, aggregation: ProcessAggregation, round_number: int, seconds_keys: float
     ) -> None:
         self._of, self._round = aggregation, round_number
-        # Outside the protocol: the simulation's own check of what is released.
-        self._plain: PlainSum | None = PlainSum(aggregation.vector_size)
+        self._twin = PlainTwin(aggregation.request, round_number)
         self._seconds_encrypt, self._seconds_keys = 0.0, seconds_keys
-        self._saturated = 0
 
     def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
-        plain, slots = self._open_sum(), np.asarray(slots)
-        plain.add(clients, slots)
-        if self._of.request.scheme.exact:
-            check_numbers(clients, slots, self._of.request.bits)
-            self._saturated += saturated(slots, self._of.request.bits)
+        slots = np.asarray(slots)
+        self._twin.add(clients, slots)
         ids = [int(client) for client in clients]
         self._seconds_encrypt += self._of._upload(self._round, ids, slots)
 
     def release(self) -> tuple[FloatArray, SessionReport]:
-        plain, self._plain = self._open_sum(), None
+        self._twin.close()
         total, adding, decrypting, links = self._of._server.call("release", self._round)
         sizes = {link: round(sum(each) / len(each)) for link, each in links.items()}
         report = SessionReport(
-            uploads=len(plain.clients),
+            uploads=self._twin.uploads,
             upload_bytes_per_client=sizes["client to server"],
             download_bytes_per_client=BYTES_PER_VALUE * self._of.vector_size,
             seconds_encrypt=self._seconds_encrypt,
             seconds_add=adding,
             seconds_decrypt=decrypting,
-            max_error=self._error(total, plain.total),
+            max_error=self._twin.error(total),
             seconds_keys=self._seconds_keys,
-            saturated=self._saturated,
+            saturated=self._twin.saturated,
             link_bytes=sizes,
         )
         return total.astype(np.float64), report
-
-    def _error(self, total: npt.NDArray[Any], expected: FloatArray) -> float:
-        if not self._of.request.scheme.exact:
-            return float(np.abs(total - expected).max())
-        different = (total - expected.astype(np.int64)) % (1 << self._of.request.bits)
-        return float(different.max()) * self._of.grid.step
-
-    def _open_sum(self) -> PlainSum:
-        if self._plain is None:
-            raise RuntimeError(f"round {self._round} has been released already.")
-        return self._plain
 
 
 def _end(children: Sequence[Child], folder: str) -> None:

@@ -194,6 +194,16 @@ class TestSums:
         with pytest.raises(RefusedError, match="decrypted already"):
             released(aggregation, slots)
 
+    def test_a_discarded_round_does_not_release_a_later_one(self):
+        aggregation = made("exact", 2)
+        slots = encoded(aggregation, np.full((2, 10), 0.25))
+        old, new = aggregation.open(0), aggregation.open(1)
+        new.add(np.arange(2), slots)
+        with pytest.raises(RuntimeError, match="round 0 was discarded"):
+            old.release()
+        total, _ = new.release()
+        np.testing.assert_allclose(decoded(aggregation, total), 0.5, atol=1e-3)
+
     def test_keys_are_rotated_when_the_budget_is_used_up(self):
         for name in ("ckks", "threshold_ckks", "threshold_exact"):
             aggregation = made(name, 2, options=Options(query_budget=2))
