@@ -36,6 +36,9 @@ from fedjax_private.encryption.workers import Workers
 from fedjax_private.quantization import Grid
 from fedjax_private.trust import Trust
 
+# As many are held at once, or one upload's.
+_CIPHERTEXTS = 64
+
 
 class _Decryption(Protocol):
     """Whoever can decrypt under one key."""
@@ -235,20 +238,32 @@ class _EncryptedSession:
     def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
         slots = np.asarray(slots)
         self._twin.add(clients, slots)
-        # One upload at a time, its ciphertexts spread over threads: an upload is up to
-        # eight times its vector, and a chunk of them may not fit into memory.
-        for client, vector in zip(clients, slots, strict=True):
-            self._route.send(self._of._parties(int(client)), self._encrypting(vector))
-
-    def _encrypting(self, vector: npt.NDArray[Any]) -> Callable[[Party, int], bytes]:
-        def encrypt(client: Party, receiver: int) -> bytes:
+        # A few uploads at a time: one is up to eight times its vector, and a chunk of
+        # them may not fit into memory.
+        block = max(1, _CIPHERTEXTS // self._of.parameters.rows)
+        for first in range(0, len(slots), block):
+            ids = [int(client) for client in clients[first : first + block]]
             start = time.perf_counter()
-            upload = self._key.encryptor.encrypt(client, receiver, self._round, vector)
+            encrypted = self._key.encryptor.ciphertexts(
+                ids, slots[first : first + block]
+            )
             self._seconds_encrypt += time.perf_counter() - start
-            self._upload_bytes += len(upload)
-            return upload
+            for client, ciphertexts in zip(ids, encrypted, strict=True):
+                self._route.send(
+                    self._of._parties(client), self._uploading(ciphertexts)
+                )
 
-        return encrypt
+    def _uploading(self, ciphertexts: bytes) -> Callable[[Party, int], bytes]:
+        def upload(client: Party, receiver: int) -> bytes:
+            start = time.perf_counter()
+            made = self._key.encryptor.upload(
+                client, receiver, self._round, ciphertexts
+            )
+            self._seconds_encrypt += time.perf_counter() - start
+            self._upload_bytes += len(made)
+            return made
+
+        return upload
 
     def release(self) -> tuple[FloatArray, SessionReport]:
         self._twin.close()

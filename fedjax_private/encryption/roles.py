@@ -15,6 +15,7 @@ authority, or from the holders, and not from a server that could hand them a key
 own.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -243,20 +244,56 @@ class Encryptor:
                 one beyond the declared bound, which could wrap the sum around.
             WireError: if a number is negative or too large for the message.
         """
+        (ciphertexts,) = self.ciphertexts([party.number], [vector])
+        return self.upload(party, receiver, round_number, ciphertexts)
+
+    def ciphertexts(
+        self,
+        clients: Sequence[int],
+        vectors: Sequence[npt.NDArray[Any]] | npt.NDArray[Any],
+    ) -> list[bytes]:
+        """Returns the packed ciphertexts of several clients' vectors.
+
+        In a simulation: threads that share many clients' ciphertexts wait less for one
+        another than threads that share the few of one.
+
+        Args:
+            clients: whose they are, for error messages.
+            vectors: as for `encrypt`.
+
+        Raises:
+            ValueError: as `encrypt` does.
+        """
         parameters, ring = self.material.parameters, self._scheme.ring
         if not parameters.request.scheme.exact:
-            self._check(party.number, vector)
-        rows = pack(vector, parameters)
+            for client, vector in zip(clients, vectors, strict=True):
+                self._check(client, vector)
+        packed = [pack(vector, parameters) for vector in vectors]
 
-        def encrypt_row(row: int) -> Residues:
-            return self._scheme.encrypt(self._public_key, rows[row])
+        def encrypt_row(index: int) -> Residues:
+            client, row = divmod(index, parameters.rows)
+            return self._scheme.encrypt(self._public_key, packed[client][row])
 
+        rows = self._workers.map(encrypt_row, len(packed) * parameters.rows)
+        return [
+            ring.pack(np.concatenate(rows[first : first + parameters.rows]))
+            for first in range(0, len(rows), parameters.rows)
+        ]
+
+    def upload(
+        self, party: Party, receiver: int, round_number: int, ciphertexts: bytes
+    ) -> bytes:
+        """Returns the upload that carries a client's packed ciphertexts.
+
+        Raises:
+            WireError: if a number is negative or too large for the message.
+        """
         return write(
             party,
             receiver,
             Kind.UPLOAD,
             round_number,
-            ring.pack(np.concatenate(self._workers.map(encrypt_row, len(rows)))),
+            ciphertexts,
             key_id=self.material.key_id,
             numbers=(party.number,),
         )
