@@ -14,6 +14,8 @@ class Arm:
         federated: updates are aggregated by a server.
         private: clients clip and noise every step.
         encrypted: the aggregation sees ciphertext only.
+        shared: clients share the noise of each encrypted sum, unless --noise says
+            otherwise.
     """
 
     label: str
@@ -21,6 +23,7 @@ class Arm:
     federated: bool = False
     private: bool = False
     encrypted: bool = False
+    shared: bool = False
 
 
 ARMS: Mapping[str, Arm] = {
@@ -30,7 +33,14 @@ ARMS: Mapping[str, Arm] = {
     "fl": Arm("FL", federated=True),
     "fl_dp": Arm("FL + DP", federated=True, private=True),
     "fl_he": Arm("FL + HE", federated=True, encrypted=True),
+    "private_ai_local": Arm(
+        "PRIVATE-AI, local noise", federated=True, private=True, encrypted=True
+    ),
     "private_ai": Arm(
-        "PRIVATE-AI (FL + DP + HE)", federated=True, private=True, encrypted=True
+        "PRIVATE-AI (FL + DP + HE)",
+        federated=True,
+        private=True,
+        encrypted=True,
+        shared=True,
     ),
 }

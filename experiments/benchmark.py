@@ -23,7 +23,7 @@ USAGE = """Measures speed: medians of interleaved repeats, beside the machine's 
 
 usage: python -m experiments.benchmark --suite=clients [--peers] [flags]"""
 
-SUITES = ("clients", "round", "encryption", "accounting", "sweep")
+SUITES = ("clients", "round", "encryption", "accounting", "sweep", "rounds_to_accuracy")
 ALL = "all"
 
 
@@ -55,7 +55,13 @@ class BenchmarkConfig:
 
 
 def _cases(suite: str, quick: bool) -> Sequence[Any]:
-    from experiments.benchmarks import accounting, encryption, learning, sweeping
+    from experiments.benchmarks import (
+        accounting,
+        communication,
+        encryption,
+        learning,
+        sweeping,
+    )
 
     made: Mapping[str, Callable[[bool], Sequence[Any]]] = {
         "clients": learning.client_cases,
@@ -63,6 +69,7 @@ def _cases(suite: str, quick: bool) -> Sequence[Any]:
         "encryption": encryption.encryption_cases,
         "accounting": accounting.accounting_cases,
         "sweep": sweeping.sweep_cases,
+        "rounds_to_accuracy": communication.communication_cases,
     }
     return made[suite](quick)
 
@@ -128,7 +135,7 @@ def benchmark(argv: Sequence[str]) -> int:
     # Not the compiled code of earlier runs: the first call is measured too.
     runtime.start(keep_compiled=False)
     from experiments import build
-    from experiments.benchmarks import measure
+    from experiments.benchmarks import communication, measure
 
     console = command.console()
 
@@ -154,7 +161,8 @@ def benchmark(argv: Sequence[str]) -> int:
             console.print(_derived())
         for case in _cases(suite, what.quick):
             row = measure.measure(case, wanted, what.repeats, cores, say)
-            console.print(_table(row))
+            rounds = suite == "rounds_to_accuracy"
+            console.print(communication.table(row) if rounds else _table(row))
             if out is not None:
                 with out.open("a") as file:
                     file.write(json.dumps(row | common) + "\n")

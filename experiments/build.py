@@ -9,24 +9,39 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+import optax
 
 from experiments.arms import ARMS
 from experiments.config import Settings
-from experiments.tuned import Hyperparameters, hyperparameters
+from experiments.tuned import DEFAULT_EPSILON, Hyperparameters, hyperparameters
 from fedjax_private import aggregation, algorithms, clients, models, simulation
 from fedjax_private.datasets import ClientData, Dataset, client_data, partition
 from fedjax_private.encryption import derive
-from fedjax_private.privacy import MechanismSettings, Plan, mechanism
+from fedjax_private.privacy import (
+    MechanismSettings,
+    Plan,
+    PrivacyPlan,
+    SharedPlan,
+    bits_for,
+    mechanism,
+    on_grid,
+    shared,
+)
 from fedjax_private.privacy.accounting import (
+    Event,
     Neighbors,
     RdpAccountant,
     calibrate_noise_multiplier,
 )
-from fedjax_private.trust import Trust
+from fedjax_private.trust import Adversary, Decryptor, Trust
 from fedjax_private.typing import Params
 
-DEFAULT_EPSILON = 2.9
 NEIGHBORS = Neighbors.ADD_REMOVE
+
+# Standard deviations of noise that fit into the range of a sum. CKKS refuses what lies
+# beyond, so that it must be as good as impossible: 8 are passed once in 10^15 draws. In
+# exact sums an entry beyond wraps, and costs its one coordinate a step.
+CKKS_DEVIATIONS, EXACT_DEVIATIONS = 8.0, 6.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +62,64 @@ class Spec:
     @property
     def hyperparameters(self) -> Hyperparameters:
         """Tuned values and flags together."""
-        training, privacy = self.settings.training, self.settings.privacy
-        return hyperparameters(self.arm, self.clients, training, privacy)
+        return hyperparameters(self.arm, self.clients, self.settings)
+
+    @property
+    def shares_noise(self) -> bool:
+        """Whether clients share the noise of each sum."""
+        return self.settings.shares_noise(self.arm)
+
+    @property
+    def encrypts(self) -> bool:
+        """Whether sums are encrypted."""
+        return self.settings.encrypts(self.arm)
+
+    @property
+    def cohort(self) -> int:
+        """Clients of a round."""
+        return self.settings.training.cohort or self.clients
+
+    @property
+    def trust(self) -> Trust:
+        """Who is trusted with what; raises ValueError where that cannot be."""
+        privacy, config = self.settings.privacy, self.settings.encryption
+        uploads = config.min_uploads or self.cohort
+        if uploads > self.cohort:
+            raise ValueError(
+                f"--min_uploads must lie between 1 and the {self.cohort} clients of a "
+                f"round, got {uploads}."
+            )
+        if not self.encrypts:
+            return Trust(uploads, Decryptor.NOBODY_NEEDED, privacy.honest_clients)
+        decryptor = aggregation.SCHEMES[config.encryption]
+        if config.key_holder == "clients":
+            decryptor = Decryptor.EVERY_CLIENT
+        held = decryptor is Decryptor.HOLDERS
+        return Trust(
+            uploads,
+            decryptor,
+            privacy.honest_clients,
+            config.options.quorum(uploads) if held else None,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Privacy:
+    """What is private about a run, and what it costs.
+
+    Attributes:
+        plan: of every client.
+        noise_multiplier: that the plan was made with.
+        steps: noisy steps of the client that takes part most often.
+        epsilon: what they cost its records, against outsiders.
+        epsilon_insider: against insiders; None where nobody else takes part.
+    """
+
+    plan: Plan | SharedPlan
+    noise_multiplier: float
+    steps: int
+    epsilon: float
+    epsilon_insider: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,20 +130,16 @@ class Prepared:
         spec: what was asked for.
         data: the clients' shards; one shard with everything where data are pooled.
         schedule: the cohort of each round.
-        plan: None without DP.
-        noise_multiplier: that the plan was made with; None without DP.
-        steps: noisy steps of the client that takes part most often; None without DP.
-        epsilon: what they cost its records; None without DP.
+        options: how sums are encrypted, if they are.
+        privacy: None without DP.
         sums: how updates are encrypted, in words; None where they are not.
     """
 
     spec: Spec
     data: ClientData
     schedule: list[simulation.Ids]
-    plan: Plan | None = None
-    noise_multiplier: float | None = None
-    steps: int | None = None
-    epsilon: float | None = None
+    options: aggregation.Options
+    privacy: Privacy | None = None
     sums: str | None = None
 
 
@@ -94,7 +161,6 @@ def prepare(spec: Spec, dataset: Dataset) -> Prepared:
         ValueError: with one sentence, if the settings do not fit together.
     """
     arm, hyper = ARMS[spec.arm], spec.hyperparameters
-    sums = _described(spec, dataset) if encrypts(spec) else None
     scheme = spec.settings.data.scheme(spec.partition)
     parts = partition(dataset.train.labels, spec.clients, scheme, spec.seed)
     if arm.pooled:
@@ -102,38 +168,35 @@ def prepare(spec: Spec, dataset: Dataset) -> Prepared:
     cohort = spec.settings.training.cohort if arm.federated else None
     schedule = simulation.cohorts(spec.seed, hyper.rounds, len(parts), cohort)
     data = client_data(dataset.train, parts)
-    if not arm.private:
-        return Prepared(spec, data, schedule, sums=sums)
-    steps = local_steps(hyper) * int(np.bincount(np.concatenate(schedule)).max())
-    plan_of = _plan_of(spec, steps, len(dataset.train) / len(parts))
-    privacy = spec.settings.privacy
-    noise_multiplier = privacy.noise_multiplier
-    if noise_multiplier is None:
-        noise_multiplier = calibrate_noise_multiplier(
-            lambda multiplier: plan_of(multiplier).event(steps),
-            privacy.epsilon or DEFAULT_EPSILON,
-            privacy.delta,
-            NEIGHBORS,
-        )
-    plan = plan_of(noise_multiplier)
-    accountant = RdpAccountant(neighbors=NEIGHBORS).compose(plan.event(steps))
-    epsilon = accountant.epsilon(privacy.delta)
-    return Prepared(spec, data, schedule, plan, noise_multiplier, steps, epsilon, sums)
+    privacy, options = None, spec.settings.encryption.options
+    if arm.private:
+        steps = local_steps(hyper) * int(np.bincount(np.concatenate(schedule)).max())
+        if spec.shares_noise:
+            privacy, options = _shared_privacy(spec, dataset, steps)
+        else:
+            privacy = _local_privacy(spec, steps, len(dataset.train) / len(parts))
+    sums = _described(spec, update_size(spec, dataset), options)
+    return Prepared(spec, data, schedule, options, privacy, sums)
 
 
-def encrypts(spec: Spec) -> bool:
-    """Whether a run's sums are encrypted."""
-    return ARMS[spec.arm].encrypted and spec.settings.encryption.encryption != "none"
-
-
-def _described(spec: Spec, dataset: Dataset) -> str:
-    """How a run's sums are encrypted; raises ValueError if they cannot be."""
-    config = spec.settings.encryption
+def update_size(spec: Spec, dataset: Dataset) -> int:
+    """Values of an update: the parameters, and the weight where clients have one."""
     model = model_for(dataset, spec)
     size = models.parameter_count(jax.eval_shape(model.init, jax.random.key(0)))
-    cohort = spec.settings.training.cohort or spec.clients
-    options = config.options
-    request = aggregation.request_for(config.encryption, size + 1, cohort, options)
+    return size if spec.shares_noise else size + 1
+
+
+def _described(spec: Spec, size: int, options: aggregation.Options) -> str | None:
+    """How a run's sums are encrypted; raises ValueError if they cannot be."""
+    config = spec.settings.encryption
+    if not ARMS[spec.arm].federated:
+        return None
+    trust = spec.trust
+    if not spec.encrypts:
+        return None
+    request = aggregation.request_for(
+        config.encryption, size, trust.uploads, options, most_uploads=spec.cohort
+    )
     parameters = derive(request)
     if config.encrypted_fraction < 1 and ARMS[spec.arm].private:
         raise ValueError(
@@ -144,7 +207,8 @@ def _described(spec: Spec, dataset: Dataset) -> str:
         raise ValueError("--processes is for --topology=star.")
     if config.processes and config.encrypted_fraction < 1:
         raise ValueError("--processes encrypts everything: --encrypted_fraction=1.")
-    trust = Trust(cohort, aggregation.SCHEMES[config.encryption])
+    if config.processes and trust.decryptor is Decryptor.EVERY_CLIENT:
+        raise ValueError("--processes is for --key_holder=authority.")
     quorum = options.quorum(request.holders)
     text = aggregation.describe(parameters, trust, quorum, options.topology)
     if config.encrypted_fraction < 1:
@@ -153,12 +217,110 @@ def _described(spec: Spec, dataset: Dataset) -> str:
     return text
 
 
-def _plan_of(spec: Spec, steps: int, examples: float) -> Callable[[float], Plan]:
-    """Noise multiplier -> the mechanism's plan, for shards of a mean size.
+def _calibrated(spec: Spec, steps: int, event_of: Callable[[float], Event]) -> float:
+    """The noise multiplier that was given, or the one that meets the target."""
+    privacy = spec.settings.privacy
+    if privacy.noise_multiplier is not None:
+        return privacy.noise_multiplier
+    return calibrate_noise_multiplier(
+        event_of, privacy.epsilon or DEFAULT_EPSILON, privacy.delta, NEIGHBORS
+    )
+
+
+def _epsilon(spec: Spec, event: Event) -> float:
+    books = RdpAccountant(neighbors=NEIGHBORS).compose(event)
+    return books.epsilon(spec.settings.privacy.delta)
+
+
+def _local_privacy(spec: Spec, steps: int, examples: float) -> Privacy:
+    """Every client adds all of its own noise; shards have a mean size of `examples`.
 
     The number of examples of all clients together is taken as public; a client's own
     is not, so all divide by the same expected batch.
     """
+    plan_of = _plan_of(spec, steps, examples)
+    noise = _calibrated(spec, steps, lambda noise: plan_of(noise).event(steps))
+    plan = plan_of(noise)
+    epsilon = _epsilon(spec, plan.event(steps))
+    # Those who collude can subtract nothing, and learn no more than the server does.
+    insider = epsilon if ARMS[spec.arm].federated else None
+    return Privacy(plan, noise, steps, epsilon, insider)
+
+
+def _shared_privacy(
+    spec: Spec, dataset: Dataset, steps: int
+) -> tuple[Privacy, aggregation.Options]:
+    """Clients share the noise of each sum, whose range follows from it."""
+    hyper, privacy = spec.hyperparameters, spec.settings.privacy
+    config, trust = spec.settings.encryption, spec.trust
+    if local_steps(hyper) != 1:
+        raise ValueError(
+            "shared noise covers one step a released sum: give --local_steps=1 or "
+            f"--noise=local, got {hyper.local_steps} steps."
+        )
+    if not config.protect:
+        raise ValueError(
+            "--noprotect lets a released sum tell of the key that hides every share "
+            "of the noise: leave it out, or give --noise=local."
+        )
+    against = Adversary(privacy.epsilon_against)
+    if against is Adversary.INSIDERS and trust.insiders_read_uploads:
+        raise ValueError(
+            "--epsilon_against=insiders cannot be met where insiders read uploads "
+            f"({trust.decryptor.value} decrypt, {trust.honest_clients} of "
+            f"{trust.uploads} clients are honest): choose another --encryption, or "
+            "raise --honest_clients or --recovery_threshold."
+        )
+    size = update_size(spec, dataset)
+    examples = len(dataset.train) * spec.cohort / spec.clients
+    plan_of = _plan_of(spec, steps, examples)
+    exact = "exact" in config.encryption
+
+    def options_for(noise_multiplier: float, batch: float) -> aggregation.Options:
+        # The mean of clipped gradients over the expected batch has no entry beyond 1,
+        # in units of the clip norm, unless many more are drawn than expected.
+        signal = hyper.signal_bound if exact else 1.25
+        deviations = EXACT_DEVIATIONS if exact else CKKS_DEVIATIONS
+        noise = deviations * noise_multiplier / batch
+        bound = config.value_bound or signal + noise
+        bits = config.quantization_bits or bits_for(bound, batch, size)
+        return dataclasses.replace(
+            config.options, value_bound=bound, quantization_bits=bits, residues=exact
+        )
+
+    def shared_plan(noise_multiplier: float) -> SharedPlan:
+        def share(multiplier: float) -> PrivacyPlan:
+            plan = plan_of(multiplier)
+            if not isinstance(plan, PrivacyPlan):
+                raise ValueError(
+                    f"--mechanism={privacy.mechanism} makes no PrivacyPlan, whose "
+                    "noise clients could share: use --noise=local."
+                )
+            options = options_for(noise_multiplier, plan.expected_batch_size)
+            bits = options.quantization_bits
+            if exact:
+                plan = on_grid(plan, size, options.value_bound, bits)
+            return plan
+
+        return shared(share, noise_multiplier, trust, against)
+
+    noise = _calibrated(
+        spec, steps, lambda noise: shared_plan(noise).event(steps, against)
+    )
+    plan = shared_plan(noise)
+    training = spec.settings.training
+    if plan.correlated and (spec.cohort < spec.clients or training.drop_out):
+        raise ValueError(
+            f"--mechanism={privacy.mechanism} correlates noise over rounds, in all of "
+            "which every client must take part: leave out --cohort and --drop_out."
+        )
+    costs = [_epsilon(spec, plan.event(steps, adversary)) for adversary in Adversary]
+    options = options_for(noise, plan.plan.expected_batch_size)
+    return Privacy(plan, noise, steps, *costs), options
+
+
+def _plan_of(spec: Spec, steps: int, examples: float) -> Callable[[float], Plan]:
+    """Noise multiplier -> the mechanism's plan, for so many examples on average."""
     hyper, name = spec.hyperparameters, spec.settings.privacy.mechanism
     probability, clip_norm = hyper.sampling_probability, hyper.clip_norm
     assert probability is not None and clip_norm is not None  # in every DP arm's table
@@ -184,6 +346,34 @@ def _plan_of(spec: Spec, steps: int, examples: float) -> Callable[[float], Plan]
     return plan_of
 
 
+def event(plan: Plan | SharedPlan, steps: int, adversary: Adversary) -> Event:
+    """What steps under a plan cost; with local noise, the same against everybody."""
+    if isinstance(plan, SharedPlan):
+        return plan.event(steps, adversary)
+    return plan.event(steps)
+
+
+def in_words(prepared: Prepared, adversary: Adversary) -> str:
+    """Whom an epsilon of this run is against."""
+    spec = prepared.spec
+    if not ARMS[spec.arm].federated:
+        return "everyone but whoever holds the data"
+    if not spec.shares_noise:
+        return "the world, the server and all other clients together"
+    trust = spec.trust
+    if adversary is Adversary.OUTSIDERS:
+        return (
+            "the world and the server, who see the released sums only, with at least "
+            f"{trust.uploads} noise shares in each"
+        )
+    return (
+        "the server together with all clients but "
+        f"{trust.honest_clients} of every {trust.uploads} in a sum, who subtract "
+        "their own noise shares from the released sums"
+        + (" and read single uploads" if trust.insiders_read_uploads else "")
+    )
+
+
 def local_steps(hyper: Hyperparameters) -> int:
     """Noisy steps a round, in an arm with DP."""
     assert hyper.local_steps is not None
@@ -202,6 +392,13 @@ def build_model(
         normalization=normalization,
         activation=activation,
     )
+
+
+def featured(dataset: Dataset, settings: Settings) -> Dataset:
+    """The data set as the model takes it: images, or features that it starts from."""
+    if settings.training.model == models.SCATTERING_LINEAR:
+        return models.scattered(dataset)
+    return dataset
 
 
 def model_for(dataset: Dataset, spec: Spec) -> models.Model:
@@ -226,13 +423,24 @@ def build_evaluator(model: models.Model) -> Any:
 def build_algorithm(
     model: models.Model,
     hyper: Hyperparameters,
-    plan: Plan | None,
+    plan: Plan | SharedPlan | None,
     codec: Any,
     cohort: int,
     normaliser: float,
     backend: str,
 ) -> algorithms.Algorithm:
     """An algorithm; runs that differ in seed or data alone share its compiled code."""
+    params_like = jax.eval_shape(model.init, jax.random.key(0))
+    if isinstance(plan, SharedPlan):
+        return algorithms.distributed_dp_sgd(
+            model.loss,
+            plan,
+            optax.sgd(hyper.learning_rate, hyper.momentum or None),
+            codec,
+            params_like,
+            averaging=hyper.averaging or 0.0,
+            backend=backend,
+        )
     if plan is not None:
         trainer = clients.dp_sgd(
             model.loss,
@@ -264,41 +472,42 @@ def build_algorithm(
         clients.federated(trainer, weight),
         algorithms.server_optimizer(hyper.server_optimizer, hyper.server_learning_rate),
         codec,
-        jax.eval_shape(model.init, jax.random.key(0)),
+        params_like,
         backend,
         clients.kept(trainer),
     )
 
 
 def build_aggregation(
-    spec: Spec,
+    prepared: Prepared,
     vector_size: int,
-    cohort: int,
     encrypted: npt.NDArray[np.bool_] | None = None,
 ) -> aggregation.Aggregation | None:
     """The arm's way to sum updates; None where nothing is summed.
 
     Args:
-        spec: of the run.
+        prepared: the run.
         vector_size: values of an update.
-        cohort: clients of a round.
         encrypted: which of the values are encrypted; by default all.
     """
+    spec, options = prepared.spec, prepared.options
     if not ARMS[spec.arm].federated:
         return None
-    config = spec.settings.encryption
-    name = config.encryption if encrypts(spec) else "none"
-    trust = Trust(uploads=cohort, decryptor=aggregation.SCHEMES[name])
-    if encrypts(spec) and config.processes:
-        request = aggregation.request_for(name, vector_size, cohort, config.options)
+    config, trust = spec.settings.encryption, spec.trust
+    name = config.encryption if spec.encrypts else "none"
+    if spec.encrypts and config.processes:
+        request = aggregation.request_for(
+            name, vector_size, trust.uploads, options, most_uploads=spec.cohort
+        )
         return aggregation.ProcessAggregation(
-            request, trust, quorum=config.options.quorum(request.holders)
+            request, trust, quorum=options.quorum(request.holders)
         )
     return aggregation.make(
         name,
         vector_size=vector_size,
         trust=trust,
-        options=config.options,
+        options=options,
+        most_uploads=spec.cohort,
         encrypted=encrypted,
     )
 
@@ -312,7 +521,7 @@ def most_sensitive(
     under encryption, and the sum is public.
     """
     spec, config = prepared.spec, prepared.spec.settings.encryption
-    if not encrypts(spec) or config.encrypted_fraction == 1.0:
+    if not spec.encrypts or config.encrypted_fraction == 1.0:
         return None
     clients = np.arange(prepared.data.mask.shape[0])
     scores = []

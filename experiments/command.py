@@ -45,9 +45,7 @@ def config_of(
     """The content of config.json; `arms` holds what each uses at each client count."""
 
     def values(arm: str, count: int) -> dict[str, Any]:
-        training, privacy = settings.training, settings.privacy
-        used = hyperparameters(arm, count, training, privacy)
-        return dataclasses.asdict(used)
+        return dataclasses.asdict(hyperparameters(arm, count, settings))
 
     return {
         "command": command,

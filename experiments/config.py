@@ -10,6 +10,7 @@ from fedjax_private.clients import BACKENDS
 from fedjax_private.datasets import Scheme, parse_scheme
 from fedjax_private.models import ACTIVATIONS, MODELS
 from fedjax_private.privacy import MECHANISMS, mechanism
+from fedjax_private.trust import Adversary
 
 
 def flag(default: Any, help: str) -> Any:
@@ -19,6 +20,8 @@ def flag(default: Any, help: str) -> Any:
 
 PARTITIONS = ("iid", "shards", "dirichlet")
 PACKINGS = ("complex", "real")
+NOISES = ("local", "distributed")
+KEY_HOLDERS = ("authority", "clients")
 
 
 def _one_of(name: str, value: str, choices: Any) -> None:
@@ -80,7 +83,11 @@ class TrainingConfig:
     momentum: float | None = flag(None, "of the clients, in [0, 1)")
     server_optimizer: str | None = flag(None, f"{', '.join(SERVER_OPTIMIZERS)}")
     server_learning_rate: float | None = flag(None, "of the server's optimiser")
+    averaging: float | None = flag(
+        None, "decay of the averaged model, in [0, 1); arms that share noise"
+    )
     cohort: int | None = flag(None, "clients sampled a round (default: all)")
+    drop_out: float = flag(0.0, "share of uploads that never arrive, in [0, 1)")
     evaluate_every: int | None = flag(None, "rounds between evaluations")
     chunk_size: int = flag(64, "clients whose updates are held in memory at once")
     backend: str = flag("auto", f"how clients are mapped: auto, {', '.join(BACKENDS)}")
@@ -104,6 +111,10 @@ class TrainingConfig:
         _positive(self, "learning_rate", "server_learning_rate")
         if self.momentum is not None and not 0.0 <= self.momentum < 1.0:
             raise ValueError(f"--momentum must lie in [0, 1), got {self.momentum}.")
+        if self.averaging is not None and not 0.0 <= self.averaging < 1.0:
+            raise ValueError(f"--averaging must lie in [0, 1), got {self.averaging}.")
+        if not 0.0 <= self.drop_out < 1.0:
+            raise ValueError(f"--drop_out must lie in [0, 1), got {self.drop_out}.")
         if self.local_epochs is not None and self.local_steps is not None:
             raise ValueError("give --local_epochs or --local_steps, not both.")
 
@@ -126,6 +137,19 @@ class PrivacyConfig:
     mechanism: str = flag(
         "gaussian", f"{', '.join(MECHANISMS)}, or module:attribute of your own"
     )
+    noise: str | None = flag(
+        None,
+        "local: every client adds all of it; distributed: the clients of one encrypted "
+        "sum share it (default: the arm's)",
+    )
+    honest_clients: int | None = flag(
+        None, "of a sum's, assumed not to collude (default: all but one)"
+    )
+    epsilon_against: str = flag(
+        "outsiders",
+        "whom --epsilon is met against: outsiders, who see the released sums, or "
+        "insiders, the server with all clients that are not honest",
+    )
     noise_seed: int | None = flag(
         None, "repeatable noise and samples, for simulations (default: OS entropy)"
     )
@@ -139,6 +163,10 @@ class PrivacyConfig:
             raise ValueError(
                 f"--noise_multiplier must be finite and not negative, got {noise}."
             )
+        if self.noise is not None:
+            _one_of("noise", self.noise, NOISES)
+        _one_of("epsilon_against", self.epsilon_against, [a.value for a in Adversary])
+        _at_least_one(self, "honest_clients")
         if not 0.0 < self.delta < 1.0:
             raise ValueError(f"--delta must lie in (0, 1), got {self.delta}.")
         q = self.sampling_probability
@@ -152,13 +180,24 @@ class EncryptionConfig:
     """Encryption. For arms with HE."""
 
     encryption: str = flag("ckks", f"scheme of the sums: {', '.join(SCHEMES)}")
-    value_bound: float = flag(2.0, "largest absolute entry of an upload and of a sum")
+    value_bound: float | None = flag(
+        None, "largest absolute entry of an upload and of a sum (default: derived)"
+    )
     precision: float = flag(1e-4, "largest acceptable error (one sigma); ckks")
-    quantization_bits: int = flag(16, "sums are taken mod 2^bits; exact schemes")
+    quantization_bits: int | None = flag(
+        None, "sums are taken mod 2^bits; exact schemes (default: derived)"
+    )
     packing: str = flag("complex", f"values to slots, of {', '.join(PACKINGS)}; ckks")
     protect: bool = flag(True, "make released sums safe to show; ckks")
     statistical_bits: int = flag(30, "how well noise hides what decryption tells")
     query_budget: int = flag(1600, "ciphertexts that one key decrypts")
+    key_holder: str = flag(
+        "authority",
+        f"of a single key, of {', '.join(KEY_HOLDERS)}; the latter is a baseline",
+    )
+    min_uploads: int | None = flag(
+        None, "uploads that a sum must hold to be decrypted (default: all)"
+    )
     recovery_threshold: int | None = flag(
         None, "key holders that stand in for others (default: just over half)"
     )
@@ -180,13 +219,20 @@ class EncryptionConfig:
             self,
             "statistical_bits",
             "query_budget",
+            "min_uploads",
             "recovery_threshold",
             "fan_out",
         )
-        if not 2 <= self.quantization_bits <= 24:
+        bits = self.quantization_bits
+        if bits is not None and not 2 <= bits <= 24:
             raise ValueError(
-                "--quantization_bits must lie between 2 and 24, got "
-                f"{self.quantization_bits}."
+                f"--quantization_bits must lie between 2 and 24, got {bits}."
+            )
+        _one_of("key_holder", self.key_holder, KEY_HOLDERS)
+        if self.key_holder == "clients" and self.encryption not in ("ckks", "exact"):
+            raise ValueError(
+                f"--encryption={self.encryption} has no single key: "
+                "--key_holder=clients is for ckks and exact."
             )
         if not 0.0 < self.encrypted_fraction <= 1.0:
             raise ValueError(
@@ -203,9 +249,9 @@ class EncryptionConfig:
     def options(self) -> Options:
         """The same, as the library takes it."""
         return Options(
-            value_bound=self.value_bound,
+            value_bound=self.value_bound or Options.value_bound,
             precision=self.precision,
-            quantization_bits=self.quantization_bits,
+            quantization_bits=self.quantization_bits or Options.quantization_bits,
             protect=self.protect,
             complex_packing=self.packing == "complex",
             statistical_bits=self.statistical_bits,
@@ -228,6 +274,29 @@ class Settings:
     training: TrainingConfig = TrainingConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     encryption: EncryptionConfig = EncryptionConfig()
+
+    def encrypts(self, arm: str) -> bool:
+        """Whether an arm's sums are encrypted."""
+        return ARMS[arm].encrypted and self.encryption.encryption != "none"
+
+    def shares_noise(self, arm: str) -> bool:
+        """Whether an arm's clients share the noise of each sum.
+
+        Raises:
+            ValueError: it would, but the server reads the uploads.
+        """
+        chosen = ARMS[arm]
+        if not (chosen.private and chosen.encrypted):
+            return False
+        shared = self.privacy.noise == "distributed"
+        if not (shared or (chosen.shared and self.privacy.noise is None)):
+            return False
+        if not self.encrypts(arm):
+            raise ValueError(
+                f"--encryption=none lets the server read every share of {arm}'s noise: "
+                "give --noise=local or another --encryption."
+            )
+        return True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,7 +328,10 @@ class TrainConfig:
 class SweepConfig:
     """What to run."""
 
-    arms: tuple[str, ...] = flag(tuple(ARMS), "what to compare")
+    arms: tuple[str, ...] = flag(
+        tuple(arm for arm in ARMS if arm != "private_ai_local"),
+        f"what to compare, of {', '.join(ARMS)}",
+    )
     clients: tuple[int, ...] = flag((4, 8, 16, 32), "client counts (--quick: 4,8)")
     partitions: tuple[str, ...] = flag(
         ("iid", "shards"), "of iid, shards and dirichlet"

@@ -4,7 +4,8 @@ import contextlib
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,8 +17,10 @@ from experiments.arms import ARMS, Arm
 from experiments.build import NEIGHBORS, Prepared, Spec
 from fedjax_private import aggregation, algorithms, models, simulation
 from fedjax_private.datasets import Dataset
+from fedjax_private.privacy import SharedPlan
 from fedjax_private.privacy.accounting import Ledger, fingerprint
 from fedjax_private.simulation import RunDirectory
+from fedjax_private.trust import Adversary
 from fedjax_private.typing import ClientKeys
 
 Advance = Callable[[str, int], None]
@@ -45,17 +48,17 @@ def run_together(
     Each run's seconds are its equal part of the common ones.
     """
     started = time.perf_counter()
-    spec, plan = several[0].spec, several[0].plan
+    spec, privacy = several[0].spec, several[0].privacy
     arm, hyper, settings = ARMS[spec.arm], spec.hyperparameters, spec.settings
     model = build.model_for(dataset, spec)
     clients, cohort = several[0].data.mask.shape[0], len(several[0].schedule[0])
     size = models.parameter_count(jax.eval_shape(model.init, jax.random.key(0)))
+    updated = build.update_size(spec, dataset)
     params = [model.init(jax.random.key(p.spec.seed)) for p in several]
     schemes = [
         build.build_aggregation(
-            prepared.spec,
-            size + 1,
-            cohort,
+            prepared,
+            updated,
             build.most_sensitive(prepared, model, initial),
         )
         for prepared, initial in zip(several, params, strict=True)
@@ -63,7 +66,7 @@ def run_together(
     algorithm = build.build_algorithm(
         model,
         hyper,
-        plan,
+        privacy.plan if privacy else None,
         schemes[0].codec if schemes[0] else None,
         cohort,
         len(dataset.train) * cohort / clients,
@@ -80,10 +83,13 @@ def run_together(
             log = str(directory.path / "tb" / name)
             writers.append(files.enter_context(tensorboardX.SummaryWriter(log)))
             ledgers.append(
-                files.enter_context(_ledger(prepared, directory)) if plan else None
+                {
+                    adversary: files.enter_context(_ledger(prepared, adversary, path))
+                    for adversary, path in _ledger_paths(prepared, directory).items()
+                }
             )
             roots = simulation.root_keys(seed, settings.privacy.noise_seed, name)
-            ledger = ledgers[-1]
+            dropping = settings.training.drop_out if arm.federated else 0.0
             runs.append(
                 simulation.Run(
                     schemes[i],
@@ -91,7 +97,8 @@ def run_together(
                     params[i],
                     prepared.schedule,
                     roots,
-                    _charger(ledger, prepared, roots) if ledger else _nothing,
+                    _charger(ledgers[-1], prepared, roots) if privacy else _nothing,
+                    simulation.drop_outs(seed, prepared.schedule, dropping),
                 )
             )
             advance(name, 0)
@@ -103,9 +110,12 @@ def run_together(
             chunk_size=settings.training.chunk_size,
         ):
             for i, done in enumerate(finished):
-                ledger, own = ledgers[i], several[i].spec
-                epsilon = ledger.epsilon(settings.privacy.delta) if ledger else None
-                row = _round_row(own, done, epsilon, arm)
+                own = several[i].spec
+                spent = {
+                    adversary: ledger.epsilon(settings.privacy.delta)
+                    for adversary, ledger in ledgers[i].items()
+                }
+                row = _round_row(own, done, spent, arm)
                 directory.add_round(row)
                 for name, value in row.items():
                     if isinstance(value, float) and math.isfinite(value):
@@ -128,13 +138,29 @@ def _nothing(*_: Any) -> None:
     """Before a round that spends no privacy."""
 
 
-def _ledger(prepared: Prepared, directory: RunDirectory) -> Ledger:
+def _ledger_paths(prepared: Prepared, directory: RunDirectory) -> dict[Adversary, Path]:
+    """Where a run keeps its books: by adversary, where there are two."""
+    if prepared.privacy is None:
+        return {}
+    folder, name = directory.path / "ledger", prepared.spec.name
+    if not isinstance(prepared.privacy.plan, SharedPlan):
+        return {Adversary.OUTSIDERS: folder / f"{name}.jsonl"}
+    return {
+        adversary: folder / f"{name}.{adversary.value}.jsonl" for adversary in Adversary
+    }
+
+
+def _ledger(prepared: Prepared, adversary: Adversary, path: Path) -> Ledger:
     """A ledger of the run's own, which refuses more than what was planned."""
-    path = directory.path / "ledger" / f"{prepared.spec.name}.jsonl"
     path.parent.mkdir(exist_ok=True)
-    assert prepared.epsilon is not None
-    budget = (prepared.epsilon, prepared.spec.settings.privacy.delta)
-    return Ledger(path, NEIGHBORS, budget if math.isfinite(budget[0]) else None)
+    privacy, delta = prepared.privacy, prepared.spec.settings.privacy.delta
+    assert privacy is not None
+    planned = privacy.epsilon
+    if adversary is Adversary.INSIDERS:
+        assert privacy.epsilon_insider is not None
+        planned = privacy.epsilon_insider
+    budget = (planned, delta) if math.isfinite(planned) else None
+    return Ledger(path, NEIGHBORS, budget, build.in_words(prepared, adversary))
 
 
 def _bytes(key: jax.Array) -> bytes:
@@ -142,7 +168,7 @@ def _bytes(key: jax.Array) -> bytes:
 
 
 def _charger(
-    ledger: Ledger, prepared: Prepared, roots: ClientKeys
+    ledgers: Mapping[Adversary, Ledger], prepared: Prepared, roots: ClientKeys
 ) -> Callable[[int, simulation.Ids, Any, Any], None]:
     """Charges a round before any of its noise is drawn.
 
@@ -152,8 +178,8 @@ def _charger(
     which the ledger takes for what it is, a replay: the run's keys, shards, schedule
     and settings, which its digest covers, leave nothing else to be computed.
     """
-    plan, total = prepared.plan, prepared.steps
-    assert plan is not None and total is not None
+    assert prepared.privacy is not None
+    plan, total = prepared.privacy.plan, prepared.privacy.steps
     fixed = hashlib.sha256(repr((plan, prepared.spec)).encode())
     fixed.update(_bytes(roots.sampling))
     for leaf in jax.tree.leaves((prepared.data, prepared.schedule)):
@@ -165,31 +191,38 @@ def _charger(
         digest = fixed.copy()
         for leaf in jax.tree.leaves((server, own)):
             digest.update(np.ascontiguousarray(leaf))
-        ledger.charge(
-            clients=cohort.tolist(),
-            round_number=number,
-            event=plan.event(build.local_steps(prepared.spec.hyperparameters)),
-            fingerprint=fingerprint(_bytes(algorithms.round_key(roots.noise, number))),
-            digest=digest.hexdigest(),
-        )
+        steps = build.local_steps(prepared.spec.hyperparameters)
+        for adversary, ledger in ledgers.items():
+            ledger.charge(
+                clients=cohort.tolist(),
+                round_number=number,
+                event=build.event(plan, steps, adversary),
+                fingerprint=fingerprint(
+                    _bytes(algorithms.round_key(roots.noise, number))
+                ),
+                digest=digest.hexdigest(),
+            )
 
     def charge_run(number: int, cohort: simulation.Ids, server: Any, own: Any) -> None:
-        ledger.charge(
-            clients=np.unique(np.concatenate(prepared.schedule)).tolist(),
-            round_number=1,
-            event=plan.event(total),
-            fingerprint=fingerprint(_bytes(roots.noise)),
-            digest=fixed.hexdigest(),
-        )
+        for adversary, ledger in ledgers.items():
+            ledger.charge(
+                clients=np.unique(np.concatenate(prepared.schedule)).tolist(),
+                round_number=1,
+                event=build.event(plan, total, adversary),
+                fingerprint=fingerprint(_bytes(roots.noise)),
+                digest=fixed.hexdigest(),
+            )
 
     return charge_run if plan.correlated else charge_round
 
 
 def _round_row(
-    spec: Spec, done: simulation.Round, epsilon: float | None, arm: Arm
+    spec: Spec, done: simulation.Round, spent: Mapping[Adversary, float], arm: Arm
 ) -> dict[str, Any]:
     report, evaluation = done.report, done.evaluation
-    encryption = report if build.encrypts(spec) else None
+    encryption = report if spec.encrypts else None
+    epsilon = spent.get(Adversary.OUTSIDERS)
+    insider = spent.get(Adversary.INSIDERS, epsilon) if arm.federated else None
     examples = done.metrics.get("examples")
     return {
         "arm": spec.arm,
@@ -198,10 +231,12 @@ def _round_row(
         "seed": spec.seed,
         "round": done.number,
         "cohort": len(done.cohort),
+        "void": done.void,
         "accuracy": float(evaluation.accuracy.mean()) if evaluation else None,
         "loss": float(evaluation.loss.mean()) if evaluation else None,
         "train_loss": done.metrics["loss"] / examples if examples else None,
         "epsilon": epsilon,
+        "epsilon_insider": insider,
         "seconds_train": done.seconds_train,
         "seconds_server": done.seconds_server,
         "seconds_encrypt": encryption.seconds_encrypt if encryption else None,
@@ -226,16 +261,14 @@ def _run_row(
     rounds: list[dict[str, Any]],
     seconds_total: float,
 ) -> dict[str, Any]:
-    spec, last = prepared.spec, rounds[-1]
+    spec, last, privacy = prepared.spec, rounds[-1], prepared.privacy
     arm, hyper, settings = ARMS[spec.arm], spec.hyperparameters, spec.settings
 
     def total(name: str, combine: Callable[[list[Any]], Any] = sum) -> Any:
-        values = [row[name] for row in rounds]
-        return None if None in values else combine(values)
+        # Void rounds measured nothing.
+        values = [row[name] for row in rounds if not row["void"]]
+        return None if None in values or not values else combine(values)
 
-    # Every client adds all of its own noise: those who collude can subtract nothing,
-    # and learn no more than the server does.
-    insider = prepared.epsilon if arm.federated else None
     return {
         "arm": spec.arm,
         "clients": spec.clients,
@@ -248,15 +281,15 @@ def _run_row(
         "rounds": len(rounds),
         "accuracy": last["accuracy"],
         "loss": last["loss"],
-        "epsilon": prepared.epsilon,
+        "epsilon": privacy.epsilon if privacy else None,
         "delta": settings.privacy.delta if arm.private else None,
-        "epsilon_insider": insider,
-        "noise_multiplier": prepared.noise_multiplier,
+        "epsilon_insider": privacy.epsilon_insider if privacy else None,
+        "noise_multiplier": privacy.noise_multiplier if privacy else None,
         "clip_norm": hyper.clip_norm,
         "sampling_probability": hyper.sampling_probability,
-        "steps": prepared.steps,
-        "honest_clients": None,
-        "encryption": settings.encryption.encryption if build.encrypts(spec) else None,
+        "steps": privacy.steps if privacy else None,
+        "honest_clients": spec.trust.honest_clients if spec.shares_noise else None,
+        "encryption": settings.encryption.encryption if spec.encrypts else None,
         "seconds_total": seconds_total,
         "seconds_train": total("seconds_train"),
         "seconds_encrypt": total("seconds_encrypt"),

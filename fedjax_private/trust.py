@@ -14,27 +14,78 @@ class Decryptor(enum.Enum):
     NOBODY_NEEDED = "none"  # nothing is encrypted: the server reads every upload
     KEY_AUTHORITY = "authority"  # a named party, assumed not to collude
     HOLDERS = "holders"  # all holders of key shares together; see encryption.threshold
+    EVERY_CLIENT = "clients"  # one secret key, which each client has: a baseline
+
+
+class Adversary(enum.Enum):
+    """Whom an epsilon is against; see `Trust`."""
+
+    OUTSIDERS = "outsiders"
+    INSIDERS = "insiders"
 
 
 @dataclasses.dataclass(frozen=True)
 class Trust:
     """The trust model of one training run.
 
+    Parties: clients hold their data; the aggregation server is honest but curious and
+    holds no key; the key authority, or the holders of key shares together, decrypt one
+    released sum a round and nothing else. A server that substitutes ciphertexts is
+    outside the model.
+
+    Where clients share the noise of a released sum, two adversaries differ. Outsiders
+    are the world and the server: they see the released sums, with all shares in them.
+    Insiders are the server together with all clients but `honest`: they subtract their
+    own shares from each sum, and see what is left.
+
     Attributes:
         uploads: m, how many uploads a released sum must hold. A sum of fewer is never
             decrypted: it would carry less noise than was accounted for, or expose a
             smaller group than the participants agreed to.
         decryptor: who decrypts the released sum.
+        honest: t, how many of the clients of any released sum are assumed not to
+            collude; all but one unless given.
+        quorum: T, how many holders of key shares can decrypt anything together; None
+            where only all of them can.
 
-    Parties: clients hold their data; the aggregation server is honest but curious and
-    holds no key; the key authority, or the holders of key shares together, decrypt one
-    released sum a round and nothing else. A server that substitutes ciphertexts is
-    outside the model.
+    Raises:
+        ValueError: a number outside its range.
     """
 
     uploads: int
     decryptor: Decryptor
+    honest: int | None = None
+    quorum: int | None = None
 
     def __post_init__(self) -> None:
         if self.uploads < 1:
             raise ValueError(f"a sum needs at least one upload, got {self.uploads}.")
+        if self.honest is not None and not 1 <= self.honest <= self.uploads:
+            raise ValueError(
+                f"--honest_clients must lie between 1 and the {self.uploads} uploads "
+                f"of a sum, got {self.honest}."
+            )
+
+    @property
+    def honest_clients(self) -> int:
+        """t; all but one where it was not given, and one where there is no other."""
+        return self.honest or max(1, self.uploads - 1)
+
+    def shares(self, adversary: Adversary) -> int:
+        """How many of a sum's noise shares the adversary does not know."""
+        outside = adversary is Adversary.OUTSIDERS
+        return self.uploads if outside else self.honest_clients
+
+    @property
+    def insiders_read_uploads(self) -> bool:
+        """Whether insiders can decrypt more than the one released sum of a round.
+
+        Then they read an honest client's upload, behind which lies one share of the
+        noise, or as many sums of few uploads as they like.
+        """
+        if self.decryptor is Decryptor.KEY_AUTHORITY:
+            return False
+        if self.decryptor is Decryptor.HOLDERS:
+            colluding = self.uploads - self.honest_clients
+            return colluding >= (self.quorum or self.uploads)
+        return True

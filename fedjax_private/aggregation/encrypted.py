@@ -34,7 +34,7 @@ from fedjax_private.encryption.threshold import KeyHolder, make_joint_key
 from fedjax_private.encryption.wire import AUTHORITY, SERVER
 from fedjax_private.encryption.workers import Workers
 from fedjax_private.quantization import Grid
-from fedjax_private.trust import Trust
+from fedjax_private.trust import Decryptor, Trust
 
 # As many are held at once, or one upload's.
 _CIPHERTEXTS = 64
@@ -331,6 +331,12 @@ def describe(parameters: Parameters, trust: Trust, quorum: int, topology: str) -
             f"All {request.holders} holders of key shares together decrypt one sum of "
             f"at least {trust.uploads} uploads a round; {quorum} of them can stand in "
             "for others."
+        )
+    elif trust.decryptor is Decryptor.EVERY_CLIENT:
+        who = (
+            "BASELINE: every client holds the one secret key, so that one of them and "
+            "the server together read every upload; a sum holds at least "
+            f"{trust.uploads}."
         )
     else:
         who = (

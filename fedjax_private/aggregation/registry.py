@@ -15,7 +15,7 @@ from fedjax_private.encryption.parameters import Scheme, SumRequest
 from fedjax_private.encryption.threshold import check_quorum
 from fedjax_private.trust import Decryptor, Trust
 
-# Name -> who decrypts.
+# Name -> who decrypts, unless `Decryptor.EVERY_CLIENT` takes the authority's place.
 SCHEMES: Mapping[str, Decryptor] = MappingProxyType(
     {
         "none": Decryptor.NOBODY_NEEDED,
@@ -25,6 +25,14 @@ SCHEMES: Mapping[str, Decryptor] = MappingProxyType(
         "threshold_exact": Decryptor.HOLDERS,
     }
 )
+
+
+def decryptors(name: str) -> frozenset[Decryptor]:
+    """Who may decrypt under a scheme; a single key can be anybody's."""
+    usual = SCHEMES[name]
+    if usual is Decryptor.KEY_AUTHORITY:
+        return frozenset({usual, Decryptor.EVERY_CLIENT})
+    return frozenset({usual})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +48,7 @@ class Options:
         complex_packing: CKKS: two values a slot instead of one.
         statistical_bits: s, and
         query_budget: ciphertexts a key may decrypt: see `Parameters.flooding_std`.
+        residues: exact: uploads carry noise mod 2^b; see `SumRequest`.
         recovery_threshold: T holders can stand in for others (default: just more than
             half).
         topology: `star`, `tree` or `ring`.
@@ -53,6 +62,7 @@ class Options:
     complex_packing: bool = True
     statistical_bits: int = 30
     query_budget: int = 1600
+    residues: bool = False
     recovery_threshold: int | None = None
     topology: str = "star"
     fan_out: int = 8
@@ -93,7 +103,7 @@ def make(
         raise ValueError(
             f"unknown encryption {name!r}: choose one of {', '.join(SCHEMES)}."
         )
-    if trust.decryptor is not SCHEMES[name]:
+    if trust.decryptor not in decryptors(name):
         raise ValueError(
             f"encryption {name!r} needs the decryptor {SCHEMES[name].value!r}, but the "
             f"trust model names {trust.decryptor.value!r}."
@@ -161,4 +171,5 @@ def request_for(
         complex_packing=options.complex_packing,
         statistical_bits=options.statistical_bits,
         query_budget=options.query_budget,
+        residues=options.residues,
     )

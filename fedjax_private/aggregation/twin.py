@@ -40,7 +40,7 @@ class PlainTwin:
         """
         self._check_open()
         self._sum.add(clients, slots)
-        if self._request.scheme.exact:
+        if self._request.scheme.exact and not self._request.residues:
             self._check_numbers(clients, slots)
             # Both ends of the grid: -2^(b-1) stands for no value.
             most, modulus = grid_of(self._request).most, 1 << self._request.bits

@@ -13,6 +13,8 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
+from fedjax_private.trust import Trust
+
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
@@ -94,6 +96,10 @@ class Aggregation(Protocol):
     @property
     def description(self) -> str:
         """One sentence for reports: scheme, parameters, who can decrypt."""
+
+    @property
+    def trust(self) -> Trust:
+        """The fewest uploads that a released sum holds, and who decrypts it."""
 
     def open(self, round_number: int) -> Session:
         """Opens the session of one round."""

@@ -1,4 +1,8 @@
-"""One file per published algorithm; each file's docstring opens with the citation."""
+"""One file per published algorithm; each file's docstring opens with the citation.
+
+No file has the name of a function it defines: once imported, a submodule would hide the
+function of that name here.
+"""
 
 from fedjax_private._lazy import exports
 
@@ -9,9 +13,13 @@ __getattr__, __dir__, __all__ = exports(
         "client_phase": "algorithm",
         "client_key": "algorithm",
         "round_key": "algorithm",
+        "distributed_dp_sgd": "distributed_noise",
         "fedavg": "federated_averaging",
-        "server_optimizer": "federated_averaging",
-        "SERVER_OPTIMIZERS": "federated_averaging",
+        "fedprox": "federated_proximal",
+        "fedsgd": "federated_sgd",
+        "scaffold": "controlled_averaging",
+        "server_optimizer": "fedopt",
+        "SERVER_OPTIMIZERS": "fedopt",
         "alone": "local_training",
     },
 )

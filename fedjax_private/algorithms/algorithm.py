@@ -68,7 +68,8 @@ def client_phase(
     Args:
         client_update: one client.
         broadcast: what of the server state goes to the clients.
-        codec: encodes the packed vector; None where nothing is given away.
+        codec: encodes the packed vector; None where the client function has done so,
+            or nothing is given away.
         backend: see `for_each_client`.
     """
 

@@ -1,17 +1,20 @@
-"""FedAvg and its server optimisers.
+"""FedAvg.
 
 McMahan, Moore, Ramage, Hampson, Aguera y Arcas, "Communication-Efficient Learning of
-Deep Networks from Decentralized Data", AISTATS 2017, Algorithm 1; with the server step
-of Reddi et al., "Adaptive Federated Optimization", ICLR 2021: the weighted mean of the
-clients' differences is a pseudo-gradient for any first-order optimiser. SGD with
-learning rate 1 is FedAvg itself.
+Deep Networks from Decentralized Data", AISTATS 2017, Algorithm 1: from the global model
+x, every client k of a round's cohort trains y_k on its n_k examples, and
+
+    x <- x + sum_k n_k (y_k - x) / sum_k n_k.
+
+The mean difference may go through any server optimiser, of which SGD with learning rate
+1 is this formula; see `fedopt`.
 
 With a client function that clips and noises every step it is DP-FedAvg at the level of
 records; with an encrypted aggregation it is FL with secure aggregation; with both it is
 PRIVATE-AI.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -24,39 +27,12 @@ from fedjax_private.algorithms.algorithm import Algorithm, client_phase
 from fedjax_private.clients.types import ClientUpdate
 from fedjax_private.typing import Array, ClientState, Params
 
-# Reddi et al. 2021 use beta2 = 0.99 and tau = 1e-3 throughout their experiments.
-SERVER_OPTIMIZERS: Mapping[str, Callable[[float], optax.GradientTransformation]] = {
-    "sgd": optax.sgd,
-    "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
-    "adam": lambda rate: optax.adam(rate, b1=0.9, b2=0.99, eps=1e-3),
-    "yogi": lambda rate: optax.yogi(rate, b1=0.9, b2=0.99, eps=1e-3),
-    "adagrad": lambda rate: optax.adagrad(rate, eps=1e-3),
-}
-
 
 class FedAvgState(NamedTuple):
     """The global model and the state of the server's optimiser."""
 
     params: Params
     optimizer: Any
-
-
-def server_optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
-    """An optax optimiser by name.
-
-    Raises:
-        ValueError: unknown name, or a learning rate that is not positive and finite.
-    """
-    if name not in SERVER_OPTIMIZERS:
-        raise ValueError(
-            f"unknown server optimiser {name!r}: --server_optimizer takes "
-            f"{', '.join(SERVER_OPTIMIZERS)}."
-        )
-    if not 0.0 < learning_rate < float("inf"):
-        raise ValueError(
-            f"--server_learning_rate must be positive and finite, got {learning_rate}."
-        )
-    return SERVER_OPTIMIZERS[name](learning_rate)
 
 
 def fedavg(

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = exports(
         "default_backend": "for_each",
         "for_each_client": "for_each",
         "use_all_cores": "for_each",
+        "Direction": "training",
         "DpSgdConfig": "training",
         "SgdConfig": "training",
         "Trainer": "training",
@@ -24,5 +25,6 @@ __getattr__, __dir__, __all__ = exports(
         "equally": "updates",
         "federated": "updates",
         "kept": "updates",
+        "sharing_noise": "updates",
     },
 )

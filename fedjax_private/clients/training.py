@@ -44,6 +44,9 @@ class Trainer:
 
 StepFn: TypeAlias = Callable[[TrainState, Params], TrainState]
 
+# (mean gradient of a batch, params) -> what the local optimiser is given in its place.
+Direction: TypeAlias = Callable[[Params, Params], Params]
+
 
 @dataclasses.dataclass(frozen=True)
 class SgdConfig:
@@ -73,7 +76,7 @@ class SgdConfig:
             if value is not None and value < 1:
                 flag = name if name == "batch_size" else f"local_{name}"
                 raise ValueError(f"--{flag} must be at least 1, got {value}.")
-        _check_physical(self.physical_batch_size)
+        check_physical_batch_size(self.physical_batch_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,10 +101,11 @@ class DpSgdConfig:
         _check_optimizer(self.learning_rate, self.momentum)
         if self.steps < 1:
             raise ValueError(f"--local_steps must be at least 1, got {self.steps}.")
-        _check_physical(self.physical_batch_size)
+        check_physical_batch_size(self.physical_batch_size)
 
 
-def _check_physical(size: int | None) -> None:
+def check_physical_batch_size(size: int | None) -> None:
+    """Raises ValueError if a physical batch would hold nothing; None is the default."""
     if size is not None and size < 1:
         raise ValueError(f"a physical batch holds at least one, got {size}.")
 
@@ -167,12 +171,39 @@ def _stepper(
     return init, step
 
 
-def sgd(loss: LossFn, config: SgdConfig) -> Trainer:
+def steps_of(config: SgdConfig, mask: Array) -> tuple[Array, Array]:
+    """How many steps `sgd` takes on a shard: (in one epoch, in one round), () int32.
+
+    Both follow the shard's own size, unless `config.steps` fixes the second; an empty
+    shard (a padded client) takes none, whatever was asked for.
+
+    Args:
+        config: of the training.
+        mask: (N,) bool, False for padding.
+    """
+    per_epoch = -(-mask.sum(dtype=jnp.int32) // config.batch_size)
+    steps = per_epoch * config.epochs if config.steps is None else config.steps
+    return per_epoch, jnp.where(per_epoch > 0, steps, 0)
+
+
+def sgd(
+    loss: LossFn,
+    config: SgdConfig,
+    direction: Direction = lambda gradient, params: gradient,
+) -> Trainer:
     """Mini-batch SGD over shuffled epochs; no privacy.
 
     The number of steps follows the shard's own size, so that clients with fewer
     examples do less work. Metrics: `loss` (summed over examples trained on) and
     `examples`.
+
+    Args:
+        loss: of each example.
+        config: step size, batches and epochs.
+        direction: (mean gradient of a batch, params) -> what the step goes against, by
+            default the gradient itself. A client function that needs more than these
+            two, such as the server's params, makes its trainer where it has them and
+            closes over them; see `algorithms.fedprox` and `algorithms.scaffold`.
     """
     init, step = _stepper(config.learning_rate, config.momentum)
     size = config.batch_size
@@ -189,10 +220,7 @@ def sgd(loss: LossFn, config: SgdConfig) -> Trainer:
         )
         parts = -(-size // physical)
         physical = -(-size // parts)
-        per_epoch = -(-mask.sum(dtype=jnp.int32) // size)
-        steps = per_epoch * config.epochs if config.steps is None else config.steps
-        # An empty shard (a padded client) takes no step, whatever was asked for.
-        steps = jnp.where(per_epoch > 0, steps, 0)
+        per_epoch, steps = steps_of(config, mask)
 
         def epoch(number: Array, carry: Any) -> Any:
             selection = shuffled(jax.random.fold_in(keys.sampling, number), mask)
@@ -211,7 +239,8 @@ def sgd(loss: LossFn, config: SgdConfig) -> Trainer:
                 total, gradient = add_up(part, parts) if parts > 1 else part(0)
                 count = valid.sum(dtype=jnp.int32)
                 mean = jax.tree.map(lambda g: g / jnp.maximum(count, 1), gradient)
-                return step(state, mean), loss_sum + total, examples + count
+                state = step(state, direction(mean, state.params))
+                return state, loss_sum + total, examples + count
 
             here = jnp.minimum(per_epoch, steps - number * per_epoch)
             return jax.lax.fori_loop(0, here, one_step, carry)
@@ -229,6 +258,41 @@ def sgd(loss: LossFn, config: SgdConfig) -> Trainer:
 SAMPLES = 2**31 - 1
 
 
+# (params, mechanism's state, shard, keys, step of the round) -> sum (P + extra,).
+SampledSum: TypeAlias = Callable[
+    [Params, Any, ClientData, ClientKeys, Array | int], Array
+]
+
+
+def sampled_sum(loss: LossFn, plan: Plan, physical: int | None = None) -> SampledSum:
+    """Draws a step's sample and adds up its bounded contributions; no noise yet.
+
+    What it returns is private: only a plan's noise may follow. The sample comes from
+    `keys.noise`; see `dp_sgd`.
+    """
+    bounded = plan.bounded_sum(loss)
+
+    def run(
+        params: Params, mechanism: Any, data: ClientData, keys: ClientKeys, index: Any
+    ) -> Array:
+        data = jax.tree.map(jnp.asarray, data)
+        mask = jnp.asarray(data.mask)
+        size = physical_batch_size(physical, loss, params, data, MOST)
+        sample_key = jax.random.fold_in(keys.noise, SAMPLES)
+        selection = plan.sample(sample_key, mask, index, mechanism)
+
+        def part(batch: Array | int) -> Any:
+            indices, valid = selection.batch(batch, size)
+            return bounded.sum(
+                params, data.inputs[indices], data.labels[indices], valid, mechanism
+            )
+
+        total, _ = ravel_pytree(add_up(part, selection.batches(size)))
+        return total
+
+    return run
+
+
 def dp_sgd(loss: LossFn, config: DpSgdConfig, plan: Plan) -> Trainer:
     """DP-SGD (Abadi et al. 2016): Poisson batches, per-example clipping, noise.
 
@@ -244,7 +308,7 @@ def dp_sgd(loss: LossFn, config: DpSgdConfig, plan: Plan) -> Trainer:
     not decide it.
     """
     start, step = _stepper(config.learning_rate, config.momentum)
-    bounded = plan.bounded_sum(loss)
+    sum_of_sample = sampled_sum(loss, plan, config.physical_batch_size)
 
     def init(params: Params) -> TrainState:
         return start(params)._replace(mechanism=plan.init(params))
@@ -252,28 +316,10 @@ def dp_sgd(loss: LossFn, config: DpSgdConfig, plan: Plan) -> Trainer:
     def train(
         state: TrainState, data: ClientData, keys: ClientKeys
     ) -> tuple[TrainState, Metrics]:
-        data = jax.tree.map(jnp.asarray, data)
-        mask = jnp.asarray(data.mask)
         _, unravel = ravel_pytree(state.params)
-        size = physical_batch_size(
-            config.physical_batch_size, loss, state.params, data, MOST
-        )
-        sample_key = jax.random.fold_in(keys.noise, SAMPLES)
 
         def one_step(index: Array, state: TrainState) -> TrainState:
-            selection = plan.sample(sample_key, mask, index, state.mechanism)
-
-            def bounded_sum(batch: Array | int) -> Any:
-                indices, valid = selection.batch(batch, size)
-                return bounded.sum(
-                    state.params,
-                    data.inputs[indices],
-                    data.labels[indices],
-                    valid,
-                    state.mechanism,
-                )
-
-            total, _ = ravel_pytree(add_up(bounded_sum, selection.batches(size)))
+            total = sum_of_sample(state.params, state.mechanism, data, keys, index)
             gradient, mechanism = plan.release(
                 jax.random.fold_in(keys.noise, index), total, state.mechanism
             )

@@ -6,10 +6,11 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 
-from fedjax_private.clients.training import Trainer, TrainState
+from fedjax_private.clients.training import Trainer, TrainState, sampled_sum
 from fedjax_private.clients.types import ClientOutput, ClientUpdate
 from fedjax_private.datasets.padding import ClientData
-from fedjax_private.typing import Array, ClientKeys, ClientState, Params
+from fedjax_private.privacy.shares import SharedPlan
+from fedjax_private.typing import Array, ClientKeys, ClientState, LossFn, Params
 
 # How much a client counts in the mean: shard -> () float32.
 Weight: TypeAlias = Callable[[ClientData], Array]
@@ -70,5 +71,31 @@ def alone(trainer: Trainer) -> ClientUpdate:
     ) -> tuple[ClientOutput, TrainState]:
         trained, metrics = trainer.train(state, data, keys)
         return ClientOutput((), metrics), trained
+
+    return client_update
+
+
+def sharing_noise(
+    loss: LossFn, plan: SharedPlan, physical_batch_size: int | None = None
+) -> ClientUpdate:
+    """One step: gives away the sum of clipped gradients with a share of its noise.
+
+    The update is the slots (P,) of an encrypted sum, encoded already, since the share
+    is added in their arithmetic; see `SharedPlan.share`. The client's state is that of
+    its mechanism, `plan.plan.init(params)` at first. No metrics, and no weight: nothing
+    but the noisy sum may leave a client.
+
+    Formal guarantees: those of `plan`, for released sums only; an upload by itself
+    carries one share. `keys` must be fresh in every round, and of them `keys.noise`
+    alone is used.
+    """
+    sum_of_sample = sampled_sum(loss, plan.plan, physical_batch_size)
+
+    def client_update(
+        broadcast: Params, state: ClientState, data: ClientData, keys: ClientKeys
+    ) -> tuple[ClientOutput, ClientState]:
+        total = sum_of_sample(broadcast, state, data, keys, 0)
+        slots, state = plan.share(jax.random.fold_in(keys.noise, 0), total, state)
+        return ClientOutput(slots, {}), state
 
     return client_update

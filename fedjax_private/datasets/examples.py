@@ -9,7 +9,8 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import jax
 
-Images = npt.NDArray[np.uint8]  # (N, H, W, C), as stored: 0..255, not normalised
+# (N, H, W, C): images as stored, 0..255, not normalised; or features of such, float32.
+Images = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]  # (N,), 0 .. num_classes - 1
 Indices = npt.NDArray[np.int64]  # positions in an `Examples`
 
@@ -22,10 +23,10 @@ class DatasetError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Labelled images.
+    """Labelled images, or features of images; see `models.scattered`.
 
     Attributes:
-        inputs: uint8 (N, H, W, C).
+        inputs: (N, H, W, C), uint8 for images and float32 for features.
         labels: int32 (N,).
 
     Raises:
@@ -36,9 +37,9 @@ class Examples:
     labels: Labels
 
     def __post_init__(self) -> None:
-        if self.inputs.ndim != 4 or self.inputs.dtype != np.uint8:
+        if self.inputs.ndim != 4 or self.inputs.dtype not in (np.uint8, np.float32):
             raise ValueError(
-                "inputs must be uint8 (N, H, W, C), got "
+                "inputs must be uint8 or float32 (N, H, W, C), got "
                 f"{self.inputs.dtype} {self.inputs.shape}."
             )
         if self.labels.shape != self.inputs.shape[:1] or self.labels.dtype != np.int32:

@@ -22,8 +22,9 @@ class ClientData:
     leading axis: inputs (N_max, H, W, C), labels and mask (N_max,).
 
     Attributes:
-        inputs: uint8 (K, N_max, H, W, C); zeros where `mask` is False. Images stay
-            bytes until the client phase normalises them: a quarter of the memory.
+        inputs: (K, N_max, H, W, C); zeros where `mask` is False. Images stay uint8
+            until the client phase normalises them, a quarter of the memory; features
+            are float32.
         labels: int32 (K, N_max); zeros where `mask` is False.
         mask: bool (K, N_max); True for a real example. A client's real examples come
             first.
@@ -96,7 +97,9 @@ def client_data(
             f"round_up gave {length} for a client of {largest} examples; it must not "
             "round down."
         )
-    inputs = np.zeros((len(parts), length, *examples.inputs.shape[1:]), np.uint8)
+    inputs = np.zeros(
+        (len(parts), length, *examples.inputs.shape[1:]), examples.inputs.dtype
+    )
     labels = np.zeros((len(parts), length), np.int32)
     mask = np.zeros((len(parts), length), np.bool_)
     for client, part in enumerate(parts):

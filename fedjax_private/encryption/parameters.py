@@ -84,6 +84,8 @@ class SumRequest:
         complex_packing: CKKS: two values a slot instead of one.
         statistical_bits: s; see `Parameters.flooding_std`.
         query_budget: how many ciphertexts one key may decrypt; at least one sum's.
+        residues: exact: entries are meant mod 2^b, as with noise in them, so that none
+            stands for NaN or for the end of a range.
 
     Raises:
         ValueError: on construction, in one sentence.
@@ -100,6 +102,7 @@ class SumRequest:
     complex_packing: bool = True
     statistical_bits: int = 30
     query_budget: int = 1600
+    residues: bool = False
 
     def __post_init__(self) -> None:
         for name, least, most in (

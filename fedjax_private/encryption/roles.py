@@ -140,7 +140,8 @@ class KeyAuthority:
         trust: Trust,
         workers: Workers = IN_THIS_THREAD,
     ) -> None:
-        if trust.decryptor is not Decryptor.KEY_AUTHORITY or request.scheme.threshold:
+        single = trust.decryptor in (Decryptor.KEY_AUTHORITY, Decryptor.EVERY_CLIENT)
+        if not single or request.scheme.threshold:
             raise ValueError(
                 f"a key authority decrypts {request.scheme.value} for a trust model "
                 f"that names {trust.decryptor.value!r}: one of the two is wrong."

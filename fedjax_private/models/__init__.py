@@ -15,5 +15,8 @@ __getattr__, __dir__, __all__ = exports(
         "FedAvgCnn": "cnn",
         "TutorialCnn": "cnn",
         "Mlp": "mlp",
+        "SCATTERING_LINEAR": "model",
+        "normalized": "scattering",
+        "scattered": "scattering",
     },
 )

@@ -6,6 +6,8 @@ import flax.linen as nn
 
 from fedjax_private.typing import Array
 
+_LECUN = nn.linear.default_kernel_init
+
 
 class Mlp(nn.Module):
     """Dense layers on flattened inputs; no hidden layer makes it a linear classifier.
@@ -17,6 +19,7 @@ class Mlp(nn.Module):
     num_classes: int
     hidden: tuple[int, ...] = ()
     activation: Callable[[Array], Array] = nn.relu
+    start: nn.initializers.Initializer = _LECUN  # of the last layer's kernel
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
@@ -24,4 +27,4 @@ class Mlp(nn.Module):
         x = inputs.reshape((inputs.shape[0], -1))
         for width in self.hidden:
             x = self.activation(nn.Dense(width)(x))
-        return nn.Dense(self.num_classes)(x)
+        return nn.Dense(self.num_classes, kernel_init=self.start)(x)

@@ -13,12 +13,20 @@ from fedjax_private.datasets.examples import Dataset, Normalization
 from fedjax_private.models.cnn import FedAvgCnn, TutorialCnn
 from fedjax_private.models.lowering import lowered
 from fedjax_private.models.mlp import Mlp
+from fedjax_private.models.scattering import channels
 from fedjax_private.typing import Array, LossFn, Params, PRNGKey
 
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "relu": nn.relu,
     "tanh": nn.tanh,
+    # Papernot et al. 2021, "Tempered Sigmoid Activations for Deep Learning with
+    # Differential Privacy": s sigmoid(T x) - o; tanh is (2, 2, 1).
+    "tempered_sigmoid": lambda x: 1.58 * nn.sigmoid(3.0 * x) - 0.71,
 }
+
+# On scattering features, not on images: see `scattered`. Its loss is convex, and few
+# noisy steps are best begun at zero.
+SCATTERING_LINEAR = "scattering_linear"
 
 MODELS: Mapping[str, Callable[[int, Callable[[Array], Array]], nn.Module]] = {
     "tutorial_cnn": lambda classes, act: TutorialCnn(classes, act),
@@ -26,6 +34,7 @@ MODELS: Mapping[str, Callable[[int, Callable[[Array], Array]], nn.Module]] = {
     "fedavg_cnn_small": lambda classes, act: FedAvgCnn(classes, act, (16, 32), 64),
     "mlp_2nn": lambda classes, act: Mlp(classes, (200, 200), act),
     "linear": lambda classes, act: Mlp(classes),
+    SCATTERING_LINEAR: lambda classes, act: Mlp(classes, start=nn.initializers.zeros),
 }
 
 
@@ -93,6 +102,11 @@ def build(
         raise ValueError(
             f"unknown activation {activation!r}: --activation takes "
             f"{', '.join(ACTIVATIONS)}."
+        )
+    if name == SCATTERING_LINEAR and input_shape[-1] % channels():
+        raise ValueError(
+            f"{name} takes scattering features, not images of shape {input_shape}: "
+            "give it models.scattered(dataset)."
         )
     module = MODELS[name](num_classes, ACTIVATIONS[activation])
     model = from_flax(module, input_shape, normalization)

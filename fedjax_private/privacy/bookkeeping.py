@@ -66,12 +66,19 @@ def _scaled_norms(vectors: Array) -> Array:
 
     The factors of a gradient of ordinary size may be as large and as small as that.
     """
-    axes = tuple(range(1, vectors.ndim))
-    largest = jnp.max(jnp.abs(vectors), axis=axes, keepdims=True)
-    # Far from float32's ends, so that its reciprocal, by which XLA may multiply where
-    # this divides, is not flushed to zero. NaN stays NaN.
-    scale = jnp.clip(largest, 1e-30, 1e30)
-    return l2_norms(vectors / scale) * jnp.squeeze(scale, axes)
+    flat = vectors.reshape(len(vectors), -1)
+    squares = jnp.einsum("bi,bi->b", flat, flat)
+    # NaN compares as False.
+    ordinary = jnp.all((squares > 1e-30) & (squares < 1e30))
+
+    def rescaled() -> Array:
+        # Far from float32's ends, so that its reciprocal, by which XLA may multiply
+        # where this divides, is not flushed to zero. NaN stays NaN.
+        largest = jnp.max(jnp.abs(flat), axis=1, keepdims=True)
+        scale = jnp.clip(largest, 1e-30, 1e30)
+        return l2_norms(flat / scale) * scale[:, 0]
+
+    return jax.lax.cond(ordinary, lambda: jnp.sqrt(squares), rescaled)
 
 
 class _Site(NamedTuple):

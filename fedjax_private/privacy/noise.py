@@ -127,6 +127,31 @@ class Noise(abc.ABC):
     def event(self, sampler: Sampler, steps: int) -> Event:
         """What a run of that many steps is, on the sampler's draws."""
 
+    def summed(self, count: int) -> "Noise":
+        """The noise of a sum of contributions to which `count` clients each added this.
+
+        Raises:
+            ValueError: nothing is known of such a sum.
+        """
+        raise ValueError(
+            f"{type(self).__name__} cannot be shared by clients: use --noise=local."
+        )
+
+    def share(
+        self, key: PRNGKey, total: Array, bound: float, unit: float, state: Any
+    ) -> tuple[Array, Any]:
+        """Noises a client's sum for an encrypted one: slots, and the next step's state.
+
+        Slots are in multiples of `unit`. Otherwise as `add`.
+        """
+        noisy, state = self.add(key, total, bound, state)
+        return noisy / jnp.float32(unit), state
+
+
+def _root_of_count(noise_multiplier: float, count: int) -> float:
+    """Variances of independent Gaussian noise add up."""
+    return noise_multiplier * math.sqrt(count)
+
 
 @dataclasses.dataclass(frozen=True)
 class GaussianNoise(Noise):
@@ -135,6 +160,10 @@ class GaussianNoise(Noise):
     Formal guarantees: each step is the Gaussian mechanism on what was sampled, in real
     arithmetic; see `gaussian`. Steps compose.
     """
+
+    def summed(self, count: int) -> "GaussianNoise":
+        """See `Noise`."""
+        return GaussianNoise(_root_of_count(self.noise_multiplier, count))
 
     def add(
         self, key: PRNGKey, total: Array, bound: float, state: Any
@@ -195,6 +224,11 @@ class BandedNoise(Noise):
         noise = (white - jnp.asarray(others, jnp.float32) @ state) / first
         latest = jnp.concatenate([noise[None], state])[: len(others)]
         return add_noise(total, noise), latest
+
+    def summed(self, count: int) -> "BandedNoise":
+        """See `Noise`; every client must take part in every step."""
+        multiplier = _root_of_count(self.noise_multiplier, count)
+        return dataclasses.replace(self, noise_multiplier=multiplier)
 
     def event(self, sampler: Sampler, steps: int) -> Event:
         """The whole run."""

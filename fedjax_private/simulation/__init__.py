@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = exports(
         "Round": "loop",
         "Run": "loop",
         "cohorts": "loop",
+        "drop_outs": "loop",
         "root_keys": "loop",
         "simulate": "loop",
         "simulate_together": "loop",

@@ -39,7 +39,10 @@ class Round:
         metrics: the clients' metrics, summed; empty in DP arms.
         seconds_train: wall seconds of the client phase, its results ready.
         seconds_server: wall seconds of the server phase.
-        report: what the aggregation measured; None where there is none.
+        report: what the aggregation measured; None where there is none, and where the
+            round was void.
+        void: whether fewer uploads arrived than a released sum must hold. Nothing was
+            decrypted then, and the server's state is that of the round before.
         evaluation: None in rounds that are not evaluated.
         server_state: after the round.
         client_states: after the round, with a leading axis over all clients; the next
@@ -55,6 +58,7 @@ class Round:
     evaluation: Evaluation | None
     server_state: ServerState
     client_states: ClientState
+    void: bool = False
 
 
 def root_keys(seed: int, noise_seed: int | None = None, run: str = "") -> ClientKeys:
@@ -96,6 +100,23 @@ def cohorts(seed: int, rounds: int, clients: int, size: int | None = None) -> li
     ]
 
 
+def drop_outs(seed: int, schedule: Sequence[Ids], probability: float) -> list[Ids]:
+    """Which clients of each round's cohort never deliver their upload.
+
+    Each drops out by itself, for reasons that have nothing to do with its records.
+
+    Raises:
+        ValueError: a probability outside [0, 1).
+    """
+    if not 0.0 <= probability < 1.0:
+        raise ValueError(f"--drop_out must lie in [0, 1), got {probability}.")
+    generator = np.random.default_rng([seed, DROP_OUTS])
+    return [ids[generator.random(len(ids)) < probability] for ids in schedule]
+
+
+DROP_OUTS = 2  # so that who drops out is not decided by the draw of cohorts
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """What one run of an algorithm has of its own.
@@ -109,6 +130,8 @@ class Run:
         before_round: called with the round's number, its cohort and the states it
             starts from, before anything of it is computed; where privacy is spent, this
             is where it is charged.
+        dropped: of each round's cohort, the clients whose upload never arrives, as from
+            `drop_outs`; they have trained all the same. None where nobody drops out.
     """
 
     aggregation: Aggregation | None
@@ -119,6 +142,11 @@ class Run:
     before_round: Callable[[int, Ids, ServerState, ClientState], None] = (
         lambda number, cohort, server_state, client_states: None
     )
+    dropped: Sequence[Ids] | None = None
+
+    def lost(self, number: int) -> Ids:
+        """The clients whose upload of that round never arrives."""
+        return self.dropped[number - 1] if self.dropped else np.arange(0)
 
 
 def simulate(
@@ -255,12 +283,18 @@ def simulate_together(
                 rows = np.flatnonzero(run_of == i)
                 metrics[i].append(jax.tree.map(lambda leaf, r=rows: leaf[r], here))
                 if (session := sessions[i]) is not None:
-                    session.add(client_of[rows], slots[rows])
+                    lost = np.isin(client_of[rows], runs[i].lost(number))
+                    if not lost.all():
+                        arrived = rows[~lost]
+                        session.add(client_of[arrived], slots[arrived])
         finished = []
         for i in range(count):
             report, session = None, sessions[i]
+            arrivals = len(cohorts_now[i]) - len(runs[i].lost(number))
+            scheme = runs[i].aggregation
+            void = scheme is not None and arrivals < scheme.trust.uploads
             start = time.perf_counter()
-            if session is not None and algorithm.server_phase is not None:
+            if session is not None and algorithm.server_phase is not None and not void:
                 total, report = session.release()
                 start = time.perf_counter()
                 server_states[i] = jax.block_until_ready(
@@ -281,6 +315,7 @@ def simulate_together(
                     evaluation,
                     server_states[i],
                     own(i),
+                    void,
                 )
             )
         yield finished

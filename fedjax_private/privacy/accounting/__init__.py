@@ -10,6 +10,7 @@ from fedjax_private import _lazy
 __getattr__, __dir__, __all__ = _lazy.exports(
     __name__,
     {
+        "Approximate": "events",
         "BandedMatrix": "events",
         "BudgetExceeded": "ledger",
         "Composed": "events",

@@ -246,6 +246,27 @@ class DistributedDiscreteGaussian(Event):
         _real(self, "sensitivity", 0)
 
 
+@dataclasses.dataclass(frozen=True)
+class Approximate(Event):
+    """An event, but for a failure of small probability.
+
+    On any two neighbours the outputs lie, together, within total variation `failure`
+    of a pair that the event describes. The accountant takes it off delta. No other
+    event may wrap this one: what a sampled failure costs depends on what fails.
+
+    Attributes:
+        event: what holds where nothing fails.
+        failure: the total variation distance, in [0, 1].
+    """
+
+    event: Event
+    failure: float
+
+    def __post_init__(self) -> None:
+        _check_event(self.event)
+        _real(self, "failure", 0, 1)
+
+
 _TYPES: dict[str, type[Event]] = {}
 _EventType = TypeVar("_EventType", bound=type[Event])
 
@@ -292,6 +313,7 @@ for _own in (
     WithoutReplacement,
     BandedMatrix,
     DistributedDiscreteGaussian,
+    Approximate,
 ):
     register_type(_own)
 

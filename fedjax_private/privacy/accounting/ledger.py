@@ -83,6 +83,7 @@ class Ledger:
         path: str | os.PathLike[str] | None,
         neighbors: Neighbors,
         budget: tuple[float, float] | None = None,
+        adversary: str | None = None,
     ) -> None:
         """Opens a ledger, reading what an existing file holds.
 
@@ -91,6 +92,8 @@ class Ledger:
                 memory, where a crash forgets it.
             neighbors: the neighbouring relation of every charge.
             budget: (epsilon, delta) that no client may exceed, or None.
+            adversary: whom the charges are priced against, in words; a new file's first
+                line says so.
 
         Raises:
             ValueError: the file is not a ledger, was kept under another relation, or
@@ -102,7 +105,7 @@ class Ledger:
         if budget is not None and not (budget[0] >= 0 and 0 < budget[1] < 1):
             raise ValueError(f"budget must be (epsilon >= 0, 0 < delta < 1): {budget}.")
         self._neighbors = neighbors
-        self._budget = budget
+        self._budget, self._adversary = budget, adversary
         self._states = [RdpAccountant(neighbors=neighbors)]  # state 0: nothing spent
         self._state_of_books: dict[frozenset[tuple[Event, int]], int] = {frozenset(): 0}
         self._next: dict[tuple[int, Event, int], int] = {}
@@ -323,10 +326,10 @@ class Ledger:
 
     def _read(self, journal: Journal, path: str) -> None:
         lines, tail = journal.read()
-        header = json.dumps(
-            {"ledger": _VERSION, "neighbors": self._neighbors.value},
-            separators=(",", ":"),
-        )
+        fields = {"ledger": _VERSION, "neighbors": self._neighbors.value}
+        if self._adversary is not None:
+            fields["adversary"] = self._adversary
+        header = json.dumps(fields, separators=(",", ":"))
         if not lines:
             # New, or cut off within its header: no charge ever returned.
             if not header.startswith(tail):

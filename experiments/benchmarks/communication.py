@@ -1,0 +1,284 @@
+"""Suite `rounds_to_accuracy`: the rounds that FedAvg saves against FedSGD.
+
+McMahan, Moore, Ramage, Hampson, Aguera y Arcas, "Communication-Efficient Learning of
+Deep Networks from Decentralized Data", AISTATS 2017, Table 2: rounds until a model
+reaches a test accuracy, for clients that hold a random part of the digits ("iid") and
+for clients that hold about two classes each ("shards"). Here on 4,000 digits with all
+of 10 clients in every round, and a round counts as soon as the accuracy after it is at
+the target. The paper has 60,000 digits, a tenth of 100 clients a round, and
+interpolates a curve made monotonic.
+
+FedSGD runs once: where everybody takes part, its step follows the mean gradient over
+all records, however they are dealt.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import rich.table
+
+from experiments.benchmarks.measure import Case, Work
+from fedjax_private import aggregation, algorithms, clients, models, simulation
+from fedjax_private.datasets import (
+    Examples,
+    client_data,
+    load,
+    parse_scheme,
+    partition,
+    split_validation,
+)
+from fedjax_private.trust import Trust
+
+DATASET = "mnist_5k"
+CLIENTS = 10
+SEED = 0
+# E and B of FedAvg in the paper.
+EPOCHS, BATCH = 5, 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Contest:
+    """What is to be reached.
+
+    Attributes:
+        model: of the zoo, with ReLU.
+        target: accuracy to be reached.
+        rates: contestant -> learning rate, FedAvg's clients' or FedSGD's server's.
+        cap: rounds after which a contestant has not reached the target.
+        examples: how many of the training set are dealt; None for all.
+    """
+
+    model: str
+    target: float
+    rates: Mapping[str, float]
+    cap: int
+    examples: int | None = None
+
+
+# Contestant -> how the examples are dealt to its clients.
+PARTITIONS = {"fedavg_iid": "iid", "fedavg_shards": "shards", "fedsgd": "iid"}
+
+PAPER = Contest(
+    model="fedavg_cnn",
+    target=0.95,
+    rates={"fedavg_iid": 0.1, "fedavg_shards": 0.1, "fedsgd": 0.1},
+    cap=400,
+)
+QUICK = Contest(
+    model="mlp_2nn",
+    target=0.7,
+    rates={"fedavg_iid": 0.2, "fedavg_shards": 0.2, "fedsgd": 0.4},
+    cap=100,
+    examples=2000,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finish:
+    """How far a contestant came.
+
+    Attributes:
+        rounds: until the target was reached; None where the cap came first.
+        seconds: of training and of the server's steps, without evaluation.
+        accuracy: after the last round.
+    """
+
+    rounds: int | None
+    seconds: float
+    accuracy: float
+
+
+# Contestants share what is compiled, where they have the same.
+@functools.cache
+def _model(name: str) -> models.Model:
+    return models.for_dataset(name, load(DATASET))
+
+
+@functools.cache
+def _evaluator(model: str) -> Any:
+    return simulation.evaluator(_model(model))
+
+
+@functools.cache
+def _sums(model: str) -> aggregation.Aggregation:
+    shapes = jax.eval_shape(_model(model).init, jax.random.key(SEED))
+    return aggregation.make(
+        "none",
+        vector_size=models.parameter_count(shapes) + 1,
+        trust=Trust(CLIENTS, aggregation.SCHEMES["none"]),
+    )
+
+
+@functools.cache
+def _algorithm(
+    whole_shards: bool, model: str, rate: float, examples: int
+) -> algorithms.Algorithm:
+    loss = _model(model).loss
+    weight = clients.by_examples(float(examples))
+    codec = _sums(model).codec
+    shapes = jax.eval_shape(_model(model).init, jax.random.key(SEED))
+    if whole_shards:
+        server = algorithms.server_optimizer("sgd", rate)
+        return algorithms.fedsgd(loss, weight, server, codec, shapes)
+    config = clients.SgdConfig(rate, batch_size=BATCH, epochs=EPOCHS)
+    client = clients.federated(clients.sgd(loss, config), weight)
+    server = algorithms.server_optimizer("sgd", 1.0)
+    return algorithms.fedavg(client, server, codec, shapes)
+
+
+class Contestant:
+    """An algorithm on one set of shards, run from the start any number of times.
+
+    Args:
+        name: of `PARTITIONS`.
+        contest: what it is to reach.
+        train: dealt to the clients, or the part that is asked for.
+        test: on which the accuracy is measured.
+    """
+
+    def __init__(
+        self, name: str, contest: Contest, train: Examples, test: Examples
+    ) -> None:
+        if contest.examples is not None:
+            _, train = split_validation(train, contest.examples / len(train), SEED)
+        self._target, self._cap = contest.target, contest.cap
+        self._params = _model(contest.model).init(jax.random.key(SEED))
+        self._algorithm = _algorithm(
+            name == "fedsgd", contest.model, contest.rates[name], len(train)
+        )
+        self._sums = _sums(contest.model)
+        scheme = parse_scheme(PARTITIONS[name], classes_per_client=2)
+        self._data = client_data(train, partition(train.labels, CLIENTS, scheme, SEED))
+        self._evaluate = _evaluator(contest.model)(test)
+
+    def rounds(self, most: int) -> Iterator[simulation.Round]:
+        """Yields the rounds of a fresh run, each evaluated."""
+        return simulation.simulate(
+            self._algorithm,
+            self._sums,
+            self._data,
+            self._params,
+            simulation.cohorts(SEED, most, CLIENTS),
+            simulation.root_keys(SEED),
+            evaluate=self._evaluate,
+        )
+
+    def run(self) -> Finish:
+        """Trains until the target is reached, or as long as the cap allows."""
+        seconds, accuracy = 0.0, 0.0
+        for done in self.rounds(self._cap):
+            assert done.evaluation is not None
+            seconds += done.seconds_train + done.seconds_server
+            accuracy = float(done.evaluation.accuracy[0])
+            if accuracy >= self._target:
+                return Finish(done.number, seconds, accuracy)
+        return Finish(None, seconds, accuracy)
+
+
+class _Race:
+    """All contestants to the target, one after the other.
+
+    Attributes:
+        found: fields of the row; what the last run found is in them once it is over.
+    """
+
+    def __init__(self, contest: Contest) -> None:
+        digits = load(DATASET)
+        self._contestants = {
+            name: Contestant(name, contest, digits.train, digits.test)
+            for name in PARTITIONS
+        }
+        for contestant in self._contestants.values():
+            next(contestant.rounds(1))  # compiles
+        self.found: dict[str, Any] = {}
+
+    def repeat(self, times: int) -> list[list[float]]:
+        """See `Work`: seconds of each contestant."""
+        seconds = []
+        for _ in range(times):
+            finishes = {name: one.run() for name, one in self._contestants.items()}
+            self.found |= {
+                name: dataclasses.asdict(finish) for name, finish in finishes.items()
+            }
+            seconds.append([finish.seconds for finish in finishes.values()])
+        return seconds
+
+
+def _open(contest: Contest) -> tuple[Work, Any]:
+    race = _Race(contest)
+    return race, race.found
+
+
+def communication_cases(quick: bool) -> list[Case]:
+    """FedAvg on either partition against FedSGD, in one case."""
+    contest = QUICK if quick else PAPER
+    sizes = {"clients": CLIENTS, "epochs": EPOCHS, "batch": BATCH}
+    return [
+        Case(
+            "rounds_to_accuracy",
+            contest.model,
+            {**sizes, **dataclasses.asdict(contest)},
+            functools.partial(_open, contest),
+            parts=tuple(PARTITIONS),
+            most=1,
+        )
+    ]
+
+
+def times_fewer(row: Mapping[str, Any], name: str, field: str) -> str:
+    """How many times less than FedSGD a contestant needed, as far as that is known."""
+    theirs, ours = row["fedsgd"], row[name]
+    if ours["rounds"] is None:
+        return "unknown"
+    if theirs["rounds"] is None:
+        theirs = {**theirs, "rounds": row["cap"]}
+        return f"over {theirs[field] / ours[field]:.1f}x"
+    return f"{theirs[field] / ours[field]:.1f}x"
+
+
+def table(row: Mapping[str, Any]) -> rich.table.Table:
+    """What every contestant needed, and what FedAvg saves."""
+    title = f"{row['suite']}/{row['case']}: {row['target']:.0%} of the test set"
+    shown = rich.table.Table(title=title)
+    columns = ("", "rounds", "fewer by", "seconds", "less by", "accuracy then")
+    for column in columns:
+        shown.add_column(column, justify="left" if not column else "right")
+    for name in PARTITIONS:
+        finish, peer = row[name], name == "fedsgd"
+        shown.add_row(
+            name,
+            str(finish["rounds"] or f"not reached in {row['cap']}"),
+            "" if peer else times_fewer(row, name, "rounds"),
+            f"{finish['seconds']:,.1f}",
+            "" if peer else times_fewer(row, name, "seconds"),
+            f"{finish['accuracy']:.1%}",
+        )
+    return shown
+
+
+def rounds_by_rate(
+    name: str, contest: Contest, rates: Sequence[float]
+) -> dict[float, int | None]:
+    """How learning rates are chosen: rounds to the target on a validation split.
+
+    A fifth of the training set is set aside; the test set is not touched. No rate is
+    given more rounds than the best before it has needed.
+
+    Args:
+        name: of `PARTITIONS`.
+        contest: what is to be reached; its rates are ignored.
+        rates: to be tried, likely ones first.
+
+    Returns:
+        For each rate its rounds; None where they were too many.
+    """
+    train, validation = split_validation(load(DATASET).train, 0.2, SEED)
+    found: dict[float, int | None] = {}
+    for rate in rates:
+        cap = min([contest.cap, *(rounds for rounds in found.values() if rounds)])
+        tried = dataclasses.replace(contest, rates={name: rate}, cap=cap)
+        found[rate] = Contestant(name, tried, train, validation).run().rounds
+    return found

@@ -1,0 +1,117 @@
+"""Central DP-SGD by clients that share its noise.
+
+Truex et al., "A Hybrid Approach to Privacy-Preserving Federated Learning", AISec 2019;
+Malekzadeh et al., "Dopamine: Differentially Private Federated Learning on Medical
+Data", 2021; parameter averaging as in De et al., "Unlocking High-Accuracy
+Differentially Private Image Classification through Scale", 2022.
+
+In each of T rounds every client k draws a Poisson sample B_k of its shard, all with the
+same q, and gives away its clipped gradients with one share of the noise; the server
+takes a step with the sum over the expected total batch q N:
+
+    u_k = sum_{i in B_k} clip_C(grad l_i(x)) + N(0, sigma^2 C^2 / m)
+    g   = (u_1 + ... + u_m) / q N
+    x  <- x - step(g),    e.g. v <- beta v + g,  x <- x - eta v.
+
+With m clients in the sum, g has the law of central DP-SGD's noisy gradient (Abadi et
+al. 2016) on the union of the shards, for any m and any way that records are spread.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from fedjax_private.aggregation.types import Codec
+from fedjax_private.algorithms.algorithm import Algorithm, client_phase
+from fedjax_private.clients.updates import sharing_noise
+from fedjax_private.privacy.shares import SharedPlan
+from fedjax_private.typing import Array, ClientState, LossFn, Params
+
+
+class DpSgdState(NamedTuple):
+    """The model, the optimiser's state, the averaged model, and steps taken."""
+
+    params: Params
+    optimizer: Any
+    average: Params
+    steps: Array
+
+
+def distributed_dp_sgd(
+    loss: LossFn,
+    plan: SharedPlan,
+    optimizer: optax.GradientTransformation,
+    codec: Codec,
+    params_like: Params,
+    *,
+    averaging: float = 0.0,
+    backend: str = "auto",
+    physical_batch_size: int | None = None,
+) -> Algorithm:
+    """One noisy step a round; the released sum is the step's gradient.
+
+    Args:
+        loss: of each example.
+        plan: what every client does, and how many shares of noise a sum holds.
+        optimizer: applied to the noisy mean gradient.
+        codec: of the aggregation in use; clients encode by the plan, so only its
+            `decode` is used. Its grid must be the plan's where sums are exact.
+        params_like: params or their shapes.
+        averaging: decay of the exponential moving average of params that is evaluated,
+            in [0, 1); it starts as min(averaging, (1 + t) / (10 + t)). 0 evaluates the
+            last params.
+        backend: see `for_each_client`.
+        physical_batch_size: see `DpSgdConfig`.
+
+    Formal guarantees: those of `SharedPlan`; optimiser and averaging are
+    post-processing of the released sums.
+
+    Raises:
+        ValueError: averaging outside [0, 1).
+    """
+    if not 0.0 <= averaging < 1.0:
+        raise ValueError(f"--averaging must lie in [0, 1), got {averaging}.")
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params_like)
+    _, unravel = ravel_pytree(zeros)
+    bound = plan.plan.clipping.bound
+
+    def init(params: Params) -> DpSgdState:
+        average = params if averaging else ()
+        return DpSgdState(params, optimizer.init(params), average, jnp.int32(0))
+
+    @jax.jit
+    def server_phase(state: DpSgdState, total: Array) -> DpSgdState:
+        # A slot of 1 is C in every entry of the mean; see `SharedPlan.unit`.
+        mean = codec.decode(total).astype(jnp.float32) * jnp.float32(bound)
+        updates, optimizer_state = optimizer.update(
+            unravel(mean), state.optimizer, state.params
+        )
+        params = optax.apply_updates(state.params, updates)
+        average = state.average
+        if averaging:
+            steps = state.steps.astype(jnp.float32)
+            decay = jnp.minimum(averaging, (1 + steps) / (10 + steps))
+            average = jax.tree.map(
+                lambda old, new: decay * old + (1 - decay) * new, average, params
+            )
+        return DpSgdState(params, optimizer_state, average, state.steps + 1)
+
+    def models(state: DpSgdState, client_states: ClientState) -> Params:
+        chosen = state.average if averaging else state.params
+        return jax.tree.map(lambda leaf: leaf[None], chosen)
+
+    return Algorithm(
+        init=init,
+        init_client=plan.plan.init,
+        client_phase=client_phase(
+            sharing_noise(loss, plan, physical_batch_size),
+            lambda state: state.params,
+            None,
+            backend,
+        ),
+        server_phase=server_phase,
+        models=models,
+    )

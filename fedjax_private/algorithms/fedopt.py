@@ -1,0 +1,56 @@
+"""FedOpt: the server's optimisers.
+
+Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar, McMahan, "Adaptive Federated
+Optimization", ICLR 2021, Algorithms 1 and 2: the negative weighted mean g of the
+clients' differences is a pseudo-gradient for any first-order optimiser. With server
+learning rate eta, all operations entry by entry:
+
+    sgd       FedAvg     x <- x - eta g                    (eta = 1: FedAvg itself)
+    momentum  FedAvgM    m <- 0.9 m + g,                   x <- x - eta m
+    adagrad   FedAdagrad v <- v + g^2
+    adam      FedAdam    v <- b2 v + (1 - b2) g^2
+    yogi      FedYogi    v <- v - (1 - b2) g^2 sign(v - g^2)
+
+FedAdam and FedYogi then take m <- b1 m + (1 - b1) g and x <- x - eta m / (sqrt(v) +
+tau), with b1 = 0.9, b2 = 0.99 and tau = 1e-3; FedAvgM is Hsu et al. 2019. The updates
+are optax', which differ from the paper's in what they start from: adam and yogi divide
+m by 1 - b1^t and v by 1 - b2^t in round t, v starts from 0 for adam and from 1e-6 for
+yogi, whose m starts there too (the paper: v from tau^2 and no correction); adagrad has
+no m, starts v from 0.1 and takes tau into the root, x <- x - eta g / sqrt(v + tau).
+"""
+
+from collections.abc import Callable, Mapping
+
+import optax
+
+# Reddi et al. 2021 use beta2 = 0.99 and tau = 1e-3 throughout their experiments.
+SERVER_OPTIMIZERS: Mapping[str, Callable[[float], optax.GradientTransformation]] = {
+    "sgd": optax.sgd,
+    "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
+    "adam": lambda rate: optax.adam(rate, b1=0.9, b2=0.99, eps=1e-3),
+    "yogi": lambda rate: optax.yogi(rate, b1=0.9, b2=0.99, eps=1e-3),
+    "adagrad": lambda rate: optax.adagrad(rate, eps=1e-3),
+}
+
+
+def server_optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
+    """An optax optimiser by name, for `fedavg` and `fedprox`.
+
+    Raises:
+        ValueError: unknown name, or a learning rate that is not positive and finite.
+    """
+    if name not in SERVER_OPTIMIZERS:
+        raise ValueError(
+            f"unknown server optimiser {name!r}: --server_optimizer takes "
+            f"{', '.join(SERVER_OPTIMIZERS)}."
+        )
+    check_server_learning_rate(learning_rate)
+    return SERVER_OPTIMIZERS[name](learning_rate)
+
+
+def check_server_learning_rate(learning_rate: float) -> None:
+    """Raises ValueError unless a server's learning rate is positive and finite."""
+    if not 0.0 < learning_rate < float("inf"):
+        raise ValueError(
+            f"--server_learning_rate must be positive and finite, got {learning_rate}."
+        )

@@ -1,0 +1,252 @@
+"""Noise that the clients of one encrypted sum add together.
+
+Truex, Baracaldo, Anwar, Steinke, Ludwig, Zhang, Zhou, "A Hybrid Approach to
+Privacy-Preserving Federated Learning", AISec 2019; Malekzadeh, Hasircioglu, Mital,
+Katarya, Ozfatura, Gunduz, "Dopamine: Differentially Private Federated Learning on
+Medical Data", 2021. Where a server sees nothing of m uploads but their sum, each client
+needs to add a noise share of variance sigma^2 C^2 / m only: the sum then carries what
+central DP-SGD would add, whatever the number of clients and however records are spread.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_private.privacy.accounting.events import (
+    Approximate,
+    DistributedDiscreteGaussian,
+    Event,
+    Neighbors,
+    NoPrivacy,
+    Repeated,
+)
+from fedjax_private.privacy.discrete import (
+    discrete_gaussian,
+    discrete_gaussian_distance,
+)
+from fedjax_private.privacy.noise import GaussianNoise, Noise
+from fedjax_private.privacy.plan import PrivacyPlan
+from fedjax_private.privacy.sampling import Sampler
+from fedjax_private.quantization import (
+    Grid,
+    quantize,
+    rounded_norm_bound,
+    to_unsigned,
+)
+from fedjax_private.trust import Adversary, Trust
+from fedjax_private.typing import Array, PRNGKey
+
+# How likely the rounding of one step may move a sum further than is accounted for.
+ROUNDING_FAILURE = 2.0**-40
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscreteGaussianNoise(Noise):
+    """Whole-number noise for exact sums: rounds at random, then adds N_Z(0, scale^2).
+
+    Attributes:
+        noise_multiplier: scale over the bound on one record's contribution.
+        grid: the integers; its values are sums over that bound, so that a contribution
+            has at most norm 1 there.
+        dimension: d, how many entries a sum has.
+        shares: how many such noises the sum in question holds.
+
+    Formal guarantees: let S and S' be the sums of neighbours, g their difference, and u
+    uniform in [0, 1)^d. floor(S/step + u) is randomised rounding of S/step, and floor(S
+    /step + u) - floor(S'/step + u) is distributed like randomised rounding of g/step.
+    So for all u but a set of probability `ROUNDING_FAILURE` the same for S and S', the
+    integers differ by at most `rounded_norm_bound(1, d, grid, ROUNDING_FAILURE)`
+    (Kairouz, Liu, Steinke 2021, for one vector; the coupling carries it over to a
+    record within a sum), and the discrete noise then costs what
+    `DistributedDiscreteGaussian` says. Cutting off at the grid's ends before the noise
+    moves sums no further apart; reduction mod 2^b afterwards is post-processing. The
+    failure, and the sampler's distance from the exact law for every share, are those of
+    `Approximate`. In exact arithmetic but for the rounding of the float32 sum of
+    contributions itself.
+    """
+
+    grid: Grid = Grid(24, 1.0)
+    dimension: int = 1
+    shares: int = 1
+
+    @property
+    def scale(self) -> float:
+        """sigma of one share, in grid steps."""
+        return self.noise_multiplier / self.grid.step
+
+    @property
+    def sensitivity(self) -> float:
+        """Of the rounded sum to one record, in grid steps and L2 norm."""
+        return rounded_norm_bound(1.0, self.dimension, self.grid, ROUNDING_FAILURE)
+
+    def integers(self, key: PRNGKey, total: Array, bound: float) -> Array:
+        """A sum (d,) of contributions within `bound` -> noisy integers (d,), int32."""
+        rounding, noise = jax.random.split(key)
+        scaled = jnp.nan_to_num(total / jnp.float32(bound))
+        rounded = quantize(rounding, scaled, self.grid)
+        return rounded + discrete_gaussian(noise, total.shape, self.scale)
+
+    def add(
+        self, key: PRNGKey, total: Array, bound: float, state: Any
+    ) -> tuple[Array, Any]:
+        """See `Noise`."""
+        integers = self.integers(key, total, bound)
+        return integers * jnp.float32(self.grid.step * bound), state
+
+    def share(
+        self, key: PRNGKey, total: Array, bound: float, unit: float, state: Any
+    ) -> tuple[Array, Any]:
+        """See `Noise`; slots are integers mod 2^b, and the grid says what they mean."""
+        integers = self.integers(key, total, bound)
+        return to_unsigned(integers, self.grid.bits), state
+
+    def summed(self, count: int) -> "DiscreteGaussianNoise":
+        """See `Noise`."""
+        return dataclasses.replace(self, shares=self.shares * count)
+
+    def event(self, sampler: Sampler, steps: int) -> Event:
+        """Every step by itself, but for failures of the rounding and the sampler."""
+        exact = DistributedDiscreteGaussian(
+            self.shares, self.scale, self.dimension, self.sensitivity
+        )
+        sampled = discrete_gaussian_distance(self.scale) * self.dimension * self.shares
+        failing = Approximate(sampler.event(exact), ROUNDING_FAILURE + sampled)
+        return Repeated(failing, steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class SharedPlan:
+    """DP-SGD whose noise the clients of one encrypted sum share: one release a step.
+
+    Attributes:
+        plan: what each client does: samples, clips, and adds one share. Its
+            `expected_batch_size` is that of all clients together.
+        trust: how many shares a released sum holds, and whose.
+
+    Formal guarantees: a run of n steps is, with respect to the records of any honest
+    client, what `event(n, adversary)` describes, against that adversary (see `Trust`).
+    It covers the released sums, one a step, of at least `trust.uploads` uploads each;
+    it needs that the adversary decrypts nothing else, that clients add their shares,
+    and that all sample with the plan's probability. A server that reads uploads, or a
+    client's own steps between two releases, are not covered.
+
+    Raises:
+        ValueError: the plan's noise or clipping is none that clients can share.
+    """
+
+    plan: PrivacyPlan
+    trust: Trust
+
+    def __post_init__(self) -> None:
+        clipping = self.plan.clipping
+        if clipping.extra or jax.tree.leaves(clipping.init()):
+            raise ValueError(
+                f"{type(clipping).__name__} follows noisy sums that no client sees "
+                "under shared noise: use --noise=local or another --mechanism."
+            )
+        self.plan.noise.summed(self.trust.uploads)
+
+    @property
+    def neighbors(self) -> Neighbors:
+        """The relation that defines "one record"."""
+        return self.plan.neighbors
+
+    @property
+    def correlated(self) -> bool:
+        """Whether only a run as a whole has a price; see `Noise`."""
+        return self.plan.correlated
+
+    @property
+    def unit(self) -> float:
+        """What a slot of 1 means, in entries of a sum of contributions: C times B.
+
+        The mean of clipped contributions has no entry beyond 1 then, but for noise.
+        """
+        return self.plan.clipping.bound * self.plan.expected_batch_size
+
+    def event(self, steps: int, adversary: Adversary = Adversary.OUTSIDERS) -> Event:
+        """What a run of so many steps costs the records of an honest client."""
+        if adversary is Adversary.INSIDERS and self.trust.insiders_read_uploads:
+            return Repeated(NoPrivacy(), steps)
+        noise = self.plan.noise.summed(self.trust.shares(adversary))
+        return noise.event(self.plan.sampler, steps)
+
+    def share(self, key: PRNGKey, total: Array, state: Any) -> tuple[Array, Any]:
+        """Adds one share to a client's bounded sum (P,): slots (P,), the state after.
+
+        `key` must be fresh, secret, and used for nothing else.
+        """
+        steps, clip, past = state or (0, (), ())
+        noise, bound = self.plan.noise, self.plan.clipping.bound
+        slots, past = noise.share(key, total, bound, self.unit, past)
+        return slots, type(state)(steps + 1, clip, past) if state else ()
+
+
+def shared(
+    make: Callable[[float], PrivacyPlan],
+    noise_multiplier: float,
+    trust: Trust,
+    against: Adversary = Adversary.OUTSIDERS,
+) -> SharedPlan:
+    """Splits a plan's noise so that one adversary faces all of `noise_multiplier`.
+
+    Each client adds variance sigma^2 C^2 / m against outsiders, or / t against
+    insiders; the other adversary then faces sigma sqrt(t / m), or sigma sqrt(m / t).
+
+    Args:
+        make: noise multiplier -> plan; see `SharedPlan` for its expected batch size.
+        noise_multiplier: sigma.
+        trust: m and t.
+        against: whose sigma it is.
+    """
+    share = noise_multiplier / math.sqrt(trust.shares(against))
+    return SharedPlan(make(share), trust)
+
+
+def on_grid(
+    plan: PrivacyPlan, dimension: int, sum_bound: float, bits: int
+) -> PrivacyPlan:
+    """The same plan for exact sums: discrete Gaussian noise in place of the Gaussian.
+
+    Args:
+        plan: with Gaussian noise.
+        dimension: how many entries a sum has.
+        sum_bound: the largest entry of a sum, in the unit of `SharedPlan`.
+        bits: sums are taken mod 2^bits.
+
+    Raises:
+        ValueError: the plan has other noise.
+    """
+    if type(plan.noise) is not GaussianNoise:
+        raise ValueError(
+            f"exact sums carry whole-number noise, and {type(plan.noise).__name__} is "
+            "none: use --encryption=ckks or threshold_ckks."
+        )
+    grid = Grid(bits, sum_bound * plan.expected_batch_size)
+    noise = DiscreteGaussianNoise(plan.noise.noise_multiplier, grid, dimension)
+    return dataclasses.replace(plan, noise=noise)
+
+
+# Rounding may cost so much noise before more bits are taken. Sixteen bits are half the
+# bytes and the time of eighteen, in sums of 32.
+MOST_INFLATION = 1.1
+
+
+def bits_for(sum_bound: float, expected_batch_size: float, dimension: int) -> int:
+    """The fewest bits at which rounding inflates sensitivity by 10 % at most, or 24.
+
+    Args:
+        sum_bound: the largest entry of a sum, in the unit of `SharedPlan`.
+        expected_batch_size: of all clients together.
+        dimension: how many entries a sum has.
+    """
+    for bits in range(8, 24):
+        grid = Grid(bits, sum_bound * expected_batch_size)
+        inflated = rounded_norm_bound(1.0, dimension, grid, ROUNDING_FAILURE)
+        if inflated * grid.step <= MOST_INFLATION:
+            return bits
+    return 24

@@ -1,0 +1,45 @@
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fedjax_private import algorithms
+
+# Steps from x = 1 with eta = 0.1 on the pseudo-gradients -2 and then 0.1, by hand. At
+# the second, v is above g^2, so that yogi's v falls, and by less than adam's.
+STEPS = {
+    "sgd": [0.1 * 2, -0.1 * 0.1],
+    "momentum": [0.1 * 2, 0.1 * (0.9 * 2 - 0.1)],
+    # v = 0.1 + 4, then 4.1 + 0.01.
+    "adagrad": [0.1 * 2 / np.sqrt(4.1 + 1e-3), -0.1 * 0.1 / np.sqrt(4.11 + 1e-3)],
+    # m = 0.2, v = 0.04, corrected 2 and 4; then -m = 0.18 - 0.01 and v = 0.0396 +
+    # 0.0001, corrected by 1 - 0.9^2 and 1 - 0.99^2.
+    "adam": [
+        0.1 * 2 / (2 + 1e-3),
+        0.1 * (0.17 / 0.19) / (np.sqrt(0.0397 / 0.0199) + 1e-3),
+    ],
+    # As adam's, but from 1e-6; v = 1e-6 + 0.01 x 4, then less 0.01 x 0.01.
+    "yogi": [
+        0.1 * ((0.2 - 0.9e-6) / 0.1) / (np.sqrt(0.040001 / 0.01) + 1e-3),
+        0.1 * ((0.17 - 0.81e-6) / 0.19) / (np.sqrt(0.039901 / 0.0199) + 1e-3),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", algorithms.SERVER_OPTIMIZERS)
+def test_steps_are_those_of_the_formulas(name):
+    optimizer = algorithms.server_optimizer(name, 0.1)
+    x = jnp.float32(1.0)
+    state, got = optimizer.init(x), []
+    for gradient in (-2.0, 0.1):
+        update, state = optimizer.update(jnp.float32(gradient), state, x)
+        x = optax.apply_updates(x, update)
+        got.append(float(update))
+    assert got == pytest.approx(STEPS[name], rel=1e-4)
+    assert float(x) == pytest.approx(1 + sum(STEPS[name]), rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "rate"), [("lion", 1.0), ("sgd", 0.0)])
+def test_bad_choices_are_named(name, rate):
+    with pytest.raises(ValueError, match="--server_"):
+        algorithms.server_optimizer(name, rate)
