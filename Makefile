@@ -1,9 +1,9 @@
-# make setup | sweep | test | test-fast | lint     (PYTHON=... names the interpreter)
+# make setup | sweep | tables | test | test-fast | lint     (PYTHON=... names the interpreter)
 VENV ?= .venv
 ARGS ?=
 INSTALLED = $(VENV)/.installed
 
-.PHONY: setup sweep test test-fast lint
+.PHONY: setup sweep tables test test-fast lint
 
 setup: $(INSTALLED)
 
@@ -12,6 +12,9 @@ $(INSTALLED): pyproject.toml scripts/setup.sh constraints/py310.txt constraints/
 
 sweep: $(INSTALLED)
 	$(VENV)/bin/python -m experiments.sweep $(ARGS)
+
+tables: $(INSTALLED)
+	$(VENV)/bin/python -m experiments.tables $(ARGS)
 
 test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest $(ARGS)

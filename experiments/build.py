@@ -46,18 +46,24 @@ CKKS_DEVIATIONS, EXACT_DEVIATIONS = 8.0, 6.0
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """Everything that fixes one run."""
+    """Everything that fixes one run.
+
+    Attributes:
+        label: tells runs apart that differ in their settings.
+    """
 
     arm: str
     clients: int
     partition: str
     seed: int
     settings: Settings
+    label: str = ""
 
     @property
     def name(self) -> str:
-        """A name for files and lines: arm-clients-partition-seed."""
-        return f"{self.arm}-{self.clients}-{self.partition}-{self.seed}"
+        """A name for files and lines: arm-clients-partition-seed, or label-arm-..."""
+        start = f"{self.label}-" if self.label else ""
+        return f"{start}{self.arm}-{self.clients}-{self.partition}-{self.seed}"
 
     @property
     def hyperparameters(self) -> Hyperparameters:
@@ -394,9 +400,9 @@ def build_model(
     )
 
 
-def featured(dataset: Dataset, settings: Settings) -> Dataset:
-    """The data set as the model takes it: images, or features that it starts from."""
-    if settings.training.model == models.SCATTERING_LINEAR:
+def featured(dataset: Dataset, model: str) -> Dataset:
+    """The data set as a model takes it: images, or features that it starts from."""
+    if model == models.SCATTERING_LINEAR:
         return models.scattered(dataset)
     return dataset
 

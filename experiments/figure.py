@@ -1,4 +1,4 @@
-"""Figure 1 of the paper: accuracy against the number of clients."""
+"""Figures: accuracy against clients (the paper's Figure 1) and epsilon, and costs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,8 +16,23 @@ STYLES: dict[str, dict[str, Any]] = {
     "fl": {"color": "#0072B2", "marker": "o"},
     "fl_he": {"color": "#56B4E9", "marker": "s", "linestyle": ":"},
     "fl_dp": {"color": "#CC79A7", "marker": "o"},
-    "private_ai": {"color": "#009E73", "marker": "D", "linestyle": ":"},
+    "private_ai_local": {"color": "#E69F00", "marker": "s", "linestyle": ":"},
+    "private_ai": {"color": "#009E73", "marker": "D"},
 }
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _open(axis: Any) -> None:
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
 
 
 def _level(axis: Any, cell: Cell, label: str, style: Mapping[str, Any]) -> None:
@@ -31,11 +46,7 @@ def _level(axis: Any, cell: Cell, label: str, style: Mapping[str, Any]) -> None:
 
 def draw(path: Path, rows: Sequence[Row]) -> None:
     """Draws Figure 1: accuracy against clients, a panel a partition, a line an arm."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
+    plt = _pyplot()
     grouped = cells(rows)
     partitions = list(dict.fromkeys(cell.partition for cell in grouped))
     arms = [arm for arm in STYLES if any(cell.arm == arm for cell in grouped)]
@@ -73,10 +84,73 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
         axis.set_xlabel("clients")
         axis.set_title({"iid": "IID"}.get(partition, f"non-IID ({partition})"))
         axis.grid(alpha=0.3)
-        for side in ("top", "right"):
-            axis.spines[side].set_visible(False)
+        _open(axis)
     axes[0][0].set_ylabel("test accuracy (%)")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
+    figure.savefig(path, dpi=160)
+    plt.close(figure)
+
+
+def accuracy_against_epsilon(path: Path, curves: Mapping[str, Sequence[Cell]]) -> None:
+    """Draws accuracy against epsilon, a line an arm."""
+    plt = _pyplot()
+    figure, axis = plt.subplots(figsize=(4.6, 3.4), layout="constrained")
+    for arm, line in curves.items():
+        axis.errorbar(
+            [cell.mean("epsilon") for cell in line],
+            [100 * (cell.mean("accuracy") or 0.0) for cell in line],
+            yerr=[100 * (cell.deviation("accuracy") or 0.0) for cell in line],
+            label=ARMS[arm].label,
+            capsize=2,
+            markersize=5,
+            linewidth=1.4,
+            **STYLES[arm],
+        )
+    axis.set_xscale("log")
+    ticks = sorted(
+        {round(c.mean("epsilon") or 0, 2) for c in next(iter(curves.values()))}
+    )
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.minorticks_off()
+    axis.set_xlabel("epsilon (delta = 1e-5)")
+    axis.set_ylabel("test accuracy (%)")
+    axis.grid(alpha=0.3)
+    _open(axis)
+    axis.legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=160)
+    plt.close(figure)
+
+
+def encryption_cost(path: Path, line: Sequence[Cell]) -> None:
+    """Draws seconds of a run, by what takes them, and bytes of a round, by clients."""
+    plt = _pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.2, 3.4), layout="constrained")
+    names = [str(cell.clients) for cell in line]
+    below = [0.0] * len(line)
+    for name, color in (
+        ("train", "#999999"),
+        ("encrypt", "#0072B2"),
+        ("add", "#E69F00"),
+        ("decrypt", "#009E73"),
+    ):
+        values = [cell.mean(f"seconds_{name}") or 0.0 for cell in line]
+        left.bar(names, values, bottom=below, color=color, label=name, width=0.6)
+        below = [a + b for a, b in zip(below, values, strict=True)]
+    left.set_xlabel("clients")
+    left.set_ylabel("seconds of a run, all clients together")
+    left.legend(frameon=False)
+    uploads = [cell.mean("upload_bytes_per_client_round") or 0.0 for cell in line]
+    right.bar(
+        names,
+        [k.clients * u / 1e6 for k, u in zip(line, uploads, strict=True)],
+        color="#0072B2",
+        width=0.6,
+    )
+    right.set_xlabel("clients")
+    right.set_ylabel("MB that the server receives in a round")
+    for axis in (left, right):
+        _open(axis)
+        axis.grid(alpha=0.3, axis="y")
     figure.savefig(path, dpi=160)
     plt.close(figure)

@@ -124,7 +124,9 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table, and an empty one."""
+
     def line(parts: Sequence[str]) -> str:
         return "| " + " | ".join(parts) + " |"
 
@@ -145,7 +147,7 @@ def _accuracy_table(group: Sequence[Cell]) -> list[str]:
     return [
         f"## Partition {group[0].partition}",
         "",
-        *_table(["arm", *(f"{count} clients" for count in counts)], body),
+        *markdown_table(["arm", *(f"{count} clients" for count in counts)], body),
         "Lines in italics are the paper's own figures, not ours: T3 its Table 3, T4 "
         "its Table 4, T5 its Table 5. Tables 4 and 5 name neither clients nor "
         "partition, and the paper states neither delta nor the amount of data.",
@@ -155,7 +157,8 @@ def _accuracy_table(group: Sequence[Cell]) -> list[str]:
 
 PRIVACY_COLUMNS = (
     "arm",
-    "epsilon",
+    "epsilon, outsiders",
+    "epsilon, insiders",
     "delta",
     "noise multiplier",
     "clip norm",
@@ -172,6 +175,7 @@ def _privacy(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
         [
             ARMS[arm].label,
             number(max(row["epsilon"] for row in of_arm), ".4f"),
+            _insider(of_arm),
             number(of_arm[0]["delta"], "g"),
             number(of_arm[0]["noise_multiplier"], ".4f"),
             number(of_arm[0]["clip_norm"], "g"),
@@ -191,16 +195,19 @@ def _privacy(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
     return [
         "## Privacy",
         "",
-        *_table(
+        *markdown_table(
             PRIVACY_COLUMNS,
             body,
         ),
         "The unit is one record, added to or removed from one client's shard. Epsilon "
         "is the largest over clients (their data are disjoint), from the RDP of "
-        f"{priced}. In arms with FL every client adds all the noise "
-        "to each of its own steps: the figure holds against outsiders, the server and "
-        "all other clients together. In the centralised arm it holds against everyone "
-        "but whoever holds the data.",
+        f"{priced}. Whom it is against:",
+        "",
+        *(
+            f"- {ARMS[arm].label}: {_against(arm, private)}"
+            for arm in ARMS
+            if any(row["arm"] == arm for row in private)
+        ),
         "",
         "Hyper-parameters were searched on a split of the training data. That search "
         "is not part of epsilon.",
@@ -216,6 +223,30 @@ def _privacy(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
         ),
         "",
     ]
+
+
+def _insider(rows: Sequence[Row]) -> str:
+    values = [r["epsilon_insider"] for r in rows if r["epsilon_insider"] is not None]
+    return number(max(values), ".4f") if values else ""
+
+
+def _against(arm: str, rows: Sequence[Row]) -> str:
+    """Whom the epsilons of an arm are against."""
+    if not ARMS[arm].federated:
+        return "everyone but whoever holds the data."
+    of_arm = [row for row in rows if row["arm"] == arm]
+    honest = sorted({row["honest_clients"] for row in of_arm} - {None})
+    if not honest:
+        return (
+            "the world, the server and all other clients together: every client adds "
+            "all of the noise to each of its own steps."
+        )
+    return (
+        "clients share the noise of each released sum. Outsiders are the world and the "
+        "server, who see the released sums with all noise in them; insiders are the "
+        "server together with all clients but the honest ones "
+        f"({', '.join(map(str, honest))} of a sum's), who subtract their own shares."
+    )
 
 
 ENCRYPTION_COLUMNS = (
@@ -239,10 +270,11 @@ def _encryption(grouped: Sequence[Cell], sums: Mapping[int, str]) -> list[str]:
     plain = {
         (c.partition, c.clients, c.arm): c for c in grouped if not ARMS[c.arm].encrypted
     }
-    twin = {"fl_he": "fl", "private_ai": "fl_dp"}
+    # Shared noise has no counterpart in the clear.
+    twin = {"fl_he": "fl", "private_ai_local": "fl_dp"}
     body = []
     for cell in encrypted:
-        other = plain.get((cell.partition, cell.clients, twin[cell.arm]))
+        other = plain.get((cell.partition, cell.clients, twin.get(cell.arm, "")))
         uploads = cell.mean("upload_bytes_per_client_round")
         body.append(
             [
@@ -267,14 +299,14 @@ def _encryption(grouped: Sequence[Cell], sums: Mapping[int, str]) -> list[str]:
         "",
         *[f"- {count} clients: {text}" for count, text in sums.items()],
         "",
-        *_table(
+        *markdown_table(
             ENCRYPTION_COLUMNS,
             body,
         ),
     ]
 
 
-def _values(counts: Sequence[Mapping[str, Any]], name: str) -> str:
+def distinct(counts: Sequence[Mapping[str, Any]], name: str) -> str:
     """A setting; one value per client count where they differ."""
     distinct = dict.fromkeys(each[name] for each in counts)
     return ", ".join(
@@ -288,14 +320,14 @@ def _settings(config: Mapping[str, Any]) -> list[str]:
     used = {arm: list(by_count.values()) for arm, by_count in config["arms"].items()}
     names = list(next(iter(used.values()))[0])
     body = [
-        [ARMS[arm].label, *(_values(counts, name) for name in names)]
+        [ARMS[arm].label, *(distinct(counts, name) for name in names)]
         for arm, counts in used.items()
     ]
     versions = ", ".join(f"{k} {v}" for k, v in config["versions"].items() if v)
     return [
         "## Settings",
         "",
-        *_table(["arm", *(name.replace("_", " ") for name in names)], body),
+        *markdown_table(["arm", *(name.replace("_", " ") for name in names)], body),
         f"{versions}; {config['machine']['devices']} {config['machine']['backend']} "
         "device(s). All settings are in config.json, all rounds in rounds.jsonl.",
     ]

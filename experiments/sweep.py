@@ -75,7 +75,7 @@ def sweep(argv: Sequence[str]) -> int:
     dataset = flags.checked(
         lambda: load(settings.data.dataset, data_dir=settings.data.data_dir)
     )
-    dataset = build.featured(dataset, settings)
+    dataset = build.featured(dataset, settings.training.model)
     todo = list(specs(what, arms, settings))
     sums = {}
     for spec in todo:

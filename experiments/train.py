@@ -29,7 +29,7 @@ def train(argv: Sequence[str]) -> int:
     dataset = flags.checked(
         lambda: load(settings.data.dataset, data_dir=settings.data.data_dir)
     )
-    dataset = build.featured(dataset, settings)
+    dataset = build.featured(dataset, settings.training.model)
     prepared = flags.checked(lambda: build.prepare(spec, dataset))
     directory = flags.checked(lambda: command.directory("train", output))
     config = command.config_of(

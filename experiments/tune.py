@@ -98,7 +98,7 @@ def tune(argv: Sequence[str]) -> int:
     dataset = flags.checked(
         lambda: load(base.data.dataset, data_dir=base.data.data_dir)
     )
-    dataset = build.featured(dataset, base)
+    dataset = build.featured(dataset, base.training.model)
     train, validation = split_validation(dataset.train, HELD_OUT, SPLIT_SEED)
     dataset = dataclasses.replace(dataset, train=train, test=validation)
     console = command.console()

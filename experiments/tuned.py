@@ -3,13 +3,13 @@
 Those for mnist_5k were chosen on a split of its training data: experiments/tune.py made
 the search and experiments/tuning_log.jsonl is its log. It used the training data, so it
 lies outside every reported epsilon; every report says so. Those for the full MNIST were
-derived from the literature and are untested here, as every run that uses them is told.
+derived from the literature and are untested here.
 
-What the log covers. Without DP: FL at 4 and 32 clients, IID and in shards, one seed; the
-pooled and local arms IID. DP with shared noise: one client (its steps are those of any
-number of clients), several seeds. DP with local noise: 4 and 32 clients, IID, two seeds
-at most. Rounds of the arms without DP were chosen for the sweep's running time, not
-searched. The log's first lines lack fields that were added later.
+What the log covers. Without DP: FL at 4 and 32 clients, IID and in shards, one seed;
+the pooled and local arms IID. DP with shared noise: one or two clients, whose steps are
+those of any number. DP with local noise: 4 and 32 clients, IID, two seeds at most.
+Rounds of the arms without DP were chosen for the sweep's running time, not searched.
+The log's first lines lack fields that were added later.
 """
 
 import dataclasses

@@ -22,6 +22,7 @@ from fedjax_private.aggregation.types import (
     Session,
     SessionReport,
 )
+from fedjax_private.trust import Trust
 from fedjax_private.typing import Array, Params
 
 
@@ -53,6 +54,11 @@ class SelectiveAggregation:
         self._inner, self._encrypted = inner, encrypted
         clear = encrypted.size - inner.vector_size
         self._plain = PlainAggregation(clear, inner.trust)
+
+    @property
+    def trust(self) -> Trust:
+        """The inner scheme's."""
+        return self._inner.trust
 
     @property
     def codec(self) -> Codec:

@@ -28,5 +28,6 @@ __getattr__, __dir__, __all__ = _lazy.exports(
         "partition": "partitions",
         "read_idx": "idx",
         "split_validation": "examples",
+        "stratified": "examples",
     },
 )

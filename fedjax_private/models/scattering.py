@@ -111,8 +111,9 @@ def scattering(images: Array) -> Array:
     size = (step * (out[0] + 2), step * (out[1] + 2))
     low, waves = _filters(size)
     planes = jnp.moveaxis(images, 3, 1).reshape(batch * depth, height, width)
-    places = [(step, have - step - side) for have, side in zip(size, (height, width))]
-    planes = jnp.pad(planes, [(0, 0), *places], mode="symmetric")
+    below, right = size[0] - step - height, size[1] - step - width
+    places = [(0, 0), (step, below), (step, right)]
+    planes = jnp.pad(planes, places, mode="symmetric")
 
     def averaged(spectrum: Array, taken: int) -> Array:
         """phi after (B, ..., H, W) at every `taken`-th pixel -> (B, paths, h, w)."""

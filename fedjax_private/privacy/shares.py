@@ -69,8 +69,8 @@ class DiscreteGaussianNoise(Noise):
     contributions itself.
     """
 
-    grid: Grid = Grid(24, 1.0)
-    dimension: int = 1
+    grid: Grid
+    dimension: int
     shares: int = 1
 
     @property

@@ -1,7 +1,7 @@
 """Accuracy and loss of one or many models on a common test set."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,7 @@ def evaluator(model: Model) -> EvaluatorFor:
         size += -size % mesh.size
         batches = []
         for start in range(0, len(examples), size):
-            inputs = examples.inputs[start : start + size]
+            inputs: Any = examples.inputs[start : start + size]
             labels = examples.labels[start : start + size]
             padding = size - len(labels)  # padded examples have the label -1
             inputs = np.pad(inputs, [(0, padding), (0, 0), (0, 0), (0, 0)])

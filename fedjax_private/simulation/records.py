@@ -48,6 +48,10 @@ OWN_NAMES = (
     "summary.csv",
     "report.md",
     "accuracy_clients.png",
+    "figure_1.png",
+    "accuracy_epsilon_clients.png",
+    "accuracy_epsilon.png",
+    "encryption_cost.png",
     "tb",
     "checkpoints",
 )
