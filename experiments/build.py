@@ -81,6 +81,16 @@ class Spec:
         return self.settings.encrypts(self.arm)
 
     @property
+    def algorithm(self) -> str:
+        """Of federated training; raises ValueError where the arm takes no other."""
+        arm, name = ARMS[self.arm], self.settings.training.algorithm
+        if name != "fedavg" and (arm.private or not arm.federated):
+            raise ValueError(
+                f"--algorithm={name} is for arms fl and fl_he, got {self.arm}."
+            )
+        return name
+
+    @property
     def cohort(self) -> int:
         """Clients of a round."""
         return self.settings.training.cohort or self.clients
@@ -167,6 +177,8 @@ def prepare(spec: Spec, dataset: Dataset) -> Prepared:
         ValueError: with one sentence, if the settings do not fit together.
     """
     arm, hyper = ARMS[spec.arm], spec.hyperparameters
+    if spec.algorithm == "scaffold" and hyper.momentum:
+        raise ValueError("--algorithm=scaffold takes plain local steps: --momentum=0.")
     scheme = spec.settings.data.scheme(spec.partition)
     parts = partition(dataset.train.labels, spec.clients, scheme, spec.seed)
     if arm.pooled:
@@ -189,7 +201,9 @@ def update_size(spec: Spec, dataset: Dataset) -> int:
     """Values of an update: the parameters, and the weight where clients have one."""
     model = model_for(dataset, spec)
     size = models.parameter_count(jax.eval_shape(model.init, jax.random.key(0)))
-    return size if spec.shares_noise else size + 1
+    if spec.shares_noise:
+        return size
+    return (2 * size if spec.algorithm == "scaffold" else size) + 1
 
 
 def _described(spec: Spec, size: int, options: aggregation.Options) -> str | None:
@@ -388,16 +402,22 @@ def local_steps(hyper: Hyperparameters) -> int:
 
 @functools.cache
 def build_model(
-    name: str, activation: str, shape: tuple[int, ...], classes: int, normalization: Any
+    name: str,
+    activation: str,
+    augmentations: int,
+    shape: tuple[int, ...],
+    classes: int,
+    normalization: Any,
 ) -> models.Model:
     """A model of the zoo; the same arguments give the same, so that code is shared."""
-    return models.build(
+    model = models.build(
         name,
         input_shape=shape,
         num_classes=classes,
         normalization=normalization,
         activation=activation,
     )
+    return models.augmented(model, augmentations)
 
 
 def featured(dataset: Dataset, model: str) -> Dataset:
@@ -413,6 +433,7 @@ def model_for(dataset: Dataset, spec: Spec) -> models.Model:
     return build_model(
         training.model,
         training.activation,
+        training.augmentations,
         dataset.train.inputs.shape[1:],
         dataset.num_classes,
         dataset.normalization,
@@ -431,7 +452,10 @@ def build_algorithm(
     hyper: Hyperparameters,
     plan: Plan | SharedPlan | None,
     codec: Any,
+    name: str,
+    proximal: float,
     cohort: int,
+    clients_in_all: int,
     normaliser: float,
     backend: str,
 ) -> algorithms.Algorithm:
@@ -457,26 +481,44 @@ def build_algorithm(
         )
     else:
         assert hyper.batch_size is not None
-        trainer = clients.sgd(
-            model.loss,
-            clients.SgdConfig(
-                hyper.learning_rate,
-                hyper.momentum,
-                hyper.batch_size,
-                hyper.local_epochs or 1,
-                hyper.local_steps,
-            ),
+        config = clients.SgdConfig(
+            hyper.learning_rate,
+            hyper.momentum,
+            hyper.batch_size,
+            hyper.local_epochs or 1,
+            hyper.local_steps,
         )
+        trainer = clients.sgd(model.loss, config)
     if codec is None:
         return algorithms.alone(trainer, backend)
     assert hyper.server_optimizer is not None and hyper.server_learning_rate is not None
+    rate = hyper.server_learning_rate
+    server = algorithms.server_optimizer(hyper.server_optimizer, rate)
     # Example counts are facts about the records: DP arms weight by a public number.
     weight = (
         clients.by_examples(normaliser) if plan is None else clients.equally(cohort)
     )
+    if name == "fedsgd":
+        step = optax.sgd(hyper.learning_rate, hyper.momentum or None)
+        return algorithms.fedsgd(model.loss, weight, step, codec, params_like, backend)
+    if name == "fedprox":
+        return algorithms.fedprox(
+            model.loss, config, proximal, weight, server, codec, params_like, backend
+        )
+    if name == "scaffold":
+        return algorithms.scaffold(
+            model.loss,
+            config,
+            codec,
+            params_like,
+            cohort=cohort,
+            clients=clients_in_all,
+            server_learning_rate=rate,
+            backend=backend,
+        )
     return algorithms.fedavg(
         clients.federated(trainer, weight),
-        algorithms.server_optimizer(hyper.server_optimizer, hyper.server_learning_rate),
+        server,
         codec,
         params_like,
         backend,

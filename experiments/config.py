@@ -8,7 +8,7 @@ from fedjax_private.aggregation import SCHEMES, TOPOLOGIES, Options
 from fedjax_private.algorithms import SERVER_OPTIMIZERS
 from fedjax_private.clients import BACKENDS
 from fedjax_private.datasets import Scheme, parse_scheme
-from fedjax_private.models import ACTIVATIONS, MODELS
+from fedjax_private.models import ACTIVATIONS, MODELS, SCATTERING_LINEAR
 from fedjax_private.privacy import MECHANISMS, mechanism
 from fedjax_private.trust import Adversary
 
@@ -22,6 +22,7 @@ PARTITIONS = ("iid", "shards", "dirichlet")
 PACKINGS = ("complex", "real")
 NOISES = ("local", "distributed")
 KEY_HOLDERS = ("authority", "clients")
+ALGORITHMS = ("fedavg", "fedsgd", "fedprox", "scaffold")
 
 
 def _one_of(name: str, value: str, choices: Any) -> None:
@@ -75,6 +76,11 @@ class TrainingConfig:
 
     model: str = flag("tutorial_cnn", f"one of {', '.join(MODELS)}")
     activation: str = flag("tanh", f"one of {', '.join(ACTIVATIONS)}")
+    algorithm: str = flag(
+        "fedavg", f"of arms fl and fl_he: {', '.join(ALGORITHMS)}; others take fedavg"
+    )
+    proximal: float = flag(0.1, "mu, the weight of the proximal term; fedprox")
+    augmentations: int = flag(1, "shifted copies that a training loss averages, to 9")
     rounds: int | None = flag(None, "rounds of training, in every arm")
     local_epochs: int | None = flag(None, "epochs a round, in arms without DP")
     local_steps: int | None = flag(None, "steps a round, instead of epochs")
@@ -95,6 +101,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         _one_of("model", self.model, MODELS)
         _one_of("activation", self.activation, ACTIVATIONS)
+        _one_of("algorithm", self.algorithm, ALGORITHMS)
         _one_of("backend", self.backend, ("auto", *BACKENDS))
         if self.server_optimizer is not None:
             _one_of("server_optimizer", self.server_optimizer, SERVER_OPTIMIZERS)
@@ -107,10 +114,20 @@ class TrainingConfig:
             "cohort",
             "evaluate_every",
             "chunk_size",
+            "augmentations",
         )
+        if self.augmentations > 1 and self.model == SCATTERING_LINEAR:
+            raise ValueError(
+                "--augmentations shifts images, and scattering_linear takes features: "
+                "choose another --model."
+            )
         _positive(self, "learning_rate", "server_learning_rate")
         if self.momentum is not None and not 0.0 <= self.momentum < 1.0:
             raise ValueError(f"--momentum must lie in [0, 1), got {self.momentum}.")
+        if not 0.0 <= self.proximal < float("inf"):
+            raise ValueError(
+                f"--proximal must be finite and not negative, got {self.proximal}."
+            )
         if self.averaging is not None and not 0.0 <= self.averaging < 1.0:
             raise ValueError(f"--averaging must lie in [0, 1), got {self.averaging}.")
         if not 0.0 <= self.drop_out < 1.0:

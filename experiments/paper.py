@@ -1,8 +1,9 @@
 """The figures of the paper that this project implements, as printed there.
 
 S. Kamalsha, Siri S, S. Krishna, S. Amruth, S. Jadon, "PRIVATE-AI: A hybrid approach to
-privacy preserving": Tables 1, 3, 4 and 5 (there is no Table 2). Rounds, batch size, delta, the unit of privacy
-and the amount of training data are not given there.
+privacy preserving": Tables 1, 3, 4 and 5 (there is no Table 2). Rounds,
+batch size, delta, the unit of privacy and the amount of training data are not given
+there.
 """
 
 from typing import NamedTuple

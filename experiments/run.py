@@ -68,7 +68,10 @@ def run_together(
         hyper,
         privacy.plan if privacy else None,
         schemes[0].codec if schemes[0] else None,
+        spec.algorithm,
+        settings.training.proximal,
         cohort,
+        clients,
         len(dataset.train) * cohort / clients,
         settings.training.backend,
     )

@@ -304,9 +304,9 @@ def dopamine_setting(
         settings: what all of them share.
         loss: of each example.
         sums: values of an update -> its aggregation, for the trust model of `settings`;
-            not called where records are pooled. FSCDP sums P values in units of C, the
-            mean gradient; F and FPDP sum P weights and a one. `PlainAggregation` will
-            stand in for encrypted sums where only accuracy matters.
+            not called where records are pooled. FSCDP sums P values, whose total is the
+            mean gradient in units of C; F and FPDP sum P weights and a one. In place of
+            encrypted sums `PlainAggregation` will do, where only accuracy matters.
         params_like: params or their shapes; P values.
         backend: see `for_each_client`.
         physical_batch_size: see `DpSgdConfig`.

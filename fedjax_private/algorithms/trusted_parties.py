@@ -26,9 +26,9 @@ The formulas are from memory: the paper's text was not to be had when this was w
 Changed, and why:
 - One release a step. The paper's parties train a network by several noisy steps, each
   with a reduced share, before they send their models. Their argument is about the sum
-  of answers, and a model after several steps is no sum: an honest party's steps by
-  themselves carry sigma^2 S^2 / (t - 1) at most, and what their average over parties is
-  worth does not follow. Nothing is claimed for that here, and it is not offered.
+  of answers, and a model after several steps is no sum of bounded answers: each later
+  step depends on earlier ones whose noise, in the party's own model, is one share only.
+  Nothing is known here of what that is worth, and it is not offered.
 - The scheme is CKKS or exact sums under a shared key in place of threshold Paillier.
   Where one party holds a share, all of them decrypt, and a quorum stands in for who has
   gone; it must be a majority besides more than can collude. See `truex_trust`.
@@ -159,8 +159,7 @@ def truex_epsilons(plan: SharedPlan, steps: int, delta: float) -> TruexEpsilons:
         steps: at least 0.
         delta: in (0, 1).
 
-    Formal guarantees: upper bounds, as those of `RdpAccountant`. `outsiders` and
-    `insiders` are never above `claimed`.
+    Formal guarantees: upper bounds, as those of `RdpAccountant`.
 
     Raises:
         ValueError: a value outside these ranges.

@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = exports(
         "ACTIVATIONS": "model",
         "MODELS": "model",
         "Model": "model",
+        "augmented": "model",
         "build": "model",
         "for_dataset": "model",
         "from_flax": "model",

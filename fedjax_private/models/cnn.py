@@ -13,18 +13,24 @@ Activation = Callable[[Array], Array]
 class TutorialCnn(nn.Module):
     """The small CNN of the DP-SGD tutorials of TensorFlow Privacy and Opacus.
 
-    26,010 parameters on 28x28x1 inputs and ten classes.
+    26,010 parameters on 28x28x1 inputs and ten classes, and 96 more with group
+    normalisation (4 groups) after each convolution.
     """
 
     num_classes: int
     activation: Activation = nn.relu
+    normalized: bool = False
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
         """(B, H, W, C) float32 -> logits (B, num_classes)."""
-        x = self.activation(nn.Conv(16, (8, 8), strides=2)(inputs))
+
+        def activated(x: Array) -> Array:
+            return self.activation(nn.GroupNorm(4)(x) if self.normalized else x)
+
+        x = activated(nn.Conv(16, (8, 8), strides=2)(inputs))
         x = nn.max_pool(x, (2, 2), (1, 1))
-        x = self.activation(nn.Conv(32, (4, 4), strides=2, padding="VALID")(x))
+        x = activated(nn.Conv(32, (4, 4), strides=2, padding="VALID")(x))
         x = nn.max_pool(x, (2, 2), (1, 1))
         x = x.reshape((x.shape[0], -1))
         x = self.activation(nn.Dense(32)(x))

@@ -30,6 +30,7 @@ SCATTERING_LINEAR = "scattering_linear"
 
 MODELS: Mapping[str, Callable[[int, Callable[[Array], Array]], nn.Module]] = {
     "tutorial_cnn": lambda classes, act: TutorialCnn(classes, act),
+    "tutorial_cnn_gn": lambda classes, act: TutorialCnn(classes, act, normalized=True),
     "fedavg_cnn": lambda classes, act: FedAvgCnn(classes, act),
     "fedavg_cnn_small": lambda classes, act: FedAvgCnn(classes, act, (16, 32), 64),
     "mlp_2nn": lambda classes, act: Mlp(classes, (200, 200), act),
@@ -131,6 +132,48 @@ def for_dataset(name: str, dataset: Dataset, *, activation: str = "relu") -> Mod
         normalization=dataset.normalization,
         activation=activation,
     )
+
+
+# (down, right) in pixels: none, then the nearest first.
+SHIFTS = (
+    (0, 0), (0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1)
+)  # fmt: skip
+
+
+def augmented(model: Model, multiplicity: int) -> Model:
+    """The same model, whose training loss averages over shifted copies of an image.
+
+    Augmentation multiplicity (De, Berrada, Hayes, Smith, Balle 2022, "Unlocking
+    High-Accuracy Differentially Private Image Classification through Scale"): a
+    record's gradient is the mean over its copies, clipped afterwards, so that copies
+    cost no privacy. Pixels that enter at an edge are zeros. It takes as many times the
+    computation.
+
+    Args:
+        model: to be trained.
+        multiplicity: how many of `SHIFTS`, from 1, the image itself, to 9.
+
+    Raises:
+        ValueError: a number outside that range.
+    """
+    if not 1 <= multiplicity <= len(SHIFTS):
+        raise ValueError(
+            f"--augmentations must lie between 1 and {len(SHIFTS)}, got {multiplicity}."
+        )
+    if multiplicity == 1:
+        return model
+
+    def moved(inputs: Array, down: int, right: int) -> Array:
+        height, width = inputs.shape[1:3]
+        padded = jnp.pad(inputs, [(0, 0), (1, 1), (1, 1), (0, 0)])
+        return padded[:, 1 - down : 1 - down + height, 1 - right : 1 - right + width]
+
+    def loss(params: Params, inputs: Array, labels: Array) -> Array:
+        copies = [moved(inputs, *shift) for shift in SHIFTS[:multiplicity]]
+        each = [model.loss(params, copy, labels) for copy in copies]
+        return jnp.mean(jnp.stack(each), axis=0)
+
+    return dataclasses.replace(model, loss=loss)
 
 
 def parameter_count(params: Params) -> int:
