@@ -102,7 +102,7 @@ CENTRAL: Mapping[tuple[str, str], Mapping[float, Budget]] = {
         0.563: Budget(40, 1.0, 0.1, signal_bound=0.01),
     },
     ("mnist_5k", "tutorial_cnn"): {
-        2.9: Budget(80, 0.5, 1.0),
+        2.9: Budget(80, 3.0, 0.1, averaging=0.9),
         0.563: Budget(40, 2.0, 0.1),
     },
     ("mnist", "scattering_linear"): {
@@ -139,7 +139,7 @@ PLAIN: Mapping[str, Hyperparameters] = {
     "fl_he": _FL,
 }
 # Linear models on normalised features take smaller steps.
-_LINEAR_RATE = 0.1
+_LINEAR_RATE = 0.01
 
 # A look at every arm in seconds, not a result.
 QUICK_ROUNDS = 3

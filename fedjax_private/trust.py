@@ -62,8 +62,13 @@ class Trust:
             raise ValueError(f"a sum needs at least one upload, got {self.uploads}.")
         if self.honest is not None and not 1 <= self.honest <= self.uploads:
             raise ValueError(
-                f"--honest_clients must lie between 1 and the {self.uploads} uploads "
-                f"of a sum, got {self.honest}."
+                f"honest clients must number between 1 and the {self.uploads} uploads "
+                f"of a sum, got {self.honest}: see --honest_clients."
+            )
+        if self.quorum is not None and not 1 <= self.quorum <= self.uploads:
+            raise ValueError(
+                f"a quorum must lie between 1 and the {self.uploads} holders, got "
+                f"{self.quorum}: see --recovery_threshold."
             )
 
     @property
@@ -72,7 +77,12 @@ class Trust:
         return self.honest or max(1, self.uploads - 1)
 
     def shares(self, adversary: Adversary) -> int:
-        """How many of a sum's noise shares the adversary does not know."""
+        """How many noise shares are in what the adversary sees and not its own.
+
+        A server that reads every upload, an outsider too, sees one behind each.
+        """
+        if self.decryptor is Decryptor.NOBODY_NEEDED:
+            return 1
         outside = adversary is Adversary.OUTSIDERS
         return self.uploads if outside else self.honest_clients
 

@@ -126,10 +126,16 @@ def make(
     request = request_for(
         name, vector_size, trust.uploads, options, most_uploads=most_uploads
     )
+    quorum = options.quorum(request.holders)
+    if trust.quorum not in (None, quorum):
+        raise ValueError(
+            f"the trust model has a quorum of {trust.quorum} holders and the options "
+            f"one of {quorum}: make them agree."
+        )
     return EncryptedAggregation(
         request,
         trust,
-        quorum=options.quorum(request.holders),
+        quorum=quorum,
         topology=options.topology,
         fan_out=options.fan_out,
     )

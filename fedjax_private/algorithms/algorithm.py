@@ -10,6 +10,7 @@ from fedjax_private.aggregation.types import Codec
 from fedjax_private.clients.for_each import for_each_client
 from fedjax_private.clients.types import ClientUpdate
 from fedjax_private.datasets.padding import ClientData
+from fedjax_private.trust import Trust
 from fedjax_private.typing import (
     Array,
     Broadcast,
@@ -44,6 +45,8 @@ class Algorithm:
         models: (server state, client states) -> params with a leading axis over the
             models that the run has produced: one in federated learning, one a client
             without.
+        trust: what its privacy assumes of the sums, and the aggregation must keep; None
+            where it assumes nothing.
     """
 
     init: Callable[[Params], ServerState]
@@ -51,6 +54,7 @@ class Algorithm:
     client_phase: ClientPhase
     server_phase: Callable[[ServerState, Array], ServerState] | None
     models: Callable[[ServerState, ClientState], Params]
+    trust: Trust | None = None
 
 
 def client_phase(

@@ -114,4 +114,5 @@ def distributed_dp_sgd(
         ),
         server_phase=server_phase,
         models=models,
+        trust=plan.trust,
     )

@@ -270,6 +270,7 @@ def sampled_sum(loss: LossFn, plan: Plan, physical: int | None = None) -> Sample
     What it returns is private: only a plan's noise may follow. The sample comes from
     `keys.noise`; see `dp_sgd`.
     """
+    check_physical_batch_size(physical)
     bounded = plan.bounded_sum(loss)
 
     def run(

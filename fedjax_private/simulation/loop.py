@@ -210,11 +210,19 @@ def simulate_together(
         part of the common ones.
 
     Raises:
-        ValueError: the runs' shapes differ.
+        ValueError: the runs' shapes differ, or an aggregation keeps another trust model
+            than the algorithm's privacy assumes.
     """
     count, clients = len(runs), runs[0].data.mask.shape[0]
     if len({(run.data.inputs.shape, len(run.schedule)) for run in runs}) != 1:
         raise ValueError("runs that go together have shards and rounds of one shape.")
+    for run in runs:
+        kept = run.aggregation.trust if run.aggregation else None
+        if algorithm.trust not in (None, kept):
+            raise ValueError(
+                f"the algorithm shares noise under {algorithm.trust}, and the "
+                f"aggregation keeps {kept}: give both the same trust model."
+            )
     data = runs[0].data if count == 1 else _joined([run.data for run in runs])
     server_states = [algorithm.init(run.params) for run in runs]
     roots = jax.tree.map(lambda *keys: jnp.stack(keys), *(run.roots for run in runs))

@@ -97,9 +97,9 @@ def noisy():
 
 
 # Along the line, clipped gradients at 0 are -1, -0.3 and -1, a mean of -23/30: w moves
-# to 23/60. There they are -1, -1/12 + 0 and -1: with w - 0.3 = 1/12 the mean is
-# -(2 - 1/12) / 3 = -23/36, and momentum makes -(0.9 x 23/30 + 23/36) of it. Unclipped,
-# the means are -5.1 and 2.55 - 5.1. FedAvg starts its momentum afresh.
+# to 23/60. There they are -1, 23/60 - 0.3 = 1/12 and -1, a mean of -23/36, of which
+# momentum makes -(0.9 x 23/30 + 23/36). Unclipped, the means are -5.1 and 2.55 - 5.1.
+# FedAvg starts its momentum afresh.
 FIRST = 23 / 60
 SECOND = FIRST + 0.5 * (0.9 * 23 / 30 + 23 / 36)
 BY_HAND = {
@@ -122,13 +122,13 @@ def test_the_released_sum_is_central_dp_sgd_with_the_same_noise(noisy):
     steps = trained(noisy, ONE_EACH, 2)
     bounded = SETTINGS.plan().bounded_sum(loss)
 
+    def share(key):
+        return gaussian(jax.random.fold_in(key, 0), (2,), 1.5 / math.sqrt(3))
+
     @jax.jit
     def noisy_sum(params, number):
         keys = [algorithms.client_key(ROOTS.noise, number, k) for k in range(3)]
-        noise = sum(
-            gaussian(jax.random.fold_in(key, 0), (2,), 1.5 / math.sqrt(3))
-            for key in keys
-        )
+        noise = jax.vmap(share)(jnp.stack(keys)).sum(axis=0)
         every = np.zeros(3, np.int32), np.ones(3, bool)
         return bounded.sum(params, RECORDS, *every, ())["w"] + noise
 

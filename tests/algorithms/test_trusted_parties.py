@@ -67,16 +67,18 @@ def test_the_step_is_the_sum_of_all_parties_answers():
 
     # With 2 of 3 honest, each adds all of sigma C, and sums carry sqrt(3) of it.
     @jax.jit
-    def noise():
-        keys = [algorithms.client_key(root, 1, party) for party in range(3)]
-        return sum(gaussian(jax.random.fold_in(key, 0), (), 2.0) for key in keys)
+    @jax.vmap
+    def noise(party):
+        key = algorithms.client_key(root, 1, party)
+        return gaussian(jax.random.fold_in(key, 0), (), 2.0)
 
+    total = float(noise(jnp.arange(3)).sum())
     (got,) = trained(2.0, 1)
-    assert got == pytest.approx(1 - 0.3 * (-1 + 0 + 1 + float(noise())) / 3, abs=3e-5)
+    assert got == pytest.approx(1 - 0.3 * (-1 + 0 + 1 + total) / 3, abs=3e-5)
     assert abs(got - 1) > 0.01
 
 
-@pytest.mark.parametrize(("parties", "honest"), [(3, 2), (4, 3), (4, 4)])
+@pytest.mark.parametrize(("parties", "honest"), [(3, 2), (4, 3)])
 def test_a_sum_carries_the_noise_of_the_formula(parties, honest):
     plan = truex_plan(make, 2.0, truex_trust(parties, honest))
     share = jax.jit(lambda key: plan.share(key, jnp.zeros(1_000_000), ())[0])

@@ -1,4 +1,4 @@
-"""The commands as a user runs them, in processes of their own."""
+"""The commands as a user runs them, mostly in processes of their own."""
 
 import itertools
 import json
@@ -10,8 +10,19 @@ import time
 import numpy as np
 import pytest
 
+from experiments import build
 from experiments.arms import ARMS
+from experiments.config import (
+    EncryptionConfig,
+    PrivacyConfig,
+    Settings,
+    SweepConfig,
+    TrainingConfig,
+)
+from experiments.train import train
+from fedjax_private.datasets import load
 from fedjax_private.encryption.processes import interpreter
+from fedjax_private.privacy.accounting import Ledger, from_json
 from fedjax_private.simulation.records import ROW_NAMES, read_rows
 
 SMALL = ("--model=linear", "--rounds=2", "--clients=3")
@@ -41,7 +52,8 @@ def test_a_quick_sweep_leaves_every_file_and_row(quick):
     assert finished.returncode == 0, finished.stderr
     rows = read_rows(out / "runs.jsonl")
     cells = {(r["arm"], r["clients"], r["partition"], r["seed"]) for r in rows}
-    assert cells == set(itertools.product(ARMS, (4, 8), ("iid", "shards"), (0,)))
+    arms = SweepConfig().arms
+    assert cells == set(itertools.product(arms, (4, 8), ("iid", "shards"), (0,)))
     assert len(rows) == len(cells)
     for row in rows:
         assert list(row) == list(ROW_NAMES)
@@ -54,8 +66,11 @@ def test_a_quick_sweep_leaves_every_file_and_row(quick):
         assert (row["upload_bytes_per_client_round"] is not None) is federated
         assert (row["epsilon_insider"] is not None) is (federated and arm.private)
         assert 0.1 < row["accuracy"] <= 1.0
+        assert (row["honest_clients"] is not None) is arm.shared
         if arm.private:
             assert 2.8 < row["epsilon"] <= 2.9
+        if arm.shared:
+            assert row["epsilon"] < row["epsilon_insider"] < 5
         if arm.encrypted:
             assert 0 < row["max_aggregation_error"] < 1e-4
     for name in ("config.json", "rounds.jsonl", "summary.csv", "report.md"):
@@ -77,16 +92,16 @@ def test_a_quick_sweep_prints_its_runs_and_its_table(quick):
 
 
 def test_equal_seeds_give_equal_numbers_and_free_noise_does_not(tmp_path):
-    def train(name, *flags):
+    def seeded(name, *flags):
         out = tmp_path / name
         finished = run("train", "--arm=fl_dp", *SMALL, *flags, f"--out={out}")
         assert finished.returncode == 0, finished.stderr
         (row,) = read_rows(out / "runs.jsonl")
         return row["loss"], out
 
-    first, out = train("a", "--noise_seed=7")
-    again, _ = train("b", "--noise_seed=7")
-    free, free_out = train("c")
+    first, out = seeded("a", "--noise_seed=7")
+    again, _ = seeded("b", "--noise_seed=7")
+    free, free_out = seeded("c")
     assert first == again != free
     assert "those of a simulation" in (out / "report.md").read_text()
     # The ledger holds a charge per round, and no key of the noise.
@@ -213,3 +228,142 @@ def test_training_that_cannot_be_encrypted_ends_with_one_sentence(tmp_path):
     assert finished.returncode == 1
     assert "Traceback" not in finished.stderr
     assert "fl_he-3-iid-0 failed" in finished.stderr
+
+
+@pytest.mark.needs_openfhe
+def test_shared_noise_is_paid_for_in_two_ledgers(tmp_path):
+    out = tmp_path / "run"
+    flags = ("--arm=private_ai", "--encryption=exact", "--epsilon=2", "--noise_seed=1")
+    assert train(["train", *flags, *SMALL, f"--out={out}"]) == 0
+    (row,) = read_rows(out / "runs.jsonl")
+    assert 1.98 < row["epsilon"] <= 2.0
+    assert row["epsilon"] < row["epsilon_insider"] < 3.0
+    assert (row["honest_clients"], row["steps"], row["encryption"]) == (2, 2, "exact")
+    assert row["max_aggregation_error"] == 0
+    assert row["accuracy"] > 0.1
+    first, last = read_rows(out / "rounds.jsonl")
+    assert [last["epsilon"], last["epsilon_insider"]] == pytest.approx(
+        [row["epsilon"], row["epsilon_insider"]]
+    )
+    assert first["epsilon"] < last["epsilon"]
+    assert first["void"] is False
+    assert first["train_loss"] is first["saturated"] is None  # facts about records
+    books = {}
+    for path in (out / "ledger").iterdir():
+        header, *charges = map(json.loads, path.read_text().splitlines())
+        assert len(charges) == 2
+        name, adversary, _ = path.name.split(".")
+        assert name == "private_ai-3-iid-0"
+        event = from_json(json.dumps(charges[0]["event"]))
+        with Ledger(path, build.NEIGHBORS) as ledger:
+            shares = event.event.event.event.shares
+            books[adversary] = shares, ledger.epsilon(1e-5), header["adversary"]
+    assert set(books) == {"outsiders", "insiders"}
+    assert books["outsiders"][:2] == (3, pytest.approx(row["epsilon"]))
+    assert books["insiders"][:2] == (2, pytest.approx(row["epsilon_insider"]))
+    assert "the released sums only" in books["outsiders"][2]
+    assert "all clients but 2 of every 3 in a sum" in books["insiders"][2]
+    assert f"{row['epsilon_insider']:.4f}" in (out / "report.md").read_text()
+
+
+@pytest.mark.needs_openfhe
+def test_one_shared_key_leaves_insiders_no_epsilon(tmp_path):
+    out = tmp_path / "run"
+    flags = ("--arm=private_ai", "--encryption=exact", "--key_holder=clients")
+    assert train(["train", *flags, *SMALL, f"--out={out}"]) == 0
+    for name in ("runs.jsonl", "rounds.jsonl"):
+        for line in (out / name).read_text().splitlines():
+            assert json.loads(line)["epsilon_insider"] == "inf"
+            assert json.loads(line)["epsilon"] <= 2.9
+    (path,) = (out / "ledger").glob("*.insiders.jsonl")
+    assert "and read single uploads" in path.read_text()
+    assert "BASELINE" in (out / "report.md").read_text()
+
+
+def test_void_rounds_are_told_and_cost_no_sums(tmp_path):
+    out = tmp_path / "run"
+    flags = ("--drop_out=0.4", "--min_uploads=2", "--rounds=6")
+    assert train(["train", "--arm=fl", *SMALL, *flags, f"--out={out}"]) == 0
+    rounds = read_rows(out / "rounds.jsonl")
+    assert {row["void"] for row in rounds} == {True, False}
+    for row in rounds:
+        assert (row["seconds_add"] is None) is row["void"]
+    (row,) = read_rows(out / "runs.jsonl")
+    assert row["seconds_add"] == sum(r["seconds_add"] or 0 for r in rounds)
+    assert row["upload_bytes_per_client_round"] == 4 * 7851
+
+
+@pytest.mark.needs_openfhe
+@pytest.mark.parametrize(
+    ("flag", "named"),
+    [
+        ("--encryption=none", "--noise=local or another --encryption"),
+        ("--local_steps=2", "one step a released sum"),
+    ],
+)
+def test_noise_that_cannot_be_shared_is_bad_input(tmp_path, capsys, flag, named):
+    out = tmp_path / "run"
+    with pytest.raises(SystemExit) as exit_:
+        train(["train", "--arm=private_ai", *SMALL, flag, f"--out={out}"])
+    assert exit_.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and named in line
+    assert not out.exists()
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    dataset = load("mnist_5k")
+
+    def prepare(arm="private_ai", privacy=None, encryption=None):
+        settings = Settings(
+            training=TrainingConfig(model="linear", rounds=2),
+            privacy=PrivacyConfig(**privacy or {}),
+            encryption=EncryptionConfig(**encryption or {}),
+        )
+        return build.prepare(build.Spec(arm, 8, "iid", 0, settings), dataset)
+
+    return prepare
+
+
+@pytest.mark.parametrize(
+    ("privacy", "encryption", "named"),
+    [
+        ({}, {"encryption": "none"}, "--encryption=none"),
+        ({}, {"protect": False}, "--noprotect"),
+        ({}, {"min_uploads": 9}, "--min_uploads"),
+        ({}, {"encrypted_fraction": 0.5}, "--encrypted_fraction"),
+        ({"honest_clients": 9}, {}, "between 1 and the 8 uploads"),
+        ({"honest_clients": 3}, {"min_uploads": 2}, "between 1 and the 2 uploads"),
+        ({"epsilon_against": "insiders"}, {"key_holder": "clients"}, "cannot be met"),
+        (
+            {"epsilon_against": "insiders", "honest_clients": 3},
+            {"encryption": "threshold_exact"},  # 5 of 8 decrypt, and 5 collude
+            "--recovery_threshold",
+        ),
+    ],
+)
+def test_what_leaves_no_shared_noise_is_refused(prepared, privacy, encryption, named):
+    with pytest.raises(ValueError, match=named):
+        prepared("private_ai", privacy, encryption)
+
+
+@pytest.mark.parametrize("encryption", ["ckks", "exact", "threshold_exact"])
+@pytest.mark.parametrize("honest", [None, 4])
+def test_the_target_can_be_met_against_insiders(prepared, encryption, honest):
+    against = {"epsilon_against": "insiders", "honest_clients": honest, "epsilon": 2.0}
+    run = prepared("private_ai", against, {"encryption": encryption}).privacy
+    assert run.epsilon < 1.98 < run.epsilon_insider <= 2.0
+    one = run.plan.plan.noise.noise_multiplier  # all of it is divided among the honest
+    assert one == pytest.approx(run.noise_multiplier / (honest or 7) ** 0.5)
+
+
+def test_local_noise_is_the_other_arm_s(prepared):
+    told, other = prepared(privacy={"noise": "local"}), prepared("private_ai_local")
+    assert told.privacy == other.privacy
+    assert told.options == other.options
+    assert told.spec.hyperparameters == other.spec.hyperparameters
+    assert not told.spec.shares_noise
+    assert told.privacy.epsilon == told.privacy.epsilon_insider
+    shared = prepared("private_ai_local", {"noise": "distributed"})
+    assert shared.privacy == prepared().privacy

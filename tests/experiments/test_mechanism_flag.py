@@ -10,6 +10,7 @@ from test_commands import SMALL, run
 from experiments import build, config
 from experiments.arms import ARMS
 from fedjax_private.datasets import load
+from fedjax_private.privacy import DiscreteGaussianNoise
 from fedjax_private.privacy.accounting import (
     BandedMatrix,
     Gaussian,
@@ -18,6 +19,7 @@ from fedjax_private.privacy.accounting import (
     from_json,
 )
 from fedjax_private.simulation.records import RunDirectory, read_rows
+from fedjax_private.trust import Adversary
 
 FORK = '''
 """Laplace noise on gradients that are clipped coordinate by coordinate."""
@@ -106,8 +108,7 @@ def fork(tmp_path):
     return os.environ | {"PYTHONPATH": path}
 
 
-def charges(out):
-    (ledger,) = (out / "ledger").iterdir()
+def charges(ledger):
     return [json.loads(line) for line in ledger.read_text().splitlines()[1:]]
 
 
@@ -127,7 +128,8 @@ def test_a_fork_s_mechanism_is_priced_calibrated_and_run(fork, tmp_path):
     assert 1.49 < row["epsilon"] <= 1.5
     assert row["steps"] == 4
     assert np.isfinite(row["loss"])
-    first, second = charges(out)
+    (ledger,) = (out / "ledger").iterdir()
+    first, second = charges(ledger)
     assert first["event"] == second["event"]
     assert first["event"]["event"] == {
         "type": "Poisson",
@@ -169,16 +171,17 @@ def dataset():
     return load("mnist_5k")
 
 
-def prepared(dataset, arm="fl_dp", cohort=None, **privacy):
+def prepared(dataset, arm="fl_dp", cohort=None, encryption="ckks", **privacy):
     settings = config.Settings(
         training=config.TrainingConfig(model="linear", rounds=3, cohort=cohort),
         privacy=config.PrivacyConfig(**privacy),
+        encryption=config.EncryptionConfig(encryption=encryption),
     )
     return build.prepare(build.Spec(arm, 4, "iid", 0, settings), dataset)
 
 
 def test_the_default_is_what_it_has_always_been(dataset):
-    plan = prepared(dataset, noise_multiplier=1.5).plan
+    plan = prepared(dataset, noise_multiplier=1.5).privacy.plan
     assert plan.event(6).event == Poisson(0.5, Gaussian(1.5))
     assert plan.expected_batch_size == 0.5 * len(dataset.train) / 4
 
@@ -186,27 +189,53 @@ def test_the_default_is_what_it_has_always_been(dataset):
 @pytest.mark.parametrize("arm", [name for name, arm in ARMS.items() if arm.private])
 @pytest.mark.parametrize("name", ["banded", "adaptive", "per_layer", "automatic"])
 def test_every_named_mechanism_meets_the_target(dataset, arm, name):
+    if name == "adaptive" and ARMS[arm].shared:
+        with pytest.raises(ValueError, match=r"AdaptiveClipping.*--noise=local"):
+            prepared(dataset, arm, mechanism=name)
+        return
     run = prepared(dataset, arm, mechanism=name, epsilon=2.0)
-    assert 1.99 < run.epsilon <= 2.0
+    assert 1.99 < run.privacy.epsilon <= 2.0
 
 
-@pytest.mark.parametrize("arm", ["fl_dp", "centralized_dp"])
+def test_exact_sums_take_whole_number_noise_only(dataset):
+    run = prepared(dataset, "private_ai", encryption="exact", mechanism="per_layer")
+    assert isinstance(run.privacy.plan.plan.noise, DiscreteGaussianNoise)
+    with pytest.raises(ValueError, match=r"BandedNoise.*--encryption=ckks"):
+        prepared(dataset, "private_ai", encryption="exact", mechanism="banded")
+
+
+@pytest.mark.parametrize(
+    "arm",
+    [
+        "fl_dp",
+        "centralized_dp",
+        pytest.param("private_ai", marks=pytest.mark.needs_openfhe),
+    ],
+)
 def test_correlated_noise_is_charged_once_and_whole(dataset, tmp_path, arm):
     """Before the first round, to everyone who will ever take part."""
     from experiments.run import run as train
 
     cohort = 2 if arm == "fl_dp" else None
     ready = prepared(dataset, arm, cohort, mechanism="banded", epsilon=2.0)
+    privacy = ready.privacy
     directory = RunDirectory.create(tmp_path / "run")
     row = train(ready, dataset, directory)
-    (charge,) = charges(directory.path)
     taking_part = np.unique(np.concatenate(ready.schedule))
-    event = from_json(json.dumps(charge["event"]))
-    assert isinstance(event, BandedMatrix)
-    assert event == ready.plan.event(ready.steps)
-    assert event.steps == ready.steps == row["steps"]
+    ledgers = sorted((directory.path / "ledger").iterdir())
+    spent = []
+    # In alphabetical order: insiders first, where there are any.
+    adversaries = list(Adversary)[::-1] if len(ledgers) == 2 else [Adversary.OUTSIDERS]
+    for path, adversary in zip(ledgers, adversaries, strict=True):
+        (charge,) = charges(path)
+        event = from_json(json.dumps(charge["event"]))
+        assert isinstance(event, BandedMatrix)
+        assert event == build.event(privacy.plan, privacy.steps, adversary)
+        assert event.steps == privacy.steps == row["steps"]
+        with Ledger(path, build.NEIGHBORS) as ledger:
+            assert sorted(ledger.epsilons(1e-5)) == taking_part.tolist()
+            spent.append(ledger.epsilon(1e-5))
+    assert spent[-1] == pytest.approx(privacy.epsilon)
+    assert spent[0] == pytest.approx(privacy.epsilon_insider or privacy.epsilon)
     rounds = read_rows(directory.path / "rounds.jsonl")
-    assert [r["epsilon"] for r in rounds] == [pytest.approx(ready.epsilon)] * 3
-    (path,) = (directory.path / "ledger").iterdir()
-    with Ledger(path, ready.plan.neighbors) as ledger:
-        assert sorted(ledger.epsilons(1e-5)) == taking_part.tolist()
+    assert [r["epsilon"] for r in rounds] == [pytest.approx(privacy.epsilon)] * 3

@@ -49,6 +49,13 @@ ROWS = [
     ),
     row("private_ai", 8, 0, None, epsilon=2.9, delta=1e-5, max_aggregation_error=1e-9),
 ]
+SHARED = {
+    "epsilon": 2.9,
+    "delta": 1e-5,
+    "honest_clients": 2,
+    "noise_multiplier": 2.0,
+    "steps": 80,
+}
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +96,16 @@ def test_files_are_written_and_agree(tmp_path, config):
     assert (tmp_path / "accuracy_clients.png").stat().st_size > 10_000
 
 
+def test_both_epsilons_and_both_adversaries_are_told(config):
+    for insider, shown in ((3.4, "3.4000"), (float("inf"), "inf")):
+        one = row("private_ai", 4, 0, 0.9, epsilon_insider=insider, **SHARED)
+        text = report.markdown([one], config, [])
+        assert f"| 2.9000 | {shown} |" in text
+        assert "the honest ones (2 of a sum's), who subtract their own" in text
+    local = row("private_ai_local", 4, 0, 0.9, **SHARED | {"honest_clients": None})
+    assert "every client adds all of the noise" in report.markdown([local], config, [])
+
+
 def test_a_seeded_noise_is_called_a_simulation(config):
     assert "those of a simulation" not in report.markdown(ROWS, config, [])
     config["settings"]["privacy"]["noise_seed"] = 1
@@ -101,25 +118,55 @@ def test_the_papers_figures_are_labelled():
     assert paper.cited("private_ai", "iid", 4) == ""
 
 
+def work(name, *fields, clients=8, **training):
+    settings = Settings(training=TrainingConfig(**training))
+    hyper = hyperparameters(name, clients, settings)
+    return tuple(getattr(hyper, field) for field in fields)
+
+
 def test_arms_do_equal_work():
-    plain, private = (
-        [
-            hyperparameters(name, 8, TrainingConfig(), PrivacyConfig())
-            for name, arm in ARMS.items()
-            if arm.private is wanted
-        ]
-        for wanted in (False, True)
+    plain = [name for name, arm in ARMS.items() if not arm.private]
+    passes = {work(name, "rounds", "local_epochs", "batch_size") for name in plain}
+    assert len(passes) == 1
+
+
+@pytest.mark.parametrize("model", ["tutorial_cnn", "scattering_linear"])
+def test_shared_noise_takes_the_steps_of_central_dp_sgd(model):
+    steps = (
+        "rounds",
+        "local_steps",
+        "sampling_probability",
+        "clip_norm",
+        "learning_rate",
+        "momentum",
     )
-    assert len({(h.rounds * h.local_epochs, h.batch_size) for h in plain}) == 1
-    assert (
-        len({(h.rounds * h.local_steps, h.sampling_probability) for h in private}) == 1
+    for clients in (1, 4, 32):
+        shared = work("private_ai", *steps, clients=clients, model=model)
+        assert shared == work("centralized_dp", *steps, model=model)
+        assert shared[1] == 1
+
+
+def test_local_noise_trains_alike_with_and_without_encryption():
+    shared = Settings(privacy=PrivacyConfig(noise="local"))
+    plain, encrypted, told = (
+        hyperparameters(name, 8, settings)
+        for name, settings in (
+            ("fl_dp", Settings()),
+            ("private_ai_local", Settings()),
+            ("private_ai", shared),
+        )
     )
+    assert plain == encrypted == told
+    assert plain.averaging is plain.signal_bound is None
 
 
 def test_flags_override_the_tuned_values():
-    training = TrainingConfig(rounds=7, local_steps=3, learning_rate=0.01)
+    settings = Settings(
+        training=TrainingConfig(rounds=7, local_steps=3, learning_rate=0.01),
+        privacy=PrivacyConfig(clip_norm=0.3),
+    )
     for name, arm in ARMS.items():
-        hyper = hyperparameters(name, 8, training, PrivacyConfig(clip_norm=0.3))
+        hyper = hyperparameters(name, 8, settings)
         assert (hyper.rounds, hyper.local_steps, hyper.learning_rate) == (7, 3, 0.01)
         assert hyper.local_epochs is None
         assert hyper.clip_norm == (0.3 if arm.private else None)
@@ -140,7 +187,8 @@ def test_a_sweep_is_a_run_for_every_cell():
     found = [
         (s.arm, s.clients, s.partition, s.seed) for s in specs(what, ARMS, Settings())
     ]
-    assert len(found) == len(set(found)) == 7 * 2 * 2 * 3
+    assert len(found) == len(set(found)) == len(ARMS) * 2 * 2 * 3
+    assert set(what.arms) == set(ARMS) - {"private_ai_local"}
     assert [spec[3] for spec in found] == sorted(spec[3] for spec in found)
 
 

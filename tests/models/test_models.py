@@ -16,6 +16,7 @@ def build(name, **options):
     ("name", "count"),
     [
         ("tutorial_cnn", 26_010),
+        ("tutorial_cnn_gn", 26_106),
         ("fedavg_cnn", 1_663_370),
         ("fedavg_cnn_small", 114_314),
         ("mlp_2nn", 199_210),

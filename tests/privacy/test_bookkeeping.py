@@ -123,10 +123,14 @@ def test_convolutions_as_they_stand_on_accelerators(name):
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_every_model_of_the_zoo(name):
+    generator, shape = np.random.default_rng(0), (28, 28, 1)
+    inputs = generator.integers(0, 256, (4, *shape), np.uint8)
+    if name == models.SCATTERING_LINEAR:
+        shape = (7, 7, 81)
+        inputs = generator.normal(size=(4, *shape)).astype(np.float32)
     model = models.build(
-        name, input_shape=(28, 28, 1), num_classes=10, normalization=Normalization()
+        name, input_shape=shape, num_classes=10, normalization=Normalization()
     )
-    inputs = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), np.uint8)
     labels = np.array([3, 1, 4, 1], np.int32)
     agree(model.loss, model.init(jax.random.key(0)), inputs, labels)
 
@@ -320,6 +324,25 @@ def test_no_huge_gradient_looks_small(size):
     norms = np.asarray(books(jnp.array([[1.0, 2.0, size], [1.0, 2.0, 2.0]])))
     assert norms[0, 0] >= 0.99 * size
     assert norms[0, 1] == pytest.approx(3.0)
+
+
+def test_norms_of_a_batch_that_mixes_all_sizes():
+    """One that is out of the ordinary, or no number at all, leaves the others right."""
+    directions = np.array([[3.0, -4.0, 12.0]]) / 13
+    sizes = np.array([0.0, 1e-37, 1e-20, 1e-16, 0.5, 1.0, 1e14, 1e20, 3e37])
+    vectors = jnp.asarray(sizes[:, None] * directions, jnp.float32)
+    right = np.linalg.norm(np.asarray(vectors, np.float64), axis=1)
+    ordinary = slice(4, 7)
+    norms = jax.jit(bookkeeping._scaled_norms)
+    for chosen in (slice(None), ordinary, slice(0, 1), slice(8, 9)):
+        # A zero stays one; all else is right to a few units in the last place.
+        np.testing.assert_allclose(norms(vectors[chosen]), right[chosen], rtol=5e-7)
+    # All but itself, in one batch and under vmap, where both ways are taken.
+    for bad in (jnp.nan, jnp.inf, -jnp.inf):
+        broken = jnp.concatenate([vectors, vectors[:1].at[0, 1].set(bad)])
+        for found in (norms(broken), jax.vmap(norms)(broken[None])[0]):
+            np.testing.assert_allclose(found[:-1], right, rtol=5e-7)
+            assert not np.isfinite(found[-1])
 
 
 @pytest.mark.parametrize("name", ["fedavg_cnn", "tutorial_cnn", "mlp_2nn"])

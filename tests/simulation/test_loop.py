@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedjax_private import algorithms, clients, models, simulation
-from fedjax_private.aggregation import make
+from fedjax_private.aggregation import SCHEMES, make
 from fedjax_private.datasets import (
     Examples,
     Iid,
@@ -14,6 +15,7 @@ from fedjax_private.datasets import (
     client_data,
     partition,
 )
+from fedjax_private.encryption import KeyAuthority
 from fedjax_private.privacy import (
     AdaptiveClipping,
     BandedNoise,
@@ -374,6 +376,85 @@ def test_cohorts_are_drawn_without_replacement_by_seed():
     for size in (0, 11):
         with pytest.raises(ValueError, match="--cohort"):
             simulation.cohorts(0, 1, 10, size)
+
+
+def run_with_drop_outs(algorithm, scheme, data, params, evaluate, dropped):
+    schedule = simulation.cohorts(0, len(dropped), CLIENTS, None)
+    dropped = [np.array(ids, int) for ids in dropped]
+    one = simulation.Run(scheme, data, params, schedule, ROOTS, dropped=dropped)
+    together = simulation.simulate_together(
+        algorithm, [one], evaluate=evaluate, chunk_size=2
+    )
+    return [done for (done,) in together]
+
+
+@pytest.mark.parametrize(
+    "name", ["none", pytest.param("exact", marks=pytest.mark.needs_openfhe)]
+)
+def test_a_round_that_is_short_of_uploads_is_void(
+    model, data, params, evaluate, name, monkeypatch
+):
+    """Nobody decrypts, and the server is where it was, its optimiser included."""
+    size = models.parameter_count(params) + 1
+    scheme = make(name, vector_size=size, trust=Trust(CLIENTS, SCHEMES[name]))
+    trainer = clients.sgd(model.loss, clients.SgdConfig(0.1, batch_size=4))
+    algorithm = algorithms.fedavg(
+        clients.federated(trainer, clients.by_examples(70)),
+        algorithms.server_optimizer("momentum", 1.0),
+        scheme.codec,
+        params,
+    )
+    asked = []
+    if name == "exact":
+        decrypt = KeyAuthority.decrypt
+        monkeypatch.setattr(
+            KeyAuthority,
+            "decrypt",
+            lambda self, message: asked.append(message) or decrypt(self, message),
+        )
+    dropped = [[], [1], [0, 3], range(CLIENTS), []]
+    rounds = run_with_drop_outs(algorithm, scheme, data, params, evaluate, dropped)
+    assert [done.void for done in rounds] == [False, True, True, True, False]
+    assert [done.report is None for done in rounds] == [r.void for r in rounds]
+    for before, done in itertools.pairwise(rounds):
+        assert np.array_equal(weights(before), weights(done)) is done.void
+    assert len(weights(rounds[0])) == 2 * (size - 1)  # with the momentum
+    assert rounds[1].evaluation.loss == rounds[0].evaluation.loss
+    assert rounds[-1].report.uploads == CLIENTS
+    assert len(asked) == (2 if name == "exact" else 0)
+
+
+def test_a_round_with_enough_uploads_goes_on_with_those(fedavg, data, params, evaluate):
+    size = models.parameter_count(params) + 1
+    three = make("none", vector_size=size, trust=Trust(3, Decryptor.NOBODY_NEEDED))
+    dropped = [[2], [0, 3], [1, 2, 4]]
+    rounds = run_with_drop_outs(fedavg, three, data, params, evaluate, dropped)
+    assert [done.void for done in rounds] == [False, False, True]
+    assert [done.report.uploads for done in rounds[:2]] == [4, 3]
+    assert all(done.metrics["examples"] == 2 * 70 for done in rounds)  # all trained
+    arrived = [np.array([0, 1, 3, 4]), np.array([1, 2, 4])]
+    expected = run(fedavg, three, data, params, evaluate, schedule=arrived)
+    for got, want in zip(rounds, expected, strict=False):
+        np.testing.assert_allclose(weights(got), weights(want), atol=1e-6)
+
+
+def test_drop_outs_are_drawn_by_seed():
+    schedule = simulation.cohorts(3, 2000, 10, 4)
+    dropped = simulation.drop_outs(5, schedule, 0.3)
+    again = simulation.drop_outs(5, schedule, 0.3)
+    other = simulation.drop_outs(6, schedule, 0.3)
+    assert all(np.array_equal(a, b) for a, b in zip(dropped, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(dropped, other, strict=True))
+    assert all(np.isin(d, c).all() for d, c in zip(dropped, schedule, strict=True))
+    # 8,000 draws; how many of four drop out is binomial.
+    counts = np.bincount([len(ids) for ids in dropped], minlength=5) / 2000
+    binomial = [0.2401, 0.4116, 0.2646, 0.0756, 0.0081]
+    np.testing.assert_allclose(counts, binomial, atol=0.05)
+    assert np.mean([len(ids) for ids in dropped]) == pytest.approx(1.2, abs=0.08)
+    assert not any(map(len, simulation.drop_outs(5, schedule, 0.0)))
+    for probability in (-0.1, 1.0, float("nan")):
+        with pytest.raises(ValueError, match="--drop_out"):
+            simulation.drop_outs(5, schedule, probability)
 
 
 def test_checkpoints_come_back_as_they_were(tmp_path, model, params):

@@ -1,5 +1,6 @@
 """The accountant, the conversion and calibration: properties, limits and speed."""
 
+import json
 import math
 import time
 import warnings
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 
 from fedjax_private.privacy.accounting import (
     DEFAULT_ORDERS,
+    Approximate,
     Composed,
     Gaussian,
     Laplace,
+    Ledger,
     Neighbors,
     NoPrivacy,
     Poisson,
@@ -271,6 +274,90 @@ def test_pure_composition_at_delta_zero():
     assert response.epsilon(0) == pytest.approx(math.log(3))
     drawn = RdpAccountant(neighbors=REPLACE).compose(WithoutReplacement(10, 1, Pure(1)))
     assert drawn.epsilon(0) == pytest.approx(math.log1p(0.1 * math.expm1(1.0)))
+
+
+def test_failures_are_taken_off_delta_by_hand():
+    """At epsilon = 1.0 and delta = 1e-5, (1 + e^epsilon) F is 3.7 F."""
+    exact = RdpAccountant(neighbors=ADD).compose(Gaussian(4.0))
+    assert exact.epsilon(1e-5) == pytest.approx(1.0, abs=0.03)
+    for failure, left in ((0.0, 1.0), (1e-9, 0.999), (1e-6, 0.5)):
+        books = RdpAccountant(neighbors=ADD).compose(
+            Approximate(Gaussian(4.0), failure)
+        )
+        found = books.epsilon(1e-5)
+        assert found == exact.epsilon(left * 1e-5)
+        assert exact.delta(found) + (1 + math.exp(found)) * failure <= 1e-5 * 1.001
+        assert books.delta(0.7) == exact.delta(0.7) + (1 + math.exp(0.7)) * failure
+        assert books.would_exceed(Approximate(Gaussian(4.0), failure), found, 1e-5)
+    for failure in (2e-6, 1e-5, 1.0):  # more than half of delta
+        books = RdpAccountant(neighbors=ADD).compose(
+            Approximate(Gaussian(4.0), failure)
+        )
+        assert books.epsilon(1e-5) == math.inf
+        assert books.delta(1e9) == 1.0
+
+
+def test_failures_come_with_the_counts_of_compositions():
+    failing = Approximate(Gaussian(9.0), 1e-8)
+    run = Composed((Gaussian(9.0), Repeated(Composed((failing, failing)), 3), failing))
+    books = RdpAccountant(neighbors=ADD).compose(Repeated(run, 2), 2)
+    assert books.events == {Gaussian(9.0): 4, failing: 28}
+    exact = RdpAccountant(neighbors=ADD).compose(Gaussian(9.0), 32)
+    right = exact.delta(2.0) + (1 + math.exp(2.0)) * 28 * 1e-8
+    assert books.delta(2.0) == pytest.approx(right, rel=1e-12)
+    assert RdpAccountant.from_json(books.to_json()).delta(2.0) == books.delta(2.0)
+    assert books.copy().spent(1e-5) == books.spent(1e-5)
+    assert RdpAccountant(neighbors=ADD).compose(failing, 0).epsilon(0) == 0
+
+
+def test_pure_guarantees_end_with_a_failure():
+    for failure, left in ((0.0, 0.5), (1e-7, math.inf)):
+        books = RdpAccountant(neighbors=ADD).compose(Approximate(Pure(0.5), failure))
+        assert books.epsilon(0) == left
+        assert books.delta(0.5) == pytest.approx((1 + math.exp(0.5)) * failure)
+
+
+def test_calibration_pays_for_failures():
+    def make(failure):
+        return lambda s: Repeated(Approximate(Gaussian(s), failure), 20)
+
+    exact, failing = (
+        calibrate_noise_multiplier(make(failure), 2.0, 1e-5, ADD)
+        for failure in (0.0, 1e-9)
+    )
+    assert exact < failing < 1.05 * exact
+    assert epsilon(make(1e-9)(failing), ADD, 1e-5) <= 2.0
+
+
+def test_a_ledger_keeps_failures_and_says_whom_it_is_against(tmp_path):
+    path, failing = tmp_path / "ledger.jsonl", Approximate(Gaussian(4.0), 1e-8)
+
+    def opened():
+        return Ledger(path, ADD, (3.0, 1e-5), adversary="the world and the server")
+
+    def charge(ledger, number):
+        return ledger.charge(
+            clients=[3],
+            round_number=number,
+            event=Repeated(failing, 2),
+            fingerprint=str(number),
+            digest="d",
+        )
+
+    with opened() as ledger:
+        assert charge(ledger, 1)
+        before = ledger.epsilon(1e-5)
+    header = json.loads(path.read_text().splitlines()[0])
+    assert header["adversary"] == "the world and the server"
+    assert header["neighbors"] == "add_remove"
+    with opened() as ledger:
+        assert ledger.epsilon(1e-5) == before
+        assert not charge(ledger, 1)  # a replay
+        assert charge(ledger, 2)
+        assert ledger.events_of(3) == {failing: 4}
+        assert ledger.epsilon(1e-5) == epsilon(Repeated(failing, 4), ADD, 1e-5)
+        # A failure that leaves no epsilon is beyond any budget.
+        assert ledger.would_exceed([3], Approximate(Gaussian(1e6), 1e-4))
 
 
 def test_the_edge_of_the_grid_is_told():

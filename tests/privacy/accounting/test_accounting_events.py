@@ -13,6 +13,7 @@ import pytest
 
 import fedjax_private.privacy.accounting as accounting
 from fedjax_private.privacy.accounting import (
+    Approximate,
     BandedMatrix,
     Composed,
     DistributedDiscreteGaussian,
@@ -51,6 +52,7 @@ EVERY_EVENT = [
     WithoutReplacement(1000, 10, Gaussian(1.3)),
     BandedMatrix(2.0, (1.0, 0.5), 10, 3, 0.1),
     DistributedDiscreteGaussian(32, 4.5, 1000, 12.5),
+    Approximate(Repeated(Gaussian(1.3), 3), 1e-12),
 ]
 
 
@@ -110,6 +112,8 @@ def test_int_float_and_numpy_settings_are_alike():
         lambda: BandedMatrix(1, (math.nan,), 3, 1),
         lambda: BandedMatrix(1, (1,), 3, 0),
         lambda: DistributedDiscreteGaussian(0, 1, 1, 1),
+        lambda: Approximate(Gaussian(1), -1e-9),
+        lambda: Approximate(Gaussian(1), 1.5),
     ],
 )
 def test_impossible_settings_are_refused(make):
@@ -123,6 +127,7 @@ def test_impossible_settings_are_refused(make):
         lambda: Poisson(0.1, 1.0),
         lambda: Repeated("Gaussian", 1),
         lambda: Composed((1,)),
+        lambda: Approximate(1e-6, 1e-6),
         lambda: to_json(3),
     ],
 )
@@ -181,6 +186,7 @@ def test_flatten_keeps_every_count():
         (BandedMatrix(1, (1, 2), 9, 1), ADD, "must not grow"),
         (BandedMatrix(1, (1, 0.5), 9, 1, 0.1), ADD, "at least the number of bands"),
         (DistributedDiscreteGaussian(2, 0.4, 3, 1), ADD, "0.5 or more"),
+        (Approximate(Stub(), 1e-9), ADD, "no registered price"),
         (Stub(), ADD, "no registered price"),
     ],
 )
@@ -189,6 +195,32 @@ def test_refusals_say_what_is_supported(event, neighbors, sentence):
     with pytest.raises(Unsupported, match=re.escape(sentence)):
         books.compose(event)
     assert books.events == {}  # nothing was entered
+
+
+FAILING = Approximate(Gaussian(1.0), 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("event", "neighbors"),
+    [
+        (Poisson(0.5, FAILING), ADD),
+        (Poisson(1.0, FAILING), ADD),
+        (Poisson(0.5, Poisson(0.5, FAILING)), ADD),
+        (Poisson(0.5, Composed((Gaussian(1.0), Repeated(FAILING, 2)))), ADD),
+        (WithoutReplacement(10, 1, FAILING), REPLACE),
+        (WithoutReplacement(10, 10, FAILING), REPLACE),
+        (Approximate(FAILING, 1e-9), ADD),
+        (Approximate(Repeated(FAILING, 3), 0.0), ADD),
+        (Approximate(Poisson(0.5, FAILING), 1e-9), ADD),
+    ],
+    ids=str,
+)
+def test_no_event_hides_a_failure_of_another(event, neighbors):
+    for run in (event, Repeated(event, 2), Composed((Gaussian(1.0), event))):
+        books = RdpAccountant(neighbors=neighbors)
+        with pytest.raises(Unsupported, match="Approximate has no registered price"):
+            books.compose(run)
+        assert books.events == {}
 
 
 def test_every_event_has_a_price_under_the_relations_it_claims():
@@ -200,6 +232,7 @@ def test_every_event_has_a_price_under_the_relations_it_claims():
     expected = dict.fromkeys(priced, everywhere)
     expected[RandomizedResponse] = ["REPLACE_ONE", "ZERO_OUT"]
     expected[WithoutReplacement] = ["REPLACE_ONE"]
+    expected[Approximate] = []  # only the accountant's books count its failures
     assert priced == expected
 
 
