@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -301,14 +302,18 @@ def _shared_privacy(
         # in units of the clip norm, unless many more are drawn than expected.
         signal = hyper.signal_bound if exact else 1.25
         deviations = EXACT_DEVIATIONS if exact else CKKS_DEVIATIONS
-        noise = deviations * noise_multiplier / batch
+        # All shares of a cohort, which may be more than the adversary is priced by.
+        shares = spec.cohort / trust.shares(against)
+        noise = deviations * noise_multiplier * math.sqrt(shares) / batch
         bound = config.value_bound or signal + noise
-        bits = config.quantization_bits or bits_for(bound, batch, size)
         return dataclasses.replace(
-            config.options, value_bound=bound, quantization_bits=bits, residues=exact
+            config.options,
+            value_bound=bound,
+            quantization_bits=bits or bits_for(bound, batch, size),
+            residues=exact,
         )
 
-    def shared_plan(noise_multiplier: float) -> SharedPlan:
+    def shared_plan(noise_multiplier: float, gridded: bool) -> SharedPlan:
         def share(multiplier: float) -> PrivacyPlan:
             plan = plan_of(multiplier)
             if not isinstance(plan, PrivacyPlan):
@@ -316,18 +321,26 @@ def _shared_privacy(
                     f"--mechanism={privacy.mechanism} makes no PrivacyPlan, whose "
                     "noise clients could share: use --noise=local."
                 )
+            if not gridded:
+                return plan
             options = options_for(noise_multiplier, plan.expected_batch_size)
             bits = options.quantization_bits
-            if exact:
-                plan = on_grid(plan, size, options.value_bound, bits)
-            return plan
+            return on_grid(plan, size, options.value_bound, bits)
 
         return shared(share, noise_multiplier, trust, against)
 
-    noise = _calibrated(
-        spec, steps, lambda noise: shared_plan(noise).event(steps, against)
-    )
-    plan = shared_plan(noise)
+    def calibrated(gridded: bool) -> tuple[float, SharedPlan]:
+        noise = _calibrated(
+            spec, steps, lambda noise: shared_plan(noise, gridded).event(steps, against)
+        )
+        return noise, shared_plan(noise, gridded)
+
+    bits = config.quantization_bits
+    noise, plan = calibrated(gridded=False)
+    if exact:
+        # Fixed before the second search, in which epsilon must not jump with them.
+        bits = options_for(noise, plan.plan.expected_batch_size).quantization_bits
+        noise, plan = calibrated(gridded=True)
     training = spec.settings.training
     if plan.correlated and (spec.cohort < spec.clients or training.drop_out):
         raise ValueError(

@@ -103,7 +103,7 @@ CENTRAL: Mapping[tuple[str, str], Mapping[float, Budget]] = {
     },
     ("mnist_5k", "tutorial_cnn"): {
         2.9: Budget(80, 3.0, 0.1, averaging=0.9),
-        0.563: Budget(40, 2.0, 0.1),
+        0.563: Budget(40, 2.0, 0.1, averaging=0.9),
     },
     ("mnist", "scattering_linear"): {
         2.9: Budget(300, 8.0, 0.1, Q_MNIST, signal_bound=0.01, source=_LITERATURE),
@@ -118,7 +118,7 @@ CENTRAL: Mapping[tuple[str, str], Mapping[float, Budget]] = {
 # With local noise, every client adds all of it.
 LOCAL: Mapping[tuple[str, str], Mapping[float, Budget]] = {
     ("mnist_5k", "tutorial_cnn"): {2.9: Budget(20, 1.0, 1.0, 0.5, local_steps=2)},
-    ("mnist_5k", "scattering_linear"): {2.9: Budget(80, 2.0, 0.1)},
+    ("mnist_5k", "scattering_linear"): {2.9: Budget(80, 1.0, 0.1)},
 }
 
 # Equal work: all arms without DP pass over the data equally often, in batches of one

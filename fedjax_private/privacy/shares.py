@@ -41,7 +41,7 @@ from fedjax_private.trust import Adversary, Trust
 from fedjax_private.typing import Array, PRNGKey
 
 # How likely the rounding of one step may move a sum further than is accounted for.
-ROUNDING_FAILURE = 2.0**-40
+ROUNDING_FAILURE = 2.0**-64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +65,8 @@ class DiscreteGaussianNoise(Noise):
     `DistributedDiscreteGaussian` says. Cutting off at the grid's ends before the noise
     moves sums no further apart; reduction mod 2^b afterwards is post-processing. The
     failure, and the sampler's distance from the exact law for every share, are those of
-    `Approximate`. In exact arithmetic but for the rounding of the float32 sum of
-    contributions itself.
+    `Approximate`. In exact arithmetic but for the float32 rounding of the sum of
+    contributions itself and of its product with 1 / step.
     """
 
     grid: Grid

@@ -113,9 +113,9 @@ def poisson_pure(event: Poisson, neighbors: Neighbors) -> float:
         nothing is gained at delta 0.
     """
     q = event.sampling_probability
-    inner = pure_epsilon(event.event, neighbors)
     if q == 0:
         return 0.0
+    inner = pure_epsilon(event.event, neighbors)
     return _amplified(q, inner) if neighbors is Neighbors.ADD_REMOVE else inner
 
 

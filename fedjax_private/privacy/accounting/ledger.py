@@ -344,6 +344,12 @@ class Ledger:
                 f"{path} was kept under {found['neighbors']}, not under "
                 f"{self._neighbors.value}; charges under the two do not add up."
             )
+        kept = found.get("adversary", self._adversary)
+        if None not in (kept, self._adversary) and kept != self._adversary:
+            raise ValueError(
+                f"{path} was kept against {kept}, not against {self._adversary}; "
+                "charges against the two do not add up."
+            )
         fragment: str | None = None  # an unreadable line, good only before a repair
         for number, line in enumerate([*lines[1:], tail] if tail else lines[1:], 2):
             entry = parse(line)
