@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_private import simulation
-from fedjax_private.aggregation import make
+from fedjax_private.aggregation import PlainAggregation, make
 from fedjax_private.datasets import ClientData
 from fedjax_private.trust import Decryptor, Trust
 
@@ -51,9 +51,12 @@ def sums(vector_size, uploads):
 def rounds(algorithm, data, schedule, *, vector_size=2, **options):
     """Every round, its client states copied before the next may overwrite them."""
     nothing = simulation.Evaluation(np.zeros(1), np.zeros(1))
+    scheme = sums(vector_size, len(schedule[0]))
+    if algorithm.trust is not None:  # in the clear: the same sums, nobody protected
+        scheme = PlainAggregation(vector_size, algorithm.trust)
     done = simulation.simulate(
         algorithm,
-        sums(vector_size, len(schedule[0])),
+        scheme,
         data,
         START,
         schedule,

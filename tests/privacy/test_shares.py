@@ -77,8 +77,8 @@ def gaussian_epsilon(sigma, steps):
 
 
 def inflated(norm, size):
-    """Norm (in steps) of a rounded vector, but for probability 2^-40."""
-    deviation = math.sqrt(2 * 40 * math.log(2)) * (norm + math.sqrt(size) / 2)
+    """Norm (in steps) of a rounded vector, but for probability 2^-64."""
+    deviation = math.sqrt(2 * 64 * math.log(2)) * (norm + math.sqrt(size) / 2)
     return min(norm + math.sqrt(size), math.sqrt(norm * norm + size / 4 + deviation))
 
 
