@@ -63,10 +63,14 @@ class Contest:
 # Contestant -> how the examples are dealt to its clients.
 PARTITIONS = {"fedavg_iid": "iid", "fedavg_shards": "shards", "fedsgd": "iid"}
 
+# Learning rates: the best of 0.05, 0.1, 0.2 and, for FedSGD, 0.4 by `accuracy_by_rate`.
+# After 2 rounds fedavg_iid has 0.945, 0.950, 0.955; after 10, fedavg_shards has 0.885,
+# 0.908, 0.874; after 40, fedsgd has 0.851, 0.916, 0.471, 0.516. QUICK, after 1, 3 and 6
+# rounds, has one rate for both of FedAvg's, within 0.005 of the best, and one program.
 PAPER = Contest(
     model="fedavg_cnn",
     target=0.95,
-    rates={"fedavg_iid": 0.1, "fedavg_shards": 0.1, "fedsgd": 0.1},
+    rates={"fedavg_iid": 0.2, "fedavg_shards": 0.1, "fedsgd": 0.1},
     cap=400,
     physical=BATCH,  # measured: half the seconds of the default, for so large a model
 )
