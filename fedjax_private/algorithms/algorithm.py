@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax.flatten_util import ravel_pytree
@@ -117,6 +118,11 @@ def client_phase(
         return slots, metrics, states
 
     return run
+
+
+def one_model(state: Any, client_states: ClientState) -> Params:
+    """The only model of a run, as `Algorithm.models` gives it: `state.params`."""
+    return jax.tree.map(lambda leaf: leaf[None], state.params)
 
 
 # Local steps fold in their own number, counted from 0; this lies beyond any of them.

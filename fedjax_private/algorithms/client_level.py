@@ -41,7 +41,6 @@ against the server.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
@@ -53,13 +52,18 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from fedjax_private.aggregation.types import Codec
-from fedjax_private.algorithms.algorithm import Algorithm, client_key, client_phase
+from fedjax_private.algorithms.algorithm import (
+    Algorithm,
+    client_key,
+    client_phase,
+    one_model,
+)
 from fedjax_private.clients.training import Trainer
 from fedjax_private.clients.types import ClientOutput, ClientUpdate
 from fedjax_private.clients.updates import kept
 from fedjax_private.datasets.padding import ClientData
 from fedjax_private.privacy.accounting import Event, Neighbors
-from fedjax_private.privacy.clipping import ROUNDING_MARGIN
+from fedjax_private.privacy.clipping import norm_clipping
 from fedjax_private.privacy.noise import GaussianNoise, noise_key
 from fedjax_private.privacy.sampling import PoissonSampling
 from fedjax_private.typing import Array, ClientKeys, ClientState, Params, PRNGKey
@@ -67,49 +71,6 @@ from fedjax_private.typing import Array, ClientKeys, ClientState, Params, PRNGKe
 # Folded into a client's noise key to decide whether it joins; neither a step's number
 # nor any other use of that key reaches it.
 JOINING = 2**31 - 3
-
-
-@dataclasses.dataclass(frozen=True)
-class BoundedVector:
-    """A map into the ball of a known radius.
-
-    Attributes:
-        clip: vector (P,) -> vector (P,) of norm at most `bound`, whatever it is given.
-        bound: the radius.
-    """
-
-    clip: Callable[[Array], Array]
-    bound: float
-
-    def sensitivity(self, neighbors: Neighbors) -> float:
-        """The furthest that a sum of clipped vectors moves between neighbours.
-
-        Formal guarantees: the bound where a vector is added, removed or zeroed out,
-        twice as much where it is replaced, by the triangle inequality.
-        """
-        return self.bound * neighbors.sensitivity
-
-
-def norm_clipping(clip_norm: float) -> BoundedVector:
-    """Scales a vector to L2 norm `clip_norm` at most: v min(1, clip_norm / |v|).
-
-    A vector whose norm is not finite in float32 becomes zero.
-
-    Raises:
-        ValueError: a clip norm that is not positive and finite.
-    """
-    if not 0.0 < clip_norm < math.inf:
-        raise ValueError(
-            f"a clip norm is positive and finite, got {clip_norm}: see --clip_norm."
-        )
-    radius = clip_norm * (1.0 - ROUNDING_MARGIN)
-
-    def clip(vector: Array) -> Array:
-        norm = jnp.linalg.norm(vector)
-        scaled = vector * (radius / jnp.maximum(norm, radius))
-        return jnp.where(jnp.isfinite(norm), scaled, 0.0)
-
-    return BoundedVector(clip, clip_norm)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,9 +267,6 @@ def dp_fedavg(
         params = optax.apply_updates(state.params, updates)
         return ClientLevelState(params, optimizer_state, state.key, state.round + 1)
 
-    def models(state: ClientLevelState, client_states: ClientState) -> Params:
-        return jax.tree.map(lambda leaf: leaf[None], state.params)
-
     return Algorithm(
         init=init,
         init_client=kept(trainer),
@@ -316,5 +274,5 @@ def dp_fedavg(
             joining_client(trainer, plan), lambda state: state.params, codec, backend
         ),
         server_phase=server_phase,
-        models=models,
+        models=one_model,
     )

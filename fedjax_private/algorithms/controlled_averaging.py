@@ -30,7 +30,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from fedjax_private.aggregation.types import Codec
-from fedjax_private.algorithms.algorithm import Algorithm, client_phase
+from fedjax_private.algorithms.algorithm import Algorithm, client_phase, one_model
 from fedjax_private.algorithms.fedopt import check_server_learning_rate
 from fedjax_private.clients.training import SgdConfig, sgd, steps_of
 from fedjax_private.clients.types import ClientOutput, ClientUpdate
@@ -170,9 +170,6 @@ def scaffold(
             ),
         )
 
-    def models(state: ScaffoldState, client_states: ClientState) -> Params:
-        return jax.tree.map(lambda leaf: leaf[None], state.params)
-
     return Algorithm(
         init=init,
         init_client=zeros,
@@ -183,5 +180,5 @@ def scaffold(
             backend,
         ),
         server_phase=server_phase,
-        models=models,
+        models=one_model,
     )

@@ -23,7 +23,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from fedjax_private.aggregation.types import Codec
-from fedjax_private.algorithms.algorithm import Algorithm, client_phase
+from fedjax_private.algorithms.algorithm import Algorithm, client_phase, one_model
 from fedjax_private.clients.types import ClientUpdate
 from fedjax_private.typing import Array, ClientState, Params
 
@@ -72,9 +72,6 @@ def fedavg(
         )
         return FedAvgState(optax.apply_updates(state.params, updates), optimizer_state)
 
-    def models(state: FedAvgState, client_states: ClientState) -> Params:
-        return jax.tree.map(lambda leaf: leaf[None], state.params)
-
     return Algorithm(
         init=init,
         init_client=init_client,
@@ -82,5 +79,5 @@ def fedavg(
             client_update, lambda state: state.params, codec, backend
         ),
         server_phase=server_phase,
-        models=models,
+        models=one_model,
     )

@@ -59,8 +59,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from fedjax_private.aggregation.types import Codec
-from fedjax_private.algorithms.algorithm import Algorithm, client_phase
-from fedjax_private.algorithms.client_level import norm_clipping
+from fedjax_private.algorithms.algorithm import Algorithm, client_phase, one_model
 from fedjax_private.clients.training import Trainer
 from fedjax_private.clients.types import ClientOutput, ClientUpdate
 from fedjax_private.clients.updates import kept
@@ -72,6 +71,7 @@ from fedjax_private.privacy.accounting import (
     RdpAccountant,
     Repeated,
 )
+from fedjax_private.privacy.clipping import norm_clipping
 from fedjax_private.privacy.noise import add_noise, gaussian, noise_key
 from fedjax_private.typing import Array, ClientKeys, ClientState, Params, PRNGKey
 
@@ -333,9 +333,6 @@ def nbafl(
         noisy = add_noise(mean, gaussian(key, mean.shape, stddev))
         return NbaflState(unpack(noisy), state.key, state.round + 1)
 
-    def models(state: NbaflState, client_states: ClientState) -> Params:
-        return jax.tree.map(lambda leaf: leaf[None], state.params)
-
     return Algorithm(
         init=init,
         init_client=kept(trainer),
@@ -346,5 +343,5 @@ def nbafl(
             backend,
         ),
         server_phase=server_phase,
-        models=models,
+        models=one_model,
     )

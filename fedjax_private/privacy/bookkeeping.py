@@ -68,17 +68,19 @@ def _scaled_norms(vectors: Array) -> Array:
     """
     flat = vectors.reshape(len(vectors), -1)
     squares = jnp.einsum("bi,bi->b", flat, flat)
-    # NaN compares as False.
-    ordinary = jnp.all((squares > 1e-30) & (squares < 1e30))
+    ordinary = (squares > 1e-30) & (squares < 1e30)  # not where there is a NaN
 
     def rescaled() -> Array:
         # Far from float32's ends, so that its reciprocal, by which XLA may multiply
         # where this divides, is not flushed to zero. NaN stays NaN.
         largest = jnp.max(jnp.abs(flat), axis=1, keepdims=True)
         scale = jnp.clip(largest, 1e-30, 1e30)
-        return l2_norms(flat / scale) * scale[:, 0]
+        norms = l2_norms(flat / scale) * scale[:, 0]
+        # An example's norm depends on that example alone, to the last bit: rounding
+        # must not tell of the others, nor move what they contribute.
+        return jnp.where(ordinary, jnp.sqrt(squares), norms)
 
-    return jax.lax.cond(ordinary, lambda: jnp.sqrt(squares), rescaled)
+    return jax.lax.cond(jnp.all(ordinary), lambda: jnp.sqrt(squares), rescaled)
 
 
 class _Site(NamedTuple):

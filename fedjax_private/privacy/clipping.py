@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
 
+import jax
 import jax.numpy as jnp
 
 from fedjax_private.privacy.accounting.events import Neighbors
@@ -48,6 +49,49 @@ class BoundedSum:
 
 
 @dataclasses.dataclass(frozen=True)
+class BoundedVector:
+    """A map into the ball of a known radius.
+
+    Attributes:
+        clip: vector (P,) -> vector (P,) of norm at most `bound`, whatever it is given.
+        bound: the radius.
+    """
+
+    clip: Callable[[Array], Array]
+    bound: float
+
+    def sensitivity(self, neighbors: Neighbors) -> float:
+        """The furthest that a sum of clipped vectors moves between neighbours.
+
+        Formal guarantees: the bound where a vector is added, removed or zeroed out,
+        twice as much where it is replaced, by the triangle inequality.
+        """
+        return self.bound * neighbors.sensitivity
+
+
+def norm_clipping(clip_norm: float) -> BoundedVector:
+    """Scales a vector to L2 norm `clip_norm` at most: v min(1, clip_norm / |v|).
+
+    A vector whose norm is not finite in float32 becomes zero.
+
+    Raises:
+        ValueError: a clip norm that is not positive and finite.
+    """
+    if not 0.0 < clip_norm < math.inf:
+        raise ValueError(
+            f"a clip norm is positive and finite, got {clip_norm}: see --clip_norm."
+        )
+    radius = clip_norm * (1.0 - ROUNDING_MARGIN)
+
+    def clip(vector: Array) -> Array:
+        norm = jnp.linalg.norm(vector)
+        scaled = vector * (radius / jnp.maximum(norm, radius))
+        return jnp.where(jnp.isfinite(norm), scaled, 0.0)
+
+    return BoundedVector(clip, clip_norm)
+
+
+@dataclasses.dataclass(frozen=True)
 class Clipping(abc.ABC):
     """Base of the ways to bound a record's contribution.
 
@@ -85,7 +129,17 @@ class Clipping(abc.ABC):
 
     def bounded_sum(self, loss: LossFn) -> BoundedSum:
         """The same sum, with its sensitivity."""
-        return BoundedSum(self.summed(loss), self.bound, self.extra)
+        summed = self.summed(loss)
+
+        def exact(
+            params: Params, inputs: Array, labels: Array, valid: Array, state: Any
+        ) -> Any:
+            # Accelerators multiply float32 matrices in fewer bits unless told not to;
+            # a norm that is wrong in the third digit would let a record exceed C.
+            with jax.default_matmul_precision("highest"):
+                return summed(params, inputs, labels, valid, state)
+
+        return BoundedSum(exact, self.bound, self.extra)
 
     def finish(self, mean: Array, state: Any) -> tuple[Array, Any]:
         """Turns a noisy sum over the expected batch (P + extra,) into a gradient (P,).

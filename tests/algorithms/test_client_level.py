@@ -13,7 +13,6 @@ from fedjax_private.algorithms.client_level import (
     ClientLevelPlan,
     dp_fedavg,
     joining_client,
-    norm_clipping,
     participants,
 )
 from fedjax_private.clients import Trainer
@@ -26,7 +25,7 @@ from fedjax_private.datasets import (
     load,
     partition,
 )
-from fedjax_private.privacy import GaussianNoise, noise_key
+from fedjax_private.privacy import GaussianNoise, noise_key, norm_clipping
 from fedjax_private.privacy.accounting import (
     Gaussian,
     Neighbors,
