@@ -300,12 +300,17 @@ class Settings:
         """Whether an arm's clients share the noise of each sum.
 
         Raises:
-            ValueError: it would, but the server reads the uploads.
+            ValueError: they would, but the server reads the uploads.
         """
         chosen = ARMS[arm]
+        shared = self.privacy.noise == "distributed"
+        if chosen.private and not chosen.encrypted and chosen.federated and shared:
+            raise ValueError(
+                f"--noise=distributed needs sums that the server cannot read, and arm "
+                f"{arm} encrypts nothing: give --arm=private_ai or --noise=local."
+            )
         if not (chosen.private and chosen.encrypted):
             return False
-        shared = self.privacy.noise == "distributed"
         if not (shared or (chosen.shared and self.privacy.noise is None)):
             return False
         if not self.encrypts(arm):

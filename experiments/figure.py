@@ -44,6 +44,22 @@ def _level(axis: Any, cell: Cell, label: str, style: Mapping[str, Any]) -> None:
     axis.axhspan(mean - deviation, mean + deviation, **band)
 
 
+def _line(
+    axis: Any, xs: Sequence[Any], line: Sequence[Cell], label: str, style: Any
+) -> None:
+    """Mean accuracies, with bars of one standard deviation."""
+    axis.errorbar(
+        xs,
+        [100 * (cell.mean("accuracy") or 0.0) for cell in line],
+        yerr=[100 * (cell.deviation("accuracy") or 0.0) for cell in line],
+        label=label,
+        capsize=2,
+        markersize=5,
+        linewidth=1.4,
+        **style,
+    )
+
+
 def draw(path: Path, rows: Sequence[Row]) -> None:
     """Draws Figure 1: accuracy against clients, a panel a partition, a line an arm."""
     plt = _pyplot()
@@ -68,16 +84,8 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
                 continue
             # A few per cent apart, so that equal values do not hide each other.
             shift = 1.0 + 0.02 * (position - len(arms) / 2)
-            axis.errorbar(
-                [cell.clients * shift for cell in line],
-                [100 * (cell.mean("accuracy") or 0.0) for cell in line],
-                yerr=[100 * (cell.deviation("accuracy") or 0.0) for cell in line],
-                label=ARMS[arm].label,
-                capsize=2,
-                markersize=5,
-                linewidth=1.4,
-                **STYLES[arm],
-            )
+            places = [cell.clients * shift for cell in line]
+            _line(axis, places, line, ARMS[arm].label, STYLES[arm])
         axis.set_xscale("log", base=2)
         axis.set_xticks(counts, [str(count) for count in counts])
         axis.minorticks_off()
@@ -97,16 +105,8 @@ def accuracy_against_epsilon(path: Path, curves: Mapping[str, Sequence[Cell]]) -
     plt = _pyplot()
     figure, axis = plt.subplots(figsize=(4.6, 3.4), layout="constrained")
     for arm, line in curves.items():
-        axis.errorbar(
-            [cell.mean("epsilon") for cell in line],
-            [100 * (cell.mean("accuracy") or 0.0) for cell in line],
-            yerr=[100 * (cell.deviation("accuracy") or 0.0) for cell in line],
-            label=ARMS[arm].label,
-            capsize=2,
-            markersize=5,
-            linewidth=1.4,
-            **STYLES[arm],
-        )
+        places = [cell.mean("epsilon") for cell in line]
+        _line(axis, places, line, ARMS[arm].label, STYLES[arm])
     axis.set_xscale("log")
     ticks = sorted(
         {round(c.mean("epsilon") or 0, 2) for c in next(iter(curves.values()))}

@@ -79,20 +79,30 @@ SUMMARY_VALUES = (
 )
 
 
-def write_summary(path: Path, rows: Sequence[Row]) -> None:
+def write_summary(path: Path, grouped: Sequence[Cell]) -> None:
     """Writes a line per cell: mean and standard deviation of every measured value."""
     names = [f"{n}_{kind}" for n in SUMMARY_VALUES for kind in ("mean", "sd")]
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["partition", "clients", "arm", "seeds", *names])
-        for cell in cells(rows):
+        where = ["partition", "clients", "arm", "model", "encryption"]
+        writer.writerow([*where, "seeds", *names])
+        for cell in grouped:
+            first = cell.rows[0]
+            kind = [first["model"], first["encryption"] or ""]
             values = [
                 "" if value is None else repr(value)
                 for name in SUMMARY_VALUES
                 for value in (cell.mean(name), cell.deviation(name))
             ]
             writer.writerow(
-                [cell.partition, cell.clients, cell.arm, len(cell.rows), *values]
+                [
+                    cell.partition,
+                    cell.clients,
+                    cell.arm,
+                    *kind,
+                    len(cell.rows),
+                    *values,
+                ]
             )
 
 
@@ -187,8 +197,12 @@ def _privacy(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
     ]
     privacy = config["settings"]["privacy"]
     seeded, mechanism = privacy["noise_seed"] is not None, privacy["mechanism"]
+    exact = any("exact" in (row["encryption"] or "") for row in private)
     priced = (
         "the Poisson-subsampled Gaussian"
+        if mechanism == "gaussian" and not exact
+        else "the Poisson-subsampled sum of discrete Gaussian shares, where noise is "
+        "shared, and of the Gaussian elsewhere"
         if mechanism == "gaussian"
         else f"what the mechanism {mechanism} declares"
     )
@@ -263,7 +277,7 @@ ENCRYPTION_COLUMNS = (
 )
 
 
-def _encryption(grouped: Sequence[Cell], sums: Mapping[int, str]) -> list[str]:
+def _encryption(grouped: Sequence[Cell], sums: Mapping[str, str]) -> list[str]:
     encrypted = [cell for cell in grouped if cell.rows[0]["encryption"]]
     if not encrypted:
         return []
@@ -297,7 +311,7 @@ def _encryption(grouped: Sequence[Cell], sums: Mapping[int, str]) -> list[str]:
         "many clients is not what one of them would wait. The server adds ciphertexts "
         "with no secret key in reach. Decryption noise counts as no privacy.",
         "",
-        *[f"- {count} clients: {text}" for count, text in sums.items()],
+        *[f"- {place}: {text}" for place, text in sums.items()],
         "",
         *markdown_table(
             ENCRYPTION_COLUMNS,
@@ -340,6 +354,6 @@ def write(
     notes: Sequence[str] = (),
 ) -> None:
     """Writes summary.csv, report.md and accuracy_clients.png."""
-    write_summary(directory / "summary.csv", rows)
+    write_summary(directory / "summary.csv", cells(rows))
     figure.draw(directory / "accuracy_clients.png", rows)
     (directory / "report.md").write_text(markdown(rows, config, notes))

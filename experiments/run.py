@@ -12,9 +12,11 @@ import jax
 import numpy as np
 import tensorboardX
 
-from experiments import build
+from experiments import build, pricing, zoo
 from experiments.arms import ARMS, Arm
-from experiments.build import NEIGHBORS, Prepared, Spec
+from experiments.build import Prepared
+from experiments.pricing import NEIGHBORS
+from experiments.spec import Spec
 from fedjax_private import aggregation, algorithms, models, simulation
 from fedjax_private.datasets import Dataset
 from fedjax_private.privacy import SharedPlan
@@ -50,10 +52,10 @@ def run_together(
     started = time.perf_counter()
     spec, privacy = several[0].spec, several[0].privacy
     arm, hyper, settings = ARMS[spec.arm], spec.hyperparameters, spec.settings
-    model = build.model_for(dataset, spec)
+    model = zoo.model_for(dataset, spec)
     clients, cohort = several[0].data.mask.shape[0], len(several[0].schedule[0])
     size = models.parameter_count(jax.eval_shape(model.init, jax.random.key(0)))
-    updated = build.update_size(spec, dataset)
+    updated = zoo.update_size(spec, dataset)
     params = [model.init(jax.random.key(p.spec.seed)) for p in several]
     schemes = [
         build.build_aggregation(
@@ -108,7 +110,7 @@ def run_together(
         for finished in simulation.simulate_together(
             algorithm,
             runs,
-            evaluate=build.build_evaluator(model)(dataset.test),
+            evaluate=zoo.build_evaluator(model)(dataset.test),
             evaluate_every=hyper.evaluate_every,
             chunk_size=settings.training.chunk_size,
         ):
@@ -163,7 +165,7 @@ def _ledger(prepared: Prepared, adversary: Adversary, path: Path) -> Ledger:
         assert privacy.epsilon_insider is not None
         planned = privacy.epsilon_insider
     budget = (planned, delta) if math.isfinite(planned) else None
-    return Ledger(path, NEIGHBORS, budget, build.in_words(prepared, adversary))
+    return Ledger(path, NEIGHBORS, budget, pricing.in_words(prepared.spec, adversary))
 
 
 def _bytes(key: jax.Array) -> bytes:
@@ -194,12 +196,12 @@ def _charger(
         digest = fixed.copy()
         for leaf in jax.tree.leaves((server, own)):
             digest.update(np.ascontiguousarray(leaf))
-        steps = build.local_steps(prepared.spec.hyperparameters)
+        steps = prepared.spec.hyperparameters.noisy_steps
         for adversary, ledger in ledgers.items():
             ledger.charge(
                 clients=cohort.tolist(),
                 round_number=number,
-                event=build.event(plan, steps, adversary),
+                event=pricing.event(plan, steps, adversary),
                 fingerprint=fingerprint(
                     _bytes(algorithms.round_key(roots.noise, number))
                 ),
@@ -211,7 +213,7 @@ def _charger(
             ledger.charge(
                 clients=np.unique(np.concatenate(prepared.schedule)).tolist(),
                 round_number=1,
-                event=build.event(plan, total, adversary),
+                event=pricing.event(plan, total, adversary),
                 fingerprint=fingerprint(_bytes(roots.noise)),
                 digest=fixed.hexdigest(),
             )

@@ -1,14 +1,14 @@
 """Runs many specs, together where that is faster; nothing finished is ever lost."""
 
 import dataclasses
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
-from experiments import build, report, run
+from experiments import build, report, run, zoo
 from experiments.arms import ARMS
-from experiments.build import Spec
+from experiments.spec import Spec
 from fedjax_private.datasets import Dataset
 from fedjax_private.simulation import RunDirectory
 
@@ -29,7 +29,7 @@ class Inputs:
         dataset, model = self._source(spec), spec.settings.training.model
         key = (id(dataset), model)
         if key not in self._made:  # kept with its source, so that no id is used again
-            self._made[key] = dataset, build.featured(dataset, model)
+            self._made[key] = dataset, zoo.featured(dataset, model)
         return self._made[key][1]
 
 
@@ -52,22 +52,29 @@ def run_all(
     inputs: Inputs,
     directory: RunDirectory,
     shown: Any,
-    rows: MutableMapping[Spec, dict[str, Any]],
+    finished: Callable[[Spec, dict[str, Any]], None],
 ) -> list[str]:
-    """Runs everything, and fills `rows` as runs end; returns what failed, in words."""
+    """Runs everything; returns what failed, in words.
+
+    Args:
+        specs: what to run, in order.
+        inputs: their data sets.
+        directory: where rounds and checkpoints go.
+        shown: the progress that is on the screen.
+        finished: takes each run's row, as the run ends.
+    """
     failures = []
     for group in together(specs, inputs):
         try:
             dataset = inputs(group[0])
             prepared = [build.prepare(spec, dataset) for spec in group]
-            done = run.run_together(prepared, dataset, directory, shown.advance)
+            rows = run.run_together(prepared, dataset, directory, shown.advance)
         except ValueError as error:
             names = ", ".join(spec.name for spec in group)
             failures.append(f"Failed: {names}: {error}")
             shown.say(failures[-1])
             continue
-        for spec, row in zip(group, done, strict=True):
-            rows[spec] = row
-            directory.add_run(row)
+        for spec, row in zip(group, rows, strict=True):
             shown.say(report.line(row))
+            finished(spec, row)
     return failures

@@ -29,8 +29,8 @@ def quick(
 
 
 def specs(what: SweepConfig, arms: Sequence[str], settings: Settings) -> Iterator[Any]:
-    """All runs; a whole comparison for one seed comes before the next seed."""
-    from experiments.build import Spec
+    """All cells; a whole comparison for one seed comes before the next seed."""
+    from experiments.spec import Spec
 
     for seed in range(what.seeds):
         for clients in what.clients:
@@ -56,33 +56,35 @@ def sweep(argv: Sequence[str]) -> int:
     if what.quick:
         what, settings = quick(what, settings, parsed.given)
     runtime.start()
-    import jax
-
-    from experiments import build, report, run
+    from experiments import build, report, runner
     from fedjax_private.datasets import load
     from fedjax_private.simulation import progress
 
     notes = []
-    arms = list(what.arms)
-    encrypted = [arm for arm in arms if ARMS[arm].encrypted]
+    encrypted = [arm for arm in what.arms if settings.encrypts(arm)]
     if encrypted and (reason := build.unavailable()):
-        arms = [arm for arm in arms if arm not in encrypted]
         notes.append(f"Not run: {', '.join(encrypted)}. {reason}")
-        if not arms:
+        if encrypted == list(what.arms):
             flags.fail(reason)
+    else:
+        encrypted = []  # none is left out
+    arms = [arm for arm in what.arms if arm not in encrypted]
     if what.quick:
         notes.append("--quick: few rounds and a single seed; a look, not a result.")
     dataset = flags.checked(
         lambda: load(settings.data.dataset, data_dir=settings.data.data_dir)
     )
-    dataset = build.featured(dataset, settings.training.model)
-    todo = list(specs(what, arms, settings))
+    inputs = runner.Inputs(lambda spec: dataset)
+    cells: dict[Any, list[Any]] = {}  # run -> the cells that show it
     sums = {}
-    for spec in todo:
+    for spec in specs(what, arms, settings):
+        cells.setdefault(home(spec, what), []).append(spec)
         if spec.seed == 0:
-            prepared = flags.checked(lambda spec=spec: build.prepare(spec, dataset))
+            prepared = flags.checked(
+                lambda spec=spec: build.prepare(spec, inputs(spec))
+            )
             if prepared.sums:
-                sums[spec.clients] = prepared.sums
+                sums[spec.place] = prepared.sums
     directory = flags.checked(lambda: command.directory("sweep", parsed[OutputConfig]))
     config = command.config_of("sweep", what, settings, arms, what.clients, argv[1:])
     config["sums"] = sums
@@ -91,41 +93,18 @@ def sweep(argv: Sequence[str]) -> int:
     console = command.console()
     for note in notes:
         console.print(note, highlight=False, soft_wrap=True)
-    homes = {home(spec, what) for spec in todo}
     failures: list[str] = []
+
+    def finished(run: Any, row: dict[str, Any]) -> None:
+        for cell in cells[run]:
+            directory.add_run(
+                {**row, "clients": cell.clients, "partition": cell.partition}
+            )
+
     try:
-        with progress(sum(h.hyperparameters.rounds for h in homes), console) as shown:
-            rows_of: dict[Any, dict[str, Any]] = {}
-            tried: set[Any] = set()
-
-            def train(specs_now: Sequence[Any]) -> None:
-                tried.update(specs_now)
-                try:
-                    prepared = [build.prepare(spec, dataset) for spec in specs_now]
-                    rows = run.run_together(prepared, dataset, directory, shown.advance)
-                except ValueError as error:
-                    names = ", ".join(spec.name for spec in specs_now)
-                    failures.append(f"Failed: {names}: {error}")
-                    shown.say(failures[-1])
-                    return
-                rows_of.update(zip(specs_now, rows, strict=True))
-                for row in rows:
-                    shown.say(report.line(row))
-
-            def trained(spec: Any) -> dict[str, Any] | None:
-                if spec not in tried:
-                    # A single client keeps a single device busy: all seeds at once.
-                    few = ARMS[spec.arm].pooled and jax.local_device_count() > 1
-                    alike = [h for h in homes if h.arm == spec.arm]
-                    train(sorted(alike, key=lambda h: h.seed) if few else [spec])
-                return rows_of.get(spec)
-
-            for previous, spec in zip([None, *todo], todo, strict=False):
-                if previous is not None and spec.seed > previous.seed:
-                    shown.say(report.table(directory.runs()))
-                if row := trained(home(spec, what)):
-                    place = {"clients": spec.clients, "partition": spec.partition}
-                    directory.add_run({**row, **place})
+        rounds = sum(run.hyperparameters.rounds for run in cells)
+        with progress(rounds, console) as shown:
+            failures += runner.run_all(list(cells), inputs, directory, shown, finished)
     finally:
         # Also after Ctrl-C: what has finished is reported.
         if rows := directory.runs():

@@ -105,7 +105,7 @@ def spec(
     **changes: Any,
 ) -> Any:
     """One run of a table, at seed 0; pooled data know neither clients nor partition."""
-    from experiments.build import Spec
+    from experiments.spec import Spec
 
     if ARMS[arm].pooled:
         clients, partition = 1, "iid"
@@ -140,9 +140,9 @@ def _digits(what: TablesConfig, data: DataConfig) -> Iterator[Any]:
                 yield spec(
                     arm, data, clients, partition, epsilon=epsilon, rounds=rounds
                 )
-    for arm in ("fl", "fl_he"):
-        yield spec(arm, data, rounds=rounds)
-    yield spec("fl_he", data, model=CNN, rounds=rounds)
+    for model in (LINEAR, CNN):
+        for arm in ("fl", "fl_he"):
+            yield spec(arm, data, model=model, rounds=rounds)
     for arm in ("fl_dp", "private_ai"):
         yield spec(arm, data, epsilon=high, rounds=rounds)
     yield spec("private_ai", data, model=CNN, epsilon=high, rounds=rounds)
@@ -191,6 +191,7 @@ def tables(argv: Sequence[str]) -> int:
     what, data = parsed[TablesConfig], parsed[DataConfig]
     runtime.start()
     from experiments import build, runner, tables_report
+    from experiments.tables_results import Results
     from fedjax_private.datasets import load
     from fedjax_private.simulation import progress
 
@@ -231,15 +232,19 @@ def tables(argv: Sequence[str]) -> int:
         console.print(note, highlight=False, soft_wrap=True)
     held = True
     rows: dict[Any, Any] = {}
+
+    def finished(run: Any, row: dict[str, Any]) -> None:
+        rows[run] = row
+        directory.add_run(row)
+
     try:
         with progress(sum(s.hyperparameters.rounds for s in todo), console) as shown:
-            failures = runner.run_all(todo, inputs, directory, shown, rows)
+            failures = runner.run_all(todo, inputs, directory, shown, finished)
     finally:
         # Also after Ctrl-C: what has finished is reported.
         if rows:
-            held = tables_report.write(
-                directory.path, what, data, rows, prepared, notes
-            )
+            found = Results(what, data, rows, prepared)
+            held = tables_report.write(directory.path, found, notes)
         console.print(f"written to {directory.path}", highlight=False, soft_wrap=True)
     return 0 if held and not failures and not reason else 1
 

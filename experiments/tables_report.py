@@ -3,50 +3,24 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments import figure, paper, report, tables, tuned
 from experiments.arms import ARMS
-from experiments.build import Prepared, Spec, in_words
-from experiments.cells import Cell, Row
-from experiments.config import DataConfig
-from experiments.tables import CNN, LINEAR, PARTITIONS, TablesConfig
+from experiments.cells import Cell
+from experiments.pricing import in_words
+from experiments.tables import CNN, LINEAR, PARTITIONS
+from experiments.tables_results import (
+    NAMES,
+    Results,
+    cost_cells,
+    epsilon_curves,
+    panels,
+    shape,
+)
 from fedjax_private.trust import Adversary
-
-NAMES = {"iid": "IID", "shards": "non-IID (2-class shards)"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Results:
-    """The rows of all runs, found by what was run.
-
-    Attributes:
-        what: the command's settings.
-        data: of the data set.
-        rows: spec -> row; specs of all seeds.
-        prepared: of every spec at seed 0.
-    """
-
-    what: TablesConfig
-    data: DataConfig
-    rows: Mapping[Spec, Row]
-    prepared: Mapping[Spec, Prepared]
-
-    def cell(self, arm: str, *place: Any, **changes: Any) -> Cell | None:
-        """All seeds of a run; see `tables.spec`. None where none has finished."""
-        if self.what.quick or self.what.profile == "paper_shape":
-            changes["rounds"] = 3 if self.what.quick else tables.SCARCE_ROUNDS
-        wanted = tables.spec(arm, self.data, *place, **changes)
-        found = [
-            row
-            for spec, row in self.rows.items()
-            if dataclasses.replace(spec, seed=0) == wanted
-        ]
-        if not found:
-            return None
-        return Cell(arm, wanted.partition, wanted.clients, found)
 
 
 def _accuracy(cell: Cell | None) -> str:
@@ -309,7 +283,7 @@ def _privacy(found: Results) -> list[str]:
         )
         for adversary in Adversary if shared else [Adversary.OUTSIDERS]:
             name = f"{label}, {adversary.value}" if shared else label
-            adversaries.setdefault(name, in_words(prepared, adversary))
+            adversaries.setdefault(name, in_words(spec, adversary))
     if not rows:
         return []
     head = [
@@ -348,38 +322,6 @@ UNSAID = (
 )
 
 
-def shape(found: Results) -> tuple[list[str], bool]:
-    """Checks the shape of Table 3: sentences, and whether all of it holds."""
-    lines, everything = [], True
-    counts = sorted(found.what.clients)
-
-    def mean(arm: str, clients: int, partition: str) -> float:
-        cell = found.cell(arm, clients, partition, model=CNN)
-        value = cell.mean("accuracy") if cell else None
-        return math.nan if value is None else value
-
-    for partition in PARTITIONS:
-        local = [mean("local", k, partition) for k in counts]
-        fl = [mean("fl", k, partition) for k in counts]
-        claims = {
-            "accuracy without FL falls with every step in clients": all(
-                b < a for a, b in itertools.pairwise(local)
-            ),
-            "FL is above it at every number of clients": all(
-                b > a for a, b in zip(local, fl, strict=True)
-            ),
-            f"FL loses less from {counts[0]} to {counts[-1]} clients "
-            f"({fl[0] - fl[-1]:.3f} against {local[0] - local[-1]:.3f})": (
-                fl[0] - fl[-1] < local[0] - local[-1]
-            ),
-        }
-        for claim, holds in claims.items():
-            everything &= holds
-            verdict = "holds" if holds else "DOES NOT HOLD"
-            lines.append(f"- {NAMES[partition]}: {claim}: {verdict}.")
-    return ["## The shape of Table 3", "", *lines, ""], everything
-
-
 def _settings(found: Results) -> list[str]:
     used: dict[tuple[str, ...], list[Any]] = {}
     for spec in found.prepared:
@@ -401,17 +343,9 @@ def _settings(found: Results) -> list[str]:
     return ["## Settings", "", *report.markdown_table(head, rows)]
 
 
-def write(
-    directory: Path,
-    what: TablesConfig,
-    data: DataConfig,
-    rows: Mapping[Spec, Row],
-    prepared: Mapping[Spec, Prepared],
-    notes: Sequence[str],
-) -> bool:
+def write(directory: Path, found: Results, notes: Sequence[str]) -> bool:
     """Writes report.md and the figures; returns whether the asserted shape holds."""
-    found = Results(what, data, rows, prepared)
-    some = next(iter(rows.values()))
+    what, some = found.what, next(iter(found.rows.values()))
     lines = [
         f"# The paper's tables and figures: profile {what.profile}",
         "",
@@ -426,10 +360,10 @@ def write(
     held = True
     if what.profile == "paper_shape":
         lines[2] = (
-            f"Declared scarcity: {tables.SCARCE_EXAMPLES} of {data.dataset}'s training "
-            f"examples, drawn anew for each of {what.repetitions} seed(s), and "
-            f"{tables.SCARCE_ROUNDS} rounds; for the shape of Table 3, not its level. "
-            + lines[2]
+            f"Declared scarcity: {tables.SCARCE_EXAMPLES} training examples of "
+            f"{found.data.dataset}, drawn anew for each of {what.repetitions} "
+            f"seed(s), and {tables.SCARCE_ROUNDS} rounds; for the shape of Table 3, "
+            "not its level. " + lines[2]
         )
         claims, held = shape(found)
         lines += [*_table_3(found), *claims]
@@ -444,54 +378,17 @@ def write(
             *_privacy(found),
             *UNSAID,
         ]
-        figure.draw(directory / "accuracy_epsilon_clients.png", _equal_epsilon(found))
-        figure.accuracy_against_epsilon(
-            directory / "accuracy_epsilon.png", _epsilon_curves(found)
+        high = panels(
+            found, ("fl_dp", "private_ai"), "centralized_dp", epsilon=tables.EPSILONS[1]
         )
-        figure.encryption_cost(directory / "encryption_cost.png", _cost_cells(found))
+        figure.draw(directory / "accuracy_epsilon_clients.png", high)
+        figure.accuracy_against_epsilon(
+            directory / "accuracy_epsilon.png", epsilon_curves(found)
+        )
+        figure.encryption_cost(directory / "encryption_cost.png", cost_cells(found))
     lines += _settings(found)
-    figure.draw(directory / "figure_1.png", _figure_1(found))
-    report.write_summary(directory / "summary.csv", list(rows.values()))
+    rows = panels(found, ("local", "fl"), "centralized", model=CNN)
+    figure.draw(directory / "figure_1.png", rows)
+    report.write_summary(directory / "summary.csv", found.cells())
     (directory / "report.md").write_text("\n".join(lines) + "\n")
     return held or what.quick
-
-
-def _figure_1(found: Results) -> list[Row]:
-    """Rows of Table 3; centralised ones in every panel."""
-    rows: list[Row] = []
-    central = found.cell("centralized", model=CNN)
-    for partition, clients in itertools.product(PARTITIONS, found.what.clients):
-        for arm in ("local", "fl"):
-            cell = found.cell(arm, clients, partition, model=CNN)
-            rows += cell.rows if cell else []
-        for row in central.rows if central else []:
-            rows.append({**row, "partition": partition, "clients": clients})
-    return rows
-
-
-def _equal_epsilon(found: Results) -> list[Row]:
-    high = {"epsilon": tables.EPSILONS[1]}
-    rows: list[Row] = []
-    central = found.cell("centralized_dp", **high)
-    for partition, clients in itertools.product(PARTITIONS, found.what.clients):
-        for arm in ("fl_dp", "private_ai"):
-            cell = found.cell(arm, clients, partition, **high)
-            rows += cell.rows if cell else []
-        for row in central.rows if central else []:
-            rows.append({**row, "partition": partition, "clients": clients})
-    return rows
-
-
-def _epsilon_curves(found: Results) -> dict[str, list[Cell]]:
-    epsilons = sorted((*tables.EPSILONS, *tables.MORE_EPSILONS))
-    curves = {
-        arm: [found.cell(arm, epsilon=epsilon) for epsilon in epsilons]
-        for arm in ("centralized_dp", "private_ai")
-    }
-    return {arm: [c for c in cells if c] for arm, cells in curves.items()}
-
-
-def _cost_cells(found: Results) -> list[Cell]:
-    high = {"epsilon": tables.EPSILONS[1]}
-    cells = [found.cell("private_ai", k, "iid", **high) for k in found.what.clients]
-    return [cell for cell in cells if cell]

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Sequence
 
 from experiments import command, flags, runtime
-from experiments.arms import ARMS
 from experiments.config import SETTINGS, OutputConfig, Settings, TrainConfig
 
 USAGE = """Trains one arm and prints its result.
@@ -18,24 +17,25 @@ def train(argv: Sequence[str]) -> int:
     what, output = parsed[TrainConfig], parsed[OutputConfig]
     settings = Settings(*(parsed[group] for group in SETTINGS))
     runtime.start()
-    from experiments import build, run
+    from experiments import build, run, zoo
+    from experiments.spec import Spec
     from fedjax_private.datasets import load
     from fedjax_private.simulation import progress
 
     console = command.console()
-    spec = build.Spec(what.arm, what.clients, what.partition, what.seed, settings)
-    if ARMS[what.arm].encrypted and (reason := build.unavailable()):
+    spec = Spec(what.arm, what.clients, what.partition, what.seed, settings)
+    if spec.encrypts and (reason := build.unavailable()):
         flags.fail(reason)
     dataset = flags.checked(
         lambda: load(settings.data.dataset, data_dir=settings.data.data_dir)
     )
-    dataset = build.featured(dataset, settings.training.model)
+    dataset = zoo.featured(dataset, settings.training.model)
     prepared = flags.checked(lambda: build.prepare(spec, dataset))
     directory = flags.checked(lambda: command.directory("train", output))
     config = command.config_of(
         "train", what, settings, [what.arm], [what.clients], argv[1:]
     )
-    config["sums"] = {what.clients: prepared.sums} if prepared.sums else {}
+    config["sums"] = {spec.place: prepared.sums} if prepared.sums else {}
     directory.write_config(config)
     try:
         with progress(len(prepared.schedule), console) as shown:

@@ -91,22 +91,23 @@ def tune(argv: Sequence[str]) -> int:
     grid = flags.checked(lambda: combinations(what.grid))
     choices = flags.checked(lambda: [settings_with(base, values) for values in grid])
     runtime.start()
-    from experiments import build, run
+    from experiments import build, run, zoo
+    from experiments.spec import Spec
     from fedjax_private.datasets import load, split_validation
     from fedjax_private.simulation import RunDirectory
 
     dataset = flags.checked(
         lambda: load(base.data.dataset, data_dir=base.data.data_dir)
     )
-    dataset = build.featured(dataset, base.training.model)
+    dataset = zoo.featured(dataset, base.training.model)
     train, validation = split_validation(dataset.train, HELD_OUT, SPLIT_SEED)
     dataset = dataclasses.replace(dataset, train=train, test=validation)
     console = command.console()
 
-    def specs(settings: Settings) -> Iterator[build.Spec]:
+    def specs(settings: Settings) -> Iterator[Spec]:
         for clients, partition in itertools.product(what.clients, what.partitions):
             for seed in range(what.seeds):
-                yield build.Spec(what.arm, clients, partition, seed, settings)
+                yield Spec(what.arm, clients, partition, seed, settings)
 
     for values, settings in zip(grid, choices, strict=True):
         scores = []

@@ -58,6 +58,12 @@ class Hyperparameters:
     averaging: float | None = None
     signal_bound: float | None = None
 
+    @property
+    def noisy_steps(self) -> int:
+        """Noisy steps a round, in an arm with DP."""
+        assert self.local_steps is not None
+        return self.local_steps
+
 
 @dataclasses.dataclass(frozen=True)
 class Budget:

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from experiments import build
+from experiments import build, pricing
 from experiments.arms import ARMS
 from experiments.config import (
     EncryptionConfig,
@@ -19,6 +19,7 @@ from experiments.config import (
     SweepConfig,
     TrainingConfig,
 )
+from experiments.spec import Spec
 from experiments.train import train
 from fedjax_private.datasets import load
 from fedjax_private.encryption.processes import interpreter
@@ -255,7 +256,7 @@ def test_shared_noise_is_paid_for_in_two_ledgers(tmp_path):
         name, adversary, _ = path.name.split(".")
         assert name == "private_ai-3-iid-0"
         event = from_json(json.dumps(charges[0]["event"]))
-        with Ledger(path, build.NEIGHBORS) as ledger:
+        with Ledger(path, pricing.NEIGHBORS) as ledger:
             shares = event.event.event.event.shares
             books[adversary] = shares, ledger.epsilon(1e-5), header["adversary"]
     assert set(books) == {"outsiders", "insiders"}
@@ -321,7 +322,7 @@ def prepared():
             privacy=PrivacyConfig(**privacy or {}),
             encryption=EncryptionConfig(**encryption or {}),
         )
-        return build.prepare(build.Spec(arm, 8, "iid", 0, settings), dataset)
+        return build.prepare(Spec(arm, 8, "iid", 0, settings), dataset)
 
     return prepare
 

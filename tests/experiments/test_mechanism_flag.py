@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from test_commands import SMALL, run
 
-from experiments import build, config
+from experiments import build, config, pricing
 from experiments.arms import ARMS
+from experiments.spec import Spec
 from fedjax_private.datasets import load
 from fedjax_private.privacy import DiscreteGaussianNoise
 from fedjax_private.privacy.accounting import (
@@ -177,7 +178,7 @@ def prepared(dataset, arm="fl_dp", cohort=None, encryption="ckks", **privacy):
         privacy=config.PrivacyConfig(**privacy),
         encryption=config.EncryptionConfig(encryption=encryption),
     )
-    return build.prepare(build.Spec(arm, 4, "iid", 0, settings), dataset)
+    return build.prepare(Spec(arm, 4, "iid", 0, settings), dataset)
 
 
 def test_the_default_is_what_it_has_always_been(dataset):
@@ -230,9 +231,9 @@ def test_correlated_noise_is_charged_once_and_whole(dataset, tmp_path, arm):
         (charge,) = charges(path)
         event = from_json(json.dumps(charge["event"]))
         assert isinstance(event, BandedMatrix)
-        assert event == build.event(privacy.plan, privacy.steps, adversary)
+        assert event == pricing.event(privacy.plan, privacy.steps, adversary)
         assert event.steps == privacy.steps == row["steps"]
-        with Ledger(path, build.NEIGHBORS) as ledger:
+        with Ledger(path, pricing.NEIGHBORS) as ledger:
             assert sorted(ledger.epsilons(1e-5)) == taking_part.tolist()
             spent.append(ledger.epsilon(1e-5))
     assert spent[-1] == pytest.approx(privacy.epsilon)
