@@ -46,7 +46,7 @@ class TablesConfig:
     profile: str = flag("digits", f"one of {', '.join(PROFILES)}")
     clients: tuple[int, ...] = flag((4, 8, 16, 32), "client counts")
     seeds: int | None = flag(
-        None, f"repetitions (default: 3; paper_shape: {SCARCE_SEEDS})"
+        None, f"repetitions (default: 2; paper_shape: {SCARCE_SEEDS})"
     )
     quick: bool = flag(False, "few rounds, one seed: a look, not a result")
 
@@ -63,7 +63,7 @@ class TablesConfig:
     @property
     def repetitions(self) -> int:
         """Seeds of each cell."""
-        usual = SCARCE_SEEDS if self.profile == "paper_shape" else 3
+        usual = SCARCE_SEEDS if self.profile == "paper_shape" else 2
         return self.seeds or (1 if self.quick else usual)
 
 

@@ -128,6 +128,26 @@ class EncryptionCase:
         return 0.1 * rng.standard_normal((count, self.parameters), np.float32)
 
 
+@dataclasses.dataclass(frozen=True)
+class InferenceCase:
+    """The prediction of one encrypted image, by each library's own small network.
+
+    Attributes:
+        images: how many; libraries that pack one image predict one at a time.
+    """
+
+    images: int
+
+    def __post_init__(self):
+        _require_positive(self, "images")
+        if self.images != 1:
+            raise ValueError("peers predict one image at a time.")
+
+    def image(self) -> np.ndarray:
+        """(28, 28) float64 in [0, 1]."""
+        return np.random.default_rng(0).random(IMAGE[:2])
+
+
 def weights(
     shapes: Mapping[str, tuple[int, ...]], leading: tuple[int, ...] = ()
 ) -> Parameters:

@@ -15,15 +15,12 @@ from types import TracebackType
 from typing import Any
 
 from experiments.peers.environments import PeerUnavailable, clean_environ, python
-from experiments.peers.registry import PEERS, suite_of, unsuitable
+from experiments.peers.registry import PEERS, SAID, STAGES, suite_of, unsuitable
 
 SCRIPT = Path(__file__).with_name("worker.py")
 START_SECONDS = 600.0
 ANSWER_SECONDS = 600.0
 CLOSE_SECONDS = 5.0
-
-# Encryption, addition, decryption.
-STAGES = 3
 
 _LONGEST_LINE = 1 << 20
 _LONGEST_ERROR = 300
@@ -35,8 +32,8 @@ class Worker:
     Attributes:
         peer: its name.
         ready: what its worker said when it was ready: `warmup_seconds` (the first call,
-            compilation included, of the variant that is used), `variant`, `versions`;
-            in the suite encryption `bytes_per_parameter` and `max_error` too.
+            compilation included, of the variant that is used), `variant`, `versions`,
+            and what `SAID` names for its suite.
     """
 
     peer: str
@@ -69,7 +66,7 @@ class Worker:
                 nonsense.
         """
         self.peer = peer
-        self._stages = suite_of(case) == "encryption"
+        self._suite = suite_of(case)
         self._answer_seconds = answer_seconds
         self._received = b""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
@@ -92,8 +89,7 @@ class Worker:
         """Does the work so many times.
 
         Returns:
-            The seconds of each time; in the suite encryption lists of the seconds for
-            encryption, addition and decryption.
+            The seconds of each time; where the suite has `STAGES`, lists of theirs.
 
         Raises:
             PeerUnavailable: see the constructor; the worker is closed then.
@@ -195,19 +191,18 @@ class Worker:
         return PeerUnavailable(f"{self.peer} ended: {said[-1][:_LONGEST_ERROR]}")
 
     def _is_ready(self, answer: dict[str, Any]) -> bool:
-        numbers = ["warmup_seconds"]
-        if self._stages:
-            numbers += ["bytes_per_parameter", "max_error"]
+        numbers = ("warmup_seconds", *SAID.get(self._suite, ()))
         return answer.get("ready") is True and all(
             _is_number(answer.get(name)) for name in numbers
         )
 
     def _is_measurement(self, value: Any) -> bool:
-        if not self._stages:
+        stages = STAGES.get(self._suite)
+        if stages is None:
             return _is_number(value)
         return (
             isinstance(value, list)
-            and len(value) == STAGES
+            and len(value) == len(stages)
             and all(map(_is_number, value))
         )
 

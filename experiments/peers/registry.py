@@ -3,7 +3,17 @@
 import dataclasses
 from collections.abc import Mapping
 
-SUITES = ("clients", "round", "encryption")
+SUITES = ("clients", "round", "encryption", "inference")
+
+# Suites whose work has stages, each timed; what their ready line says beside.
+STAGES: Mapping[str, tuple[str, ...]] = {
+    "encryption": ("encrypt", "add", "decrypt"),
+    "inference": ("encrypt", "evaluate", "decrypt"),
+}
+SAID: Mapping[str, tuple[str, ...]] = {
+    "encryption": ("bytes_per_parameter", "max_error"),
+    "inference": ("upload_bytes", "key_bytes", "max_error"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +55,7 @@ PEERS: Mapping[str, Peer] = {
     ),
     "fedjax": Peer("fedjax", {"round": "fedjax_rounds"}, ("fedjax", "jax")),
     "pfl": Peer("torch", {"round": "pfl_rounds"}, ("pfl", "torch")),
-    "tenseal": Peer("jax", _SUMS, ("tenseal",)),
+    "tenseal": Peer("jax", {**_SUMS, "inference": "tenseal_inference"}, ("tenseal",)),
     "tenseal_public_key": Peer("jax", _SUMS, ("tenseal",)),
 }
 
@@ -65,6 +75,7 @@ def suite_of(case: Mapping[str, object]) -> str:
         frozenset({"clients", "batch", "model", "private"}): "clients",
         frozenset({"clients", "examples", "batch", "epochs"}): "round",
         frozenset({"parameters", "clients"}): "encryption",
+        frozenset({"images"}): "inference",
     }
     try:
         return fields[frozenset(case)]

@@ -8,8 +8,8 @@ JSON lines, in by standard input and out by standard output:
         -> {"seconds": [0.1, 0.1, 0.1, 0.1, 0.1]}
 
 or `{"error": "one sentence"}`, after which it ends; as it does where its input ends.
-Encryption's seconds are lists [encrypt, add, decrypt], and its ready line adds
-`bytes_per_parameter` and `max_error`. What libraries print goes to standard error.
+Where a suite has `STAGES`, seconds are lists of theirs, and the ready line adds what
+`SAID` names. What libraries print goes to standard error.
 
 Imports neither fedjax_private nor experiments, and no library before the threads are
 set.
