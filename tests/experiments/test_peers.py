@@ -18,6 +18,7 @@ FOLDER = Path(client.__file__).parent
 CLIENTS = {"clients": 2, "batch": 4, "model": "tutorial_cnn", "private": True}
 ROUND = {"clients": 2, "examples": 8, "batch": 4, "epochs": 1}
 ENCRYPTION = {"parameters": 10, "clients": 2}
+INFERENCE = {"images": 1}
 
 
 def is_one_sentence(text):
@@ -61,6 +62,7 @@ def test_every_suite_has_peers():
         ),
         "round": ("naive_jax", "fedjax", "pfl"),
         "encryption": ("tenseal", "tenseal_public_key"),
+        "inference": ("tenseal",),
     }
 
 
@@ -87,6 +89,7 @@ def test_what_a_peer_can_do():
     assert peers.unsuitable("naive_jax", {**CLIENTS, "private": False}) is None
     assert peers.unsuitable("pfl", ROUND) is None
     assert peers.unsuitable("tenseal", ENCRYPTION) is None
+    assert peers.unsuitable("tenseal", INFERENCE) is None
 
 
 # The work itself, of which only the JAX part can be looked at here.
@@ -136,6 +139,7 @@ def test_a_step_of_jax_keeps_the_shapes(worker_modules):
         ("ClientsCase", {**CLIENTS, "model": "resnet"}),
         ("RoundCase", {**ROUND, "batch": 3}),
         ("EncryptionCase", {**ENCRYPTION, "parameters": 1.5}),
+        ("InferenceCase", {"images": 2}),
     ],
 )
 def test_impossible_cases_are_refused(worker_modules, kind, fields):
@@ -181,10 +185,12 @@ def test_a_worker_is_told_what_to_do_and_asked_again_and_again(started):
     worker.close()
 
 
-def test_the_stages_of_encryption(started):
-    ready = READY.replace("0.5}", '0.5, "bytes_per_parameter": 33, "max_error": 1e-9}')
+@pytest.mark.parametrize("case", [ENCRYPTION, INFERENCE], ids=registry.STAGES)
+def test_work_in_stages(started, case):
+    said = "".join(f', "{name}": 33' for name in registry.SAID[registry.suite_of(case)])
+    ready = READY.replace("0.5}", f"0.5{said}}}")
     answer = "for line in sys.stdin: print('{\"seconds\": [[1, 2, 3]]}', flush=True)\n"
-    worker = started(ready + answer, ENCRYPTION, "tenseal")
+    worker = started(ready + answer, case, "tenseal")
     assert worker.repeat(1) == [[1, 2, 3]]
     with pytest.raises(PeerUnavailable, match="no answer that makes sense"):
         worker.repeat(2)
