@@ -156,13 +156,14 @@ def encryption_cost(path: Path, line: Sequence[Cell]) -> None:
     plt.close(figure)
 
 
-def prediction(path: Path, image: Any, scores: Any) -> None:
+def prediction(path: Path, image: Any, scores: Any, classes: Sequence[str]) -> None:
     """Draws an image and the scores that it was given.
 
     Args:
         path: of the PNG file.
         image: uint8 (H, W, C), with 1 or 3 channels.
         scores: (classes,).
+        classes: their names.
     """
     plt = _pyplot()
     figure, (left, right) = plt.subplots(
@@ -177,10 +178,10 @@ def prediction(path: Path, image: Any, scores: Any) -> None:
     colors = ["#0072B2" if k == best else "#bbbbbb" for k in range(len(scores))]
     right.bar(range(len(scores)), scores, color=colors, width=0.7)
     right.axhline(0.0, color="black", linewidth=0.8)
-    right.set_xticks(range(len(scores)))
+    right.set_xticks(range(len(scores)), classes)
     right.set_xlabel("class")
     right.set_ylabel("score")
-    right.set_title(f"what it decrypts: {best}", fontsize=10)
+    right.set_title(f"what it decrypts: {classes[best]}", fontsize=10)
     right.grid(alpha=0.3, axis="y")
     right.set_axisbelow(True)
     _open(right)

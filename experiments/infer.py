@@ -53,6 +53,7 @@ class ModelConfig:
     """What to serve."""
 
     model: str | None = flag(None, "directory of a training run")
+    checkpoint: str | None = flag(None, "which of a sweep's models: its run's name")
     split: str | None = flag(None, "return this layer's outputs, not the scores")
     packing: str = flag(
         "auto", f"{', '.join(PACKINGS)}: one image a request, or one in each slot"
@@ -172,7 +173,7 @@ def _service(
     from fedjax_private.inference.sessions import Limits
     from fedjax_private.inference.worker import Task
 
-    served = flags.checked(lambda: load_served(Path(what.model or "")))
+    served = flags.checked(lambda: load_served(Path(what.model or ""), what.checkpoint))
     circuit = served.circuit
     if what.split is not None:
         circuit, _ = flags.checked(lambda: served.circuit.split(what.split))
@@ -196,9 +197,10 @@ def _service(
         )
     offer = Offer(
         os.urandom(RUN_BYTES),
-        Path(what.model or "").resolve().name,
+        served.name,
         served.dataset,
         served.normalization,
+        served.classes if what.split is None else (),
         what.split,
         public,
     )

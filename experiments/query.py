@@ -160,7 +160,8 @@ def query(argv: Sequence[str]) -> int:
     console.print(_table(model.offer.model, rows))
     console.print(_summary(rows, opening), highlight=False, soft_wrap=True)
     if len(rows) == 1:
-        prediction(directory.path / FIGURE, asked.inputs[0], scores[0])
+        classes = model.offer.classes or tuple(map(str, range(scores.shape[1])))
+        prediction(directory.path / FIGURE, asked.inputs[0], scores[0], classes)
     console.print(f"written to {directory.path}", highlight=False, soft_wrap=True)
     return 0
 

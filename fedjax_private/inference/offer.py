@@ -23,6 +23,7 @@ class Offer:
         model: the model's name.
         dataset: the data set that it was trained on.
         normalization: of stored pixels, before they are encrypted.
+        classes: names of the scores; none if features are returned.
         split: the layer whose outputs are returned, or None for the last.
         plan: what a client needs to encrypt for it.
     """
@@ -31,6 +32,7 @@ class Offer:
     model: str
     dataset: str
     normalization: Normalization
+    classes: tuple[str, ...]
     split: str | None
     plan: PublicPlan
 
@@ -44,6 +46,7 @@ class Offer:
                 "dataset": self.dataset,
                 "offset": self.normalization.offset,
                 "scale": self.normalization.scale,
+                "classes": self.classes,
                 "split": self.split,
                 "plan": self.plan.to_bytes().decode(),
             }
@@ -73,16 +76,20 @@ class Offer:
             raise WireError(f"the server's offer is malformed: {error}") from error
         if len(run) != RUN_BYTES:
             raise WireError("the server's offer does not name a run.")
-        plan = fields.get("plan")
-        if not isinstance(plan, str):
-            raise WireError("the server's offer has no plan.")
+        plan, classes = fields.get("plan"), fields.get("classes")
+        if not isinstance(plan, str) or not isinstance(classes, list):
+            raise WireError("the server's offer lacks a plan or classes.")
+        public = PublicPlan.from_bytes(plan.encode(errors="replace"))
+        if len(classes) not in (0, public.outputs):
+            raise WireError("the server's offer names some of the scores only.")
         return cls(
             run,
             _text(fields, "model"),
             _text(fields, "dataset"),
             normalization,
+            tuple(_text({"class": name}, "class") for name in classes),
             None if fields.get("split") is None else _text(fields, "split"),
-            PublicPlan.from_bytes(plan.encode()),
+            public,
         )
 
 

@@ -210,6 +210,9 @@ class _Http:
             raise ServiceError("the session is closed: connect again.")
         try:
             return self._ask(method, path, body, most)
+        except WireError:
+            self.close()  # with the rest of the answer unread
+            raise
         except (OSError, http.client.HTTPException) as error:
             # Whether the server has counted what was sent is not known.
             self.close()

@@ -126,6 +126,8 @@ class Sessions:
         self._starting += 1
         try:
             worker = await Worker.start(task)
+        except OSError as error:
+            raise Refusal(503, "no process can be started: try later.") from error
         finally:
             self._starting -= 1
         name = to_server.session.hex()

@@ -28,6 +28,7 @@ def main(folder: Path) -> None:
             "tiny",
             "mnist_5k",
             Normalization(),
+            (),
             options["split"],
             planned.public,
         ),

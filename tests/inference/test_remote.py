@@ -28,7 +28,15 @@ TOKEN = os.urandom(32)
 @pytest.fixture(scope="module")
 def offer():
     public = plan(tiny(), packing="single").public
-    return Offer(os.urandom(16), "tiny", "mnist_5k", Normalization(), None, public)
+    return Offer(
+        os.urandom(16),
+        "tiny",
+        "mnist_5k",
+        Normalization(),
+        ("a", "b", "c"),
+        None,
+        public,
+    )
 
 
 class Answers:
@@ -132,6 +140,11 @@ def test_what_is_no_offer_is_refused(said, match):
         {"offset": 1e400},
         {"offset": 10**400},
         {"split": []},
+        {"classes": None},
+        {"classes": ["a", "b"]},
+        {"classes": ["a", "b", "\n"]},
+        {"classes": ["a", "b", 3]},
+        {"plan": "\ud800"},
         {"plan": None},
         {"plan": "{}"},
         {"plan": "[" * 10_000},
@@ -178,8 +191,11 @@ def test_an_answer_that_is_none_is_not_decrypted(offer):
         (lambda: (200, honest.line.write(Kind.ANSWER, 1, honest.answer)), "is due"),
         (lambda: (200, honest.line.write(Kind.READY, 2)), "another kind"),
         (lambda: (200, honest.line.write(Kind.ANSWER, 2, long)), "more than"),
-        (lambda: (200, honest.line.write(Kind.ANSWER, 2, honest.answer[:-1])), ""),
-        (lambda: (200, honest.line.write(Kind.ANSWER, 2, b"\xff" * len(long[1:]))), ""),
+        (lambda: (200, honest.line.write(Kind.ANSWER, 2, honest.answer[:-1])), None),
+        (
+            lambda: (200, honest.line.write(Kind.ANSWER, 2, b"\xff" * len(long[1:]))),
+            None,
+        ),
     ):
         honest.how = how
         with Answers(honest) as server:
