@@ -3,6 +3,7 @@
 import http.client
 import os
 import signal
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from serving import Server, Stranger, images, tiny
 
+from fedjax_private.encryption.processes import interpreter
 from fedjax_private.encryption.wire import RefusedError, WireError
 from fedjax_private.inference import frames
 from fedjax_private.inference.frames import Kind
@@ -319,3 +321,10 @@ def test_only_one_body_at_a_time_is_let_into_a_session(opened, querier, server):
     connection.close()
     assert opened.stranger.ask("POST", path, following)[0] == 200
     opened.counter += 2
+
+
+def test_neither_side_needs_jax():
+    modules = "worker", "evaluator", "service", "remote", "head"
+    imports = "".join(f"import fedjax_private.inference.{name}\n" for name in modules)
+    script = f"import sys\n{imports}assert not {{'jax', 'flax'}} & set(sys.modules)"
+    subprocess.run([*interpreter(), "-c", script], check=True, timeout=60)
