@@ -17,8 +17,7 @@ __getattr__, __dir__, __all__ = exports(
         "Evaluator": "evaluator",
         "Plan": "plan",
         "PlanError": "plan",
-        "PublicPlan": "plan",
-        "plan": "plan",
+        "PublicPlan": "public",
         "Querier": "querier",
     },
 )

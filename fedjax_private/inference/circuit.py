@@ -182,15 +182,17 @@ class Circuit:
         bounds: the largest absolute value expected of the inputs, then after each
             layer: what scales are chosen by. Empty where nothing was measured; see
             `measured`.
+        spreads: root mean squares of the same values: what errors are predicted by.
 
     Raises:
         ValueError: on construction, if there is no layer, sizes do not fit, names
-            repeat, or there are bounds, but not one positive one for each.
+            repeat, or bounds and spreads are not one positive number for each.
     """
 
     input_shape: tuple[int, ...]
     layers: tuple[Layer, ...]
     bounds: tuple[float, ...] = ()
+    spreads: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.layers:
@@ -208,14 +210,17 @@ class Circuit:
             size = layer.outputs
         if len(set(self.names)) < len(self.layers):
             raise ValueError(f"names of layers repeat: {', '.join(self.names)}.")
-        if self.bounds and (
-            len(self.bounds) != len(self.layers) + 1
-            or not all(0 < bound < math.inf for bound in self.bounds)
-        ):
-            raise ValueError(
-                f"bounds must be {len(self.layers) + 1} positive numbers, got "
-                f"{self.bounds}."
-            )
+        if not self.bounds and not self.spreads:
+            return
+        for name in ("bounds", "spreads"):
+            found = getattr(self, name)
+            if len(found) != len(self.layers) + 1 or not all(
+                0 < number < math.inf for number in found
+            ):
+                raise ValueError(
+                    f"{name} must be {len(self.layers) + 1} positive numbers, got "
+                    f"{found}."
+                )
 
     @property
     def inputs(self) -> int:
@@ -257,11 +262,10 @@ class Circuit:
         Args:
             sample: (B, *input_shape), at least one.
         """
-        bounds = tuple(
-            _MARGIN * max(float(np.abs(values).max()), 1e-6)
-            for values in self._stages(sample)
-        )
-        return dataclasses.replace(self, bounds=bounds)
+        stages = self._stages(sample)
+        bounds = (_MARGIN * max(float(np.abs(v).max()), 1e-6) for v in stages)
+        spreads = (max(float(np.sqrt((v**2).mean())), 1e-7) for v in stages)
+        return dataclasses.replace(self, bounds=tuple(bounds), spreads=tuple(spreads))
 
     def split(self, name: str) -> "tuple[Circuit, Circuit]":
         """The circuit up to and with the layer of that name, and what follows it.
@@ -275,9 +279,14 @@ class Circuit:
                 f"{', '.join(self.names[:-1]) or 'none'}."
             )
         end = self.names.index(name) + 1
-        first = Circuit(self.input_shape, self.layers[:end], self.bounds[: end + 1])
-        size = first.outputs
-        return first, Circuit((size,), self.layers[end:], self.bounds[end:])
+        first = Circuit(
+            self.input_shape,
+            self.layers[:end],
+            self.bounds[: end + 1],
+            self.spreads[: end + 1],
+        )
+        rest = self.layers[end:], self.bounds[end:], self.spreads[end:]
+        return first, Circuit((first.outputs,), *rest)
 
     def save(self, path: "str | PathLike[str]") -> None:
         """Writes a NumPy archive that `load` reads."""
@@ -298,6 +307,7 @@ class Circuit:
             "version": _VERSION,
             "input_shape": self.input_shape,
             "bounds": self.bounds,
+            "spreads": self.spreads,
             "layers": described,
         }
         with open(path, "wb") as file:
@@ -320,7 +330,10 @@ class Circuit:
                     for number, entry in enumerate(header["layers"])
                 )
             shape = tuple(map(int, header["input_shape"]))
-            return cls(shape, layers, tuple(map(float, header["bounds"])))
+            measured = (
+                tuple(map(float, header[name])) for name in ("bounds", "spreads")
+            )
+            return cls(shape, layers, *measured)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} holds no circuit of format version {_VERSION}: {error}."
