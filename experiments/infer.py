@@ -58,9 +58,10 @@ class ModelConfig:
     packing: str = flag(
         "auto", f"{', '.join(PACKINGS)}: one image a request, or one in each slot"
     )
+    images: int = flag(1, "that a client usually asks about at a time; for auto")
     precision: float = flag(1e-2, "largest acceptable error of a score")
-    flooding_bits: int | None = flag(
-        None, "by which noise hides what ciphertexts tell of weights (default: plan's)"
+    flooding_bits: int = flag(
+        8, "by which noise hides what ciphertexts tell of the weights"
     )
     score_noise: float = flag(
         0.0, "standard deviation of noise on each score, against extraction"
@@ -76,13 +77,15 @@ class ModelConfig:
             raise ValueError(
                 f"unknown {self.packing!r}: --packing takes {', '.join(PACKINGS)}."
             )
+        if self.images < 1:
+            raise ValueError(f"--images must be at least 1, got {self.images}.")
         if not 0 < self.precision < float("inf"):
             raise ValueError(
                 f"--precision must be positive and finite, got {self.precision}."
             )
-        if self.flooding_bits is not None and self.flooding_bits < 0:
+        if not 0 <= self.flooding_bits <= 128:
             raise ValueError(
-                f"--flooding_bits must not be negative, got {self.flooding_bits}."
+                f"--flooding_bits must lie in 0..128, got {self.flooding_bits}."
             )
         if not 0 <= self.score_noise < float("inf"):
             raise ValueError(
@@ -177,16 +180,14 @@ def _service(
     circuit = served.circuit
     if what.split is not None:
         circuit, _ = flags.checked(lambda: served.circuit.split(what.split))
-    flooding = (
-        {} if what.flooding_bits is None else {"flooding_bits": what.flooding_bits}
-    )
     planned = flags.checked(
         lambda: plan(
             circuit,
             packing=what.packing,
+            images=what.images,
             precision=what.precision,
+            flooding_bits=what.flooding_bits,
             queries=how.session_queries,
-            **flooding,
         )
     )
     public = planned.public
@@ -212,13 +213,12 @@ def _service(
         work_seconds=how.work_seconds,
         memory=memory,
     )
-    options = {"score_noise": what.score_noise} if what.score_noise else {}
-    task = Task(circuit, planned, options, memory)
+    task = Task(circuit, planned, what.score_noise, memory)
     return _Made(
         Service(offer, task, token, quota, limits, _say),
         f"{public.images_per_request} images a request of "
         f"{public.request_bytes / 1e6:.2f} MB, evaluation keys "
-        f"{public.evaluation_key_bytes / 1e6:.1f} MB, {quota.left} queries left",
+        f"{public.evaluation_keys_bytes / 1e6:.1f} MB, {quota.left} queries left",
     )
 
 

@@ -17,7 +17,6 @@ from experiments import command, flags, runtime
 from experiments.config import OutputConfig, flag
 from experiments.figure import prediction
 from fedjax_private.datasets import load
-from fedjax_private.encryption.wire import ProtocolError
 from fedjax_private.inference.access import default_token_file, read_token
 from fedjax_private.inference.head import Head, fit
 from fedjax_private.inference.remote import RemoteModel, ServiceError
@@ -135,7 +134,7 @@ def query(argv: Sequence[str]) -> int:
             asked.fitting(model, "image" if what.image else "dataset")
             _check_head(model, head)
             outputs, seconds = _ask(model, asked.inputs)
-    except (ServiceError, ProtocolError) as error:
+    except (ServiceError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     scores = outputs if head is None else head(outputs)
@@ -149,7 +148,7 @@ def query(argv: Sequence[str]) -> int:
             "split": model.offer.split,
             "request_bytes": model.offer.plan.request_bytes,
             "answer_bytes": model.offer.plan.answer_bytes,
-            "evaluation_key_bytes": model.offer.plan.evaluation_key_bytes,
+            "evaluation_key_bytes": model.offer.plan.evaluation_keys_bytes,
             "seconds_opening": opening,
             "versions": runtime.versions(),
         }
@@ -186,7 +185,7 @@ def fit_head(argv: Sequence[str]) -> int:
             if split is None:
                 flags.fail("the server returns scores, not features: serve --split.")
             features, _ = _ask(model, asked.inputs)
-    except (ServiceError, ProtocolError) as error:
+    except (ServiceError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     labels = train.labels[: what.count]

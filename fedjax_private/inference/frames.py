@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fedjax_private.encryption.wire import WireError
 
-MAGIC = b"FJPI"
+MAGIC = b"FJPS"
 VERSION = 1
 SESSION_BYTES = 16
 NONCE_BYTES = 32

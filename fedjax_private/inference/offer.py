@@ -6,7 +6,7 @@ from typing import Any
 
 from fedjax_private.datasets.examples import Normalization
 from fedjax_private.encryption.wire import WireError
-from fedjax_private.inference.plan import PublicPlan
+from fedjax_private.inference.public import PublicPlan
 
 RUN_BYTES = 16
 OFFER_BYTES = 1 << 20  # the longest that is read

@@ -178,7 +178,7 @@ class Service:
         return _response(answer)
 
     async def _keys(self, request: web.Request) -> web.Response:
-        start, length = time.perf_counter(), self._plan.evaluation_key_bytes
+        start, length = time.perf_counter(), self._plan.evaluation_keys_bytes
         async with self._turn(request, Kind.KEYS, length) as (session, body):
             if session.ready:
                 raise Refusal(409, "this session has its evaluation keys already.")

@@ -21,10 +21,13 @@ import signal
 import socket
 import struct
 import sys
-from typing import Any
+from typing import BinaryIO
 
 from fedjax_private.encryption.processes import interpreter
 from fedjax_private.encryption.wire import ProtocolError, RefusedError, WireError
+from fedjax_private.inference.circuit import Circuit
+from fedjax_private.inference.evaluator import Evaluator
+from fedjax_private.inference.plan import Plan
 
 _SECONDS_TO_END = 5.0
 _CHUNK = struct.Struct("<I")
@@ -57,13 +60,13 @@ class Task:
     Attributes:
         circuit: the model.
         plan: how it is evaluated.
-        options: further arguments of `Evaluator`, by name.
+        score_noise: as for `Evaluator`.
         memory: bytes of address space that the process may use.
     """
 
-    circuit: Any
-    plan: Any
-    options: dict[str, Any]
+    circuit: Circuit
+    plan: Plan
+    score_noise: float
     memory: int
 
 
@@ -208,15 +211,14 @@ def main(descriptor: int) -> None:
         # hold a client's keys.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_AS, (task.memory, task.memory))
-        # After the limits: what it encodes of the model counts, too.
-        from fedjax_private.inference.evaluator import Evaluator
-
-        evaluator = Evaluator(task.circuit, task.plan, **task.options)
+        evaluator = Evaluator(task.circuit, task.plan, score_noise=task.score_noise)
         with contextlib.suppress(EOFError, ConnectionError):
             _obey(connection, reader, evaluator, task.memory)
 
 
-def _obey(connection: socket.socket, reader: Any, evaluator: Any, memory: int) -> None:
+def _obey(
+    connection: socket.socket, reader: BinaryIO, evaluator: Evaluator, memory: int
+) -> None:
     """Answers messages until the service closes the connection."""
     while True:
         command = Command(_exactly(reader, 1)[0])
@@ -253,8 +255,8 @@ def _sentence(error: Exception) -> bytes:
     return text[:_LONGEST_SENTENCE].encode(errors="replace")
 
 
-def _exactly(reader: Any, length: int) -> bytes:
-    data: bytes = reader.read(length)
+def _exactly(reader: BinaryIO, length: int) -> bytes:
+    data = reader.read(length)
     if len(data) != length:
         raise EOFError
     return data

@@ -32,7 +32,7 @@ def main(folder: Path) -> None:
             options["split"],
             planned.public,
         ),
-        Task(circuit, planned, {}, limits.memory),
+        Task(circuit, planned, options["score_noise"], limits.memory),
         token,
         Quota(token, options["queries"], folder / "queries"),
         limits,

@@ -46,13 +46,22 @@ class Server:
     """A running service. `lines` is what it has said so far."""
 
     def __init__(
-        self, folder, circuit, *, packing="single", split=None, queries=10**9, **limits
+        self,
+        folder,
+        circuit,
+        *,
+        packing="single",
+        split=None,
+        score_noise=0.0,
+        queries=10**9,
+        **limits,
     ):
         self.token = make_token(folder / "token")
         circuit.save(folder / "circuit.npz")
         options = {
             "packing": packing,
             "split": split,
+            "score_noise": score_noise,
             "queries": queries,
             "limits": limits,
         }

@@ -27,7 +27,7 @@ def test_the_layout_is_the_documented_one(lines):
     to_server, _ = lines
     body = to_server.write(Kind.REQUEST, 2**40, b"xyz")
     assert struct.unpack_from("<4sBBB16sQQ", body) == (
-        b"FJPI",
+        b"FJPS",
         1,
         Kind.REQUEST,
         Direction.TO_SERVER,

@@ -10,7 +10,9 @@ import pytest
 from serving import Server, Stranger, images, tiny
 
 from fedjax_private.inference import frames
+from fedjax_private.inference.expansion import SEED_BYTES
 from fedjax_private.inference.frames import Kind
+from fedjax_private.inference.public import HEADER
 from fedjax_private.inference.querier import Querier
 from fedjax_private.inference.remote import RemoteModel
 
@@ -21,7 +23,7 @@ PATHS = (
     ("/predict", "POST", Kind.REQUEST),
     ("", "DELETE", Kind.CLOSE),
 )
-SEED_BYTES = 32  # of keys and requests, in front of residues; any bytes are a seed
+START = HEADER.size + SEED_BYTES  # of the residues in keys and requests
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +53,24 @@ def assert_served(server, circuit):
         np.testing.assert_allclose(model.predict(asked), expected, rtol=0, atol=1e-2)
 
 
-def spoilt(payload, random):
-    """The payload with residues that no prime allows, of the same length."""
-    made = bytearray(payload)
-    start = int(random.integers(SEED_BYTES, len(made) - 8))
-    made[start : start + 8] = b"\xff" * 8
-    return bytes(made)
+def spoilt(payload, ring, random):
+    """Keys or a request of the same length, with what no client would send.
+
+    A header of another kind, version, plan or count; or one residue in one of its
+    polynomials that is not below its prime.
+    """
+    if random.integers(3) == 0:
+        place = int(random.integers(HEADER.size))
+        changed = payload[place] ^ int(random.integers(1, 256))
+        return payload[:place] + bytes([changed]) + payload[place + 1 :]
+    size = ring.polynomial_bytes
+    start = START + size * int(random.integers((len(payload) - START) // size))
+    polynomial = ring.unpack(payload[start : start + size])
+    limb = int(random.integers(ring.limbs))
+    prime = ring.moduli[limb]
+    bad = random.integers(prime, 2 ** prime.bit_length())
+    polynomial[0, limb, random.integers(ring.dimension)] = bad
+    return payload[:start] + ring.pack(polynomial) + payload[start + size :]
 
 
 def altered(body, random):
@@ -138,11 +152,15 @@ def resynchronised(session):
 def attack_keys(server, material, count, random):
     """Hostile evaluation keys in authentic bodies: each ends its own session only."""
     stranger = Stranger(server)
-    for number in range(count):
+    ring = stranger.offer.plan.ring
+    keys = material[0]
+    for payload in (
+        b"\xff" * len(keys),
+        bytes(len(keys)),
+        keys[:START] + b"\xff" * (len(keys) - START),
+        *(spoilt(keys, ring, random) for _ in range(count - 3)),
+    ):
         session = stranger.open()
-        payload = (
-            b"\xff" * len(material[0]) if number == 0 else spoilt(material[0], random)
-        )
         status, said = session.keys(payload)
         assert (status, "evaluation keys were refused" in said) == (400, True), said
         status, said = session.predict(material[1])
@@ -153,8 +171,9 @@ def attack_requests(server, material, count, random):
     """Hostile ciphertexts in authentic bodies: each is refused, the session goes on."""
     session = Stranger(server).open()
     assert session.keys(material[0])[0] == 200
+    ring = session.stranger.offer.plan.ring
     for _ in range(count):
-        status, said = session.predict(spoilt(material[1], random))
+        status, said = session.predict(spoilt(material[1], ring, random))
         assert status == 400, said
     assert session.predict(material[1])[0] == 200
     assert session.close()[0] == 200
@@ -165,7 +184,7 @@ def test_hundreds_of_malformed_requests_are_refused(server, circuit, material):
     reasons = attack_many(server, material, 300, random)
     assert len({reason[:30] for reason in reasons}) >= 8  # not all for one reason
     attack_requests(server, material, 20, random)
-    attack_keys(server, material, 4, random)
+    attack_keys(server, material, 6, random)
     assert_served(server, circuit)
     assert server.process.poll() is None
 
@@ -190,7 +209,7 @@ def test_a_body_is_not_read_beyond_its_bound(server, material):
     session = Stranger(server).open()
     plan = session.stranger.offer.plan
     for path, method, most in (
-        ("/keys", "PUT", plan.evaluation_key_bytes),
+        ("/keys", "PUT", plan.evaluation_keys_bytes),
         ("/predict", "POST", plan.request_bytes),
         ("", "DELETE", 0),
     ):
@@ -299,17 +318,20 @@ def test_a_process_that_dies_ends_its_session_only(server, circuit, material):
         )
 
 
-def test_a_process_that_takes_too_much_memory_or_time_is_ended(circuit, tmp_path):
-    for name, limits, reason in (
-        ("memory", {"memory": 600 << 20}, "its process"),
-        ("time", {"work_seconds": 0.01}, "took longer than 0.01 s"),
-    ):
-        folder = tmp_path / name
-        folder.mkdir()
-        running = Server(folder, circuit, **limits)
-        session = Stranger(running).open()
-        keys = Querier.create(session.stranger.offer.plan).evaluation_keys()
-        status, said = session.keys(keys)
-        assert (status, reason in said) == (422, True), said
-        assert Stranger(running).ask("GET", "/health")[0] == 200
-        assert running.stop() == 0
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"memory": 400 << 20}, "the session has ended, its process has ended: "),
+        ({"work_seconds": 0.01}, "took longer than 0.01 s"),
+    ],
+)
+def test_a_process_that_takes_too_much_is_ended(circuit, tmp_path, limits, reason):
+    running = Server(tmp_path, circuit, **limits)
+    session = Stranger(running).open()
+    keys = Querier.create(session.stranger.offer.plan).evaluation_keys()
+    status, said = session.keys(keys)
+    assert status == 422, said
+    assert reason in said
+    assert Stranger(running).ask("GET", "/health")[0] == 200
+    assert running.workers() == []
+    assert running.stop() == 0

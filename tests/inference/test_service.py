@@ -328,3 +328,15 @@ def test_neither_side_needs_jax():
     imports = "".join(f"import fedjax_private.inference.{name}\n" for name in modules)
     script = f"import sys\n{imports}assert not {{'jax', 'flax'}} & set(sys.modules)"
     subprocess.run([*interpreter(), "-c", script], check=True, timeout=60)
+
+
+def test_score_noise_is_fresh_and_as_wide_as_was_said(circuit, serve):
+    running = serve(circuit, packing="batch", score_noise=0.5)
+    with RemoteModel.connect(running.url, running.token) as model:
+        asked = np.repeat(images(1), model.offer.plan.images_per_request, axis=0)
+        errors = model.predict(asked) - circuit.plain(asked / 255)
+        again = model.predict(asked) - circuit.plain(asked / 255)
+    count = errors.size
+    assert abs(errors.std() / 0.5 - 1) < 5 / np.sqrt(2 * count)
+    assert abs(errors.mean()) < 5 * 0.5 / np.sqrt(count)
+    assert abs(np.corrcoef(errors.ravel(), again.ravel())[0, 1]) < 5 / np.sqrt(count)
