@@ -187,7 +187,7 @@ class BatchProgram:
         return numbers
 
     def _affine(self, weights: Weights, rows: Rows) -> Rows:
-        count, _, limbs, dimension = rows.shape
+        limbs, dimension = rows.shape[2:]
         outputs = len(weights.bias)
         made = np.empty((outputs, 2, limbs, dimension), np.uint32)
         blocks: Sequence[tuple[int, int, int]] = [

@@ -244,7 +244,7 @@ class Circuit:
                 f"inputs must be (B, {', '.join(map(str, self.input_shape))}), got "
                 f"{values.shape}."
             )
-        found = [values.reshape(len(values), -1)]
+        found: list[Floats] = [values.reshape(len(values), -1)]
         for layer in self.layers:
             found.append(layer(found[-1]))
         return found

@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import math
 import struct
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -269,27 +270,23 @@ class Ckks:
         made = self.context.EvalRotate(number.ciphertext, steps)
         return self._made(made, number.scale, number.limbs)
 
-    def hoisted(self, number: Number, steps: list[int]) -> list[Number]:
-        """Several rotations of one number, its digits computed once.
+    def hoisted(self, number: Number) -> Callable[[int], Number]:
+        """`rotated` for several rotations of one number, its digits computed once.
 
         Halevi and Shoup, "Faster Homomorphic Linear Transformations in HElib" (CRYPTO
         2018).
         """
-        if not any(steps):
-            return [number for _ in steps]
         digits = self.context.EvalFastRotationPrecompute(number.ciphertext)
-        return [
-            self._made(
-                self.context.EvalFastRotation(
-                    number.ciphertext, step, 2 * self.dimension, digits
-                ),
-                number.scale,
-                number.limbs,
+
+        def turned(steps: int) -> Number:
+            if not steps:
+                return number
+            made = self.context.EvalFastRotation(
+                number.ciphertext, steps, 2 * self.dimension, digits
             )
-            if step
-            else number
-            for step in steps
-        ]
+            return self._made(made, number.scale, number.limbs)
+
+        return turned
 
 
 @functools.lru_cache(maxsize=4)

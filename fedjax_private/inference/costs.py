@@ -13,7 +13,7 @@ from fedjax_private.inference.layouts import (
     sums,
 )
 from fedjax_private.inference.normal import Program, Step
-from fedjax_private.inference.schedule import Schedule
+from fedjax_private.inference.schedule import Schedule, Stage
 from fedjax_private.inference.single import Rotations
 
 # Seconds at N = 8192; those of key switching and hoisting for each prime squared.
@@ -53,6 +53,12 @@ class Prediction:
         return self.client_seconds + self.server_seconds
 
 
+def sections_seconds(ciphertexts: int, sections: int, limbs: int) -> float:
+    """What a first layer in so many sections takes of client and server, about."""
+    each = (_ENCRYPT + _READ) / _THREADS + _PRODUCT
+    return ciphertexts * each * limbs + len(sums(sections)) * _SWITCH * limbs**2
+
+
 def predict(
     program: Program,
     schedule: Schedule,
@@ -88,13 +94,12 @@ def predict(
     ):
         if isinstance(layout, PatchLayout) and not number:
             turns = len(sums(layout.sections))
-            work = (
-                ciphertexts * _PRODUCT * stage.limbs + turns * _SWITCH * stage.limbs**2
-            )
+            work = ciphertexts * _PRODUCT * stage.limbs
+            work += turns * _SWITCH * stage.sum_limbs**2
             encoded = ciphertexts
         else:
             form = forms.pop(0)
-            work, encoded = _diagonals(form, stage.limbs), len(form.diagonals)
+            work, encoded = _diagonals(form, stage), len(form.diagonals)
         memory += encoded * stage.limbs * row
         server += work + _RESCALE * stage.limbs
         server += _products(step) * _SWITCH * stage.limbs_after**2
@@ -102,11 +107,13 @@ def predict(
     return Prediction(client * size, server * size, memory)
 
 
-def _diagonals(form: Diagonals, limbs: int) -> float:
-    switches = len(set(form.giants) - {0}) / _THREADS + len(form.doublings)
-    hoisted = len(set(form.babies) - {0})
-    work = switches * _SWITCH + hoisted * _HOISTED + bool(hoisted) * _DIGITS
-    return work * limbs**2 + len(form.diagonals) * _PRODUCT * limbs / _THREADS
+def _diagonals(form: Diagonals, stage: Stage) -> float:
+    giants = len(set(form.giants) - {0})
+    babies = len(set(form.babies) - {0})
+    work = giants * _SWITCH + babies * _HOISTED
+    work = work / _THREADS + bool(babies) * _DIGITS
+    total = work * stage.limbs**2 + len(form.doublings) * _SWITCH * stage.sum_limbs**2
+    return total + len(form.diagonals) * _PRODUCT * stage.limbs / _THREADS
 
 
 def _products(step: Step) -> int:

@@ -125,10 +125,11 @@ def sums(count: int) -> tuple[tuple[int, bool], ...]:
 class Diagonals:
     """A matrix's generalised diagonals, by baby and giant steps.
 
-    Inputs repeat with a period p, outputs with h, both powers of two: slot t of diagonal
-    k holds weight (t mod h, t + k mod p), and the sum of all diagonals times the inputs
-    rotated by k is what blocks of h slots add up to (Juvekar, Vaikuntanathan,
-    Chandrakasan 2018, "GAZELLE"). Halevi and Shoup's baby and giant steps: k = g B + b.
+    Inputs repeat with a period p, outputs with h, both powers of two: slot t of
+    diagonal k holds weight (t mod h, t + k mod p), and the sum of all diagonals times
+    the inputs rotated by k is what blocks of h slots add up to (Juvekar,
+    Vaikuntanathan, Chandrakasan 2018, "GAZELLE"). Baby and giant steps are Halevi and
+    Shoup's: k = g B + b.
 
     Attributes:
         period: p.

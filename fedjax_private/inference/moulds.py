@@ -64,7 +64,7 @@ class Mould:
         pieces: list[bytes | memoryview] = []
         view, end = memoryview(self.data), 0
         for start, row in zip(self.starts, rows, strict=True):
-            pieces += [view[end:start], memoryview(row).cast("B")]
+            pieces += [view[end:start], row.tobytes()]
             end = start + row.nbytes
         return b"".join((*pieces, view[end:]))
 

@@ -100,7 +100,8 @@ def normal_form(circuit: Circuit) -> Program:
             "the circuit has no bounds: give it some by circuit.measured(sample)."
         )
     input_scale = circuit.bounds[0]
-    matrix, bias = np.eye(circuit.inputs), np.zeros(circuit.inputs)
+    matrix: Floats = np.eye(circuit.inputs)
+    bias: Floats = np.zeros(circuit.inputs)
     matrix *= input_scale
     bound, spread = circuit.bounds[0], circuit.spreads[0]
     input_spread = spread / input_scale

@@ -18,7 +18,7 @@ from fedjax_private.inference.ckks import (
     RingChoice,
     ckks_of,
 )
-from fedjax_private.inference.costs import Prediction, predict
+from fedjax_private.inference.costs import Prediction, predict, sections_seconds
 from fedjax_private.inference.flooding import leakage, least_flooding_bits
 from fedjax_private.inference.layouts import (
     BatchLayout,
@@ -103,8 +103,10 @@ class Plan:
         bits = choice.bits_of(choice.limbs)
         return "\n".join(
             (
-                f"packing: {public.packing}, {public.images_per_request} images a request",
-                f"ring: dimension {choice.dimension}, {choice.limbs} primes, {bits} bits",
+                f"packing: {public.packing}",
+                f"images a request: {public.images_per_request}",
+                f"ring: dimension {choice.dimension}",
+                f"modulus: {bits} bits in {choice.limbs} primes",
                 f"rotation keys: {len(public.rotations)}",
                 f"evaluation keys: {public.evaluation_keys_bytes / 1e6:.1f} MB",
                 f"request: {public.request_bytes / 1e6:.2f} MB",
@@ -161,11 +163,11 @@ def plan(
     reasons: list[str] = []
     for kind in PACKINGS if packing == "auto" else (packing,):
         try:
-            found.append(
-                _plan(circuit, program, kind, precision, flooding_bits, queries)
-            )
-        except PlanError as error:
+            made = _plan(circuit, program, kind, precision, flooding_bits, queries)
+        except PlanError as error:  # noqa: PERF203
             reasons.append(str(error))
+        else:
+            found.append(made)
     if not found:
         raise PlanError(" ".join(reasons))
 
@@ -261,12 +263,20 @@ def single_layout(
         windows = math.prod(program.patches.grid(circuit.input_shape))
         maps, rest = divmod(steps[0].outputs, windows)
         covered = not rest and _only_patches(steps[0], program, circuit, maps)
-        layout = PatchLayout(program.patches, maps, max(slots // (windows * maps), 1))
-        # 31 bits a residue, at the most primes there can be.
-        bits = MODULUS_BITS[dimension] + MODULUS_BITS[dimension] // 26
-        size = layout.ciphertexts(circuit.input_shape) * dimension * bits // 8
-        if covered and size <= UPLOAD_BYTES:
-            return layout
+        most = slots // (windows * max(maps, 1))
+        layouts = [PatchLayout(program.patches, maps, n) for n in range(1, most + 1)]
+        # As if the smaller ring's modulus were full; it is about what there is.
+        limbs = min(MODULUS_BITS.values()) // min(_LIMB_BITS)
+        polynomial = dimension * (min(_LIMB_BITS) + 1) * limbs // 8
+
+        def count(layout: PatchLayout) -> int:
+            return layout.ciphertexts(circuit.input_shape)
+
+        fitting = [m for m in layouts if count(m) * polynomial <= UPLOAD_BYTES]
+        if covered and fitting:
+            return min(
+                fitting, key=lambda m: sections_seconds(count(m), m.sections, limbs)
+            )
     return PeriodicLayout(power_of_two(circuit.inputs))
 
 
@@ -314,9 +324,7 @@ def _shapes(
     shapes = []
     for number, step in enumerate(program.steps):
         filled = int(np.count_nonzero(step.matrix, axis=1).max(initial=1))
-        if rotations is None:
-            terms, rotated = filled, False
-        elif rotations.section and not number:
+        if rotations is None or (rotations.section and not number):
             terms, rotated = filled, False
         else:
             at = number - (1 if rotations.section else 0)
@@ -377,8 +385,8 @@ def _made(
     )
     if queries < public.images_per_request:
         raise PlanError(
-            f"a request of batch packing asks about {public.images_per_request} images, "
-            f"more than the {queries} queries allowed: use --packing=single."
+            f"a request of batch packing asks about {public.images_per_request} "
+            f"images, more than the {queries} allowed: use --packing=single."
         )
     cost = predict(program, schedule, layout, rotations, public.request_ciphertexts)
     if cost.memory_bytes > MEMORY_BYTES:

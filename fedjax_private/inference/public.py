@@ -10,8 +10,8 @@ from typing import Any
 
 from fedjax_private.encryption.rings import Ring
 from fedjax_private.encryption.wire import WireError
-from fedjax_private.inference.ckks import RingChoice
 from fedjax_private.inference.circuit import Patches
+from fedjax_private.inference.ckks import RingChoice
 from fedjax_private.inference.expansion import SEED_BYTES
 from fedjax_private.inference.keys import key_bytes
 from fedjax_private.inference.layouts import (
@@ -30,6 +30,16 @@ _MOST_NUMBERS = 2**20
 HEADER = struct.Struct("<4sBB16sI")
 MAGIC = b"FJPI"
 KEYS, REQUEST, ANSWER = 1, 2, 3
+
+# What reading any bytes as a plan can end with.
+_MALFORMED = (
+    ArithmeticError,
+    AttributeError,
+    KeyError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 PACKINGS = ("single", "batch")
 
@@ -195,9 +205,7 @@ class PublicPlan:
             if fields.pop("version") != VERSION:
                 raise ValueError(f"not a plan of format version {VERSION}.")
             return cls(**_plain(fields))
-        except (
-            ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError
-        ) as error:  # fmt: skip
+        except _MALFORMED as error:
             raise WireError(f"not a plan of encrypted inference: {error}") from error
 
     def header(self, kind: int, count: int = 0) -> bytes:

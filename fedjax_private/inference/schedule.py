@@ -6,8 +6,9 @@ whole until after the next affine map, because rotations add noise about as larg
 prime. The last sums leave two primes: what the client gets.
 
 Errors are standard deviations of slots, for values that are like the sample's, and
-independent of one another: those of a fresh ciphertext, of rescaling, of switching keys and of rounded
-weights. What is predicted is not a bound; tests hold it above what is measured.
+independent of one another: those of a fresh ciphertext, of rescaling, of switching keys
+and of rounded weights. What is predicted is not a bound; tests hold it above what is
+measured.
 """
 
 import dataclasses
@@ -27,6 +28,9 @@ MARGIN_BITS = 1.1
 
 _WEIGHT_BITS = range(18, 41)
 _LEAST_SCALE_BITS = 29.0
+
+# How much more error is worth fewer primes in rotations.
+_NOTICEABLE = 1.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +68,14 @@ class Stage:
     Attributes:
         limbs: while the affine map is computed.
         product_bits: its scale before it is rescaled.
+        sum_limbs: while rotations of it are added up, as few as their noise allows.
         limbs_after: once it is rescaled.
         scale_bits: its scale then.
     """
 
     limbs: int
     product_bits: float
+    sum_limbs: int
     limbs_after: int
     scale_bits: float
 
@@ -133,7 +139,22 @@ def schedules(choice: RingChoice, shapes: Sequence[Shape]) -> Iterator[Schedule]
             continue
         best = _best_weights(choice, shapes, drops)
         if best is not None:
-            yield best
+            yield _with_early_rescaling(best, shapes)
+
+
+def _with_early_rescaling(found: Schedule, shapes: Sequence[Shape]) -> Schedule:
+    """Rescales before sums of rotations, where that is hardly noticed."""
+    most = found.error_std * _NOTICEABLE
+    for number, (shape, stage) in enumerate(zip(shapes, found.stages, strict=True)):
+        for limbs in range(stage.limbs - 1, stage.limbs_after - 1, -1):
+            stages = list(found.stages)
+            stages[number] = dataclasses.replace(stage, sum_limbs=limbs)
+            start, bits = found.input_bits, found.weight_bits
+            error = _error(found.choice, shapes, stages, start, bits)
+            if not shape.encoded or error > most:
+                break
+            found = dataclasses.replace(found, stages=tuple(stages), error_std=error)
+    return found
 
 
 def _best_weights(
@@ -173,7 +194,7 @@ def _schedule(
     # What fits them all fits what is left, as much less of it.
     top = choice.bits_of(at[-1]) - MARGIN_BITS
     after = top - limb * (at[-1] - ANSWER_LIMBS)
-    stages = [Stage(at[-1], top, ANSWER_LIMBS, after)]
+    stages = [Stage(at[-1], top, at[-1], ANSWER_LIMBS, after)]
     for shape, drop, left, bits in zip(
         reversed(shapes[:-1]),
         reversed(drops),
@@ -191,7 +212,7 @@ def _schedule(
         )
         if not fits:
             return None
-        stages.insert(0, Stage(left, product, left - drop, wanted))
+        stages.insert(0, Stage(left, product, left, left - drop, wanted))
         top = product
     start = top - weight_bits[0]
     if start < _LEAST_SCALE_BITS:
@@ -245,7 +266,8 @@ def _error(
         error = math.hypot(error * shape.row_norm, rounding, rescale)
         if shape.encoded:
             # Sums of rotations, after the product.
-            error = math.hypot(error, 16 * switch * 2.0**-stage.product_bits)
+            early = choice.limb_bits * (stage.limbs - stage.sum_limbs)
+            error = math.hypot(error, 16 * switch * 2.0 ** (early - stage.product_bits))
         bits = stage.scale_bits
         for _ in range(squarings(shape.degree)):
             bits = 2 * bits - choice.limb_bits

@@ -143,11 +143,11 @@ class SingleProgram:
             )
         ):
             if self._rotations.section and not number:
-                x = self._sections(inputs, encoded, scale)
+                x = self._sections(inputs, encoded, scale, stage.sum_limbs)
             else:
-                x = self._affine(
-                    ckks.dropped(x, stage.limbs), diagonals.pop(0), encoded, scale
-                )
+                x = ckks.dropped(x, stage.limbs)
+                form = diagonals.pop(0)
+                x = self._affine(x, form, encoded, scale, stage.sum_limbs)
             x = ckks.add(x, periodic(step.bias, period, slots))
             x = ckks.rescaled(x, stage.limbs_after)
             if step.degree:
@@ -156,23 +156,36 @@ class SingleProgram:
         return x
 
     def _sections(
-        self, inputs: Sequence[Number], encoded: list[Plaintext], scale: float
+        self,
+        inputs: Sequence[Number],
+        encoded: list[Plaintext],
+        scale: float,
+        limbs: int,
     ) -> Number:
         ckks = self._ckks
         products = self._workers.map(
             lambda i: ckks.times_plaintext(inputs[i], encoded[i], scale), len(inputs)
         )
-        first = total = self._sum(products)
+        first = total = ckks.rescaled(self._sum(products), limbs)
         for blocks, whole in sums(self._rotations.sections):
             turned = ckks.rotated(total, blocks * self._rotations.section)
             total = ckks.add(turned, total if whole else first)
         return total
 
     def _affine(
-        self, x: Number, form: Diagonals, encoded: list[Plaintext], scale: float
+        self,
+        x: Number,
+        form: Diagonals,
+        encoded: list[Plaintext],
+        scale: float,
+        limbs: int,
     ) -> Number:
         ckks = self._ckks
-        babies = dict(zip(form.babies, ckks.hoisted(x, list(form.babies)), strict=True))
+        # A single turn, as by nothing, is not worth the digits.
+        several = len(form.babies) > 1
+        turn = ckks.hoisted(x) if several else lambda steps: ckks.rotated(x, steps)
+        turned = self._workers.map(lambda i: turn(form.babies[i]), len(form.babies))
+        babies = dict(zip(form.babies, turned, strict=True))
         weights = dict(zip(form.diagonals, encoded, strict=True))
 
         def giant(index: int) -> Number:
@@ -185,6 +198,7 @@ class SingleProgram:
             return ckks.rotated(self._sum(products), start)
 
         total = self._sum(self._workers.map(giant, len(form.giants)))
+        total = ckks.rescaled(total, limbs)
         for step in form.doublings:
             total = ckks.add(total, ckks.rotated(total, step))
         return total
@@ -199,7 +213,7 @@ class SingleProgram:
 def _section_weights(matrix: Floats, sources: Sources, section: int) -> list[Floats]:
     """The weights (slots,) that each ciphertext of a sectioned request meets."""
     outputs = np.arange(sources.shape[1]) % section
-    rows = []
+    rows: list[Floats] = []
     for source in sources:
         row = np.zeros(sources.shape[1])
         held = source >= 0
