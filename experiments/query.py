@@ -19,7 +19,8 @@ from experiments.figure import prediction
 from fedjax_private.datasets import load
 from fedjax_private.inference.access import default_token_file, read_token
 from fedjax_private.inference.head import Head, fit
-from fedjax_private.inference.remote import RemoteModel, ServiceError
+from fedjax_private.inference.offer import Offer
+from fedjax_private.inference.remote import RemoteModel, ServiceError, read_offer
 
 QUERY_USAGE = """Asks a server about images that it never sees.
 
@@ -55,8 +56,15 @@ class ServerConfig:
             Path(self.token_file) if self.token_file else default_token_file()
         )
 
+    def offer(self) -> Offer:
+        """What is served. An address that does not answer is bad input."""
+        try:
+            return read_offer(self.url, timeout=self.timeout)
+        except (ValueError, ServiceError) as error:
+            flags.fail(f"--url={self.url}: {error}")
+
     def connect(self, token: bytes) -> RemoteModel:
-        """A session. An address that does not answer, or refuses, is bad input."""
+        """A session. A server that does not open one is bad input."""
         try:
             return RemoteModel.connect(self.url, token, timeout=self.timeout)
         except (ValueError, ServiceError) as error:
@@ -106,15 +114,14 @@ class _Asked:
     inputs: npt.NDArray[Any]
     labels: npt.NDArray[np.int32] | None
 
-    def fitting(self, model: RemoteModel, flag_name: str) -> "_Asked":
-        """The same images if the model takes such; else bad input."""
-        wanted, got = tuple(model.offer.plan.input_shape), self.inputs.shape[1:]
+    def check(self, offer: Offer, flag_name: str) -> None:
+        """Images of a size that the model does not take are bad input."""
+        wanted, got = offer.plan.input_shape, self.inputs.shape[1:]
         if wanted != got:
             flags.fail(
                 f"--{flag_name} has images {got} and the model takes {wanted} "
                 "(height, width, channels): convert them."
             )
-        return self
 
 
 def query(argv: Sequence[str]) -> int:
@@ -127,12 +134,13 @@ def query(argv: Sequence[str]) -> int:
     if what.head is not None:
         head = flags.checked(lambda: Head.load(Path(what.head or "")))
     directory = flags.checked(lambda: command.directory("query", parsed[OutputConfig]))
+    offer = server.offer()
+    asked.check(offer, "image" if what.image else "dataset")
+    _check_head(offer, head)
     start = time.perf_counter()
     try:
         with server.connect(token) as model:
             opening = time.perf_counter() - start
-            asked.fitting(model, "image" if what.image else "dataset")
-            _check_head(model, head)
             outputs, seconds = _ask(model, asked.inputs)
     except (ServiceError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -143,12 +151,12 @@ def query(argv: Sequence[str]) -> int:
         {
             "command": "query",
             "argv": list(argv[1:]),
-            "model": model.offer.model,
-            "dataset": model.offer.dataset,
-            "split": model.offer.split,
-            "request_bytes": model.offer.plan.request_bytes,
-            "answer_bytes": model.offer.plan.answer_bytes,
-            "evaluation_key_bytes": model.offer.plan.evaluation_keys_bytes,
+            "model": offer.model,
+            "dataset": offer.dataset,
+            "split": offer.split,
+            "request_bytes": offer.plan.request_bytes,
+            "answer_bytes": offer.plan.answer_bytes,
+            "evaluation_key_bytes": offer.plan.evaluation_keys_bytes,
             "seconds_opening": opening,
             "versions": runtime.versions(),
         }
@@ -156,10 +164,10 @@ def query(argv: Sequence[str]) -> int:
     with (directory.path / PREDICTIONS).open("w") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
     console = command.console()
-    console.print(_table(model.offer.model, rows))
+    console.print(_table(offer.model, rows))
     console.print(_summary(rows, opening), highlight=False, soft_wrap=True)
     if len(rows) == 1:
-        classes = model.offer.classes or tuple(map(str, range(scores.shape[1])))
+        classes = offer.classes or tuple(map(str, range(scores.shape[1])))
         prediction(directory.path / FIGURE, asked.inputs[0], scores[0], classes)
     console.print(f"written to {directory.path}", highlight=False, soft_wrap=True)
     return 0
@@ -178,12 +186,13 @@ def fit_head(argv: Sequence[str]) -> int:
     dataset = flags.checked(lambda: load(what.dataset, data_dir=what.data_dir))
     train = dataset.train
     asked = flags.checked(lambda: _first(train, what.count, "training"))
+    offer = server.offer()
+    asked.check(offer, "dataset")
+    split = offer.split
+    if split is None:
+        flags.fail("the server returns scores, not features: serve --split.")
     try:
         with server.connect(token) as model:
-            asked.fitting(model, "dataset")
-            split = model.offer.split
-            if split is None:
-                flags.fail("the server returns scores, not features: serve --split.")
             features, _ = _ask(model, asked.inputs)
     except (ServiceError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -237,8 +246,8 @@ def _read_image(path: Path) -> npt.NDArray[np.uint8]:
     return pixels.reshape(1, *pixels.shape[:2], -1)
 
 
-def _check_head(model: RemoteModel, head: Head | None) -> None:
-    split, outputs = model.offer.split, model.offer.plan.outputs
+def _check_head(offer: Offer, head: Head | None) -> None:
+    split, outputs = offer.split, offer.plan.outputs
     if split is None and head is not None:
         flags.fail("--head is for split serving, and this server returns scores.")
     if split is not None and head is None:

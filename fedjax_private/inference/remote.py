@@ -39,6 +39,19 @@ class ServiceError(RuntimeError):
     """The service cannot be reached, or does not answer as it should."""
 
 
+def read_offer(url: str, *, timeout: float = 300.0) -> Offer:
+    """What a server says of its model, before any key is made for it.
+
+    Raises:
+        ValueError: no such URL.
+        ServiceError: the server is not reached.
+        WireError: it makes no offer that a client may follow.
+    """
+    http_ = _Http(url, timeout)
+    with contextlib.closing(http_):
+        return Offer.from_bytes(http_.ask("GET", "/model", b"", OFFER_BYTES))
+
+
 class RemoteModel:
     """A session with a served model. Use `connect`; close it, or use `with`.
 

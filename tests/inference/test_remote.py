@@ -18,7 +18,7 @@ from fedjax_private.inference import frames
 from fedjax_private.inference.frames import Direction, Kind, Line
 from fedjax_private.inference.offer import OFFER_BYTES, Offer
 from fedjax_private.inference.plan import plan
-from fedjax_private.inference.remote import RemoteModel, ServiceError
+from fedjax_private.inference.remote import RemoteModel, ServiceError, read_offer
 
 pytestmark = pytest.mark.needs_openfhe
 
@@ -123,6 +123,13 @@ def test_what_is_no_offer_is_refused(said, match):
     server = Answers(lambda *_: (200, said))
     with server, pytest.raises(WireError, match=match):
         RemoteModel.connect(server.url, TOKEN)
+
+
+def test_an_offer_is_read_without_a_token(offer):
+    honest = Honest(offer)
+    with Answers(honest) as server:
+        assert read_offer(server.url) == offer
+    assert honest.asked == [("GET", "/model")]
 
 
 @pytest.mark.parametrize(
