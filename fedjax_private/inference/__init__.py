@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = exports(
         "compile_model": "compiler",
         "Evaluator": "evaluator",
         "Plan": "plan",
-        "PlanError": "plan",
+        "PlanError": "placing",
         "PublicPlan": "public",
         "Querier": "querier",
     },

@@ -11,6 +11,7 @@ import json
 import math
 from os import PathLike
 from typing import Any, TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -334,7 +335,7 @@ class Circuit:
                 tuple(map(float, header[name])) for name in ("bounds", "spreads")
             )
             return cls(shape, layers, *measured)
-        except (KeyError, TypeError, ValueError) as error:
+        except (EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
             raise ValueError(
                 f"{path} holds no circuit of format version {_VERSION}: {error}."
             ) from error

@@ -8,8 +8,7 @@ none.
 import dataclasses
 import math
 from collections.abc import Iterator
-
-import numpy as np
+from typing import Any
 
 from fedjax_private.inference.circuit import Circuit
 from fedjax_private.inference.ckks import (
@@ -18,28 +17,23 @@ from fedjax_private.inference.ckks import (
     RingChoice,
     ckks_of,
 )
-from fedjax_private.inference.costs import Prediction, predict, sections_seconds
+from fedjax_private.inference.costs import Prediction, predict
 from fedjax_private.inference.flooding import leakage, least_flooding_bits
-from fedjax_private.inference.layouts import (
-    BatchLayout,
-    Layout,
-    PatchLayout,
-    PeriodicLayout,
-    power_of_two,
+from fedjax_private.inference.layouts import BatchLayout, Layout
+from fedjax_private.inference.normal import Program, normal_form
+from fedjax_private.inference.placing import (
+    LIMB_BITS,
+    PlanError,
+    batch_layout,
+    shapes_of,
+    single_layout,
 )
-from fedjax_private.inference.normal import Program, Step, normal_form
 from fedjax_private.inference.public import PACKINGS, PublicPlan
-from fedjax_private.inference.schedule import (
-    Schedule,
-    Shape,
-    answer_scale,
-    schedules,
-)
+from fedjax_private.inference.schedule import Schedule, answer_scale, schedules
 from fedjax_private.inference.single import Rotations, rotations_of
 
-# Of a request in single packing, and of the evaluation keys, where patches are laid
-# out: rather rotations than more.
-UPLOAD_BYTES = 4 * 10**6
+# Of evaluation keys, sent once a session.
+KEY_BYTES = 150 * 10**6
 
 # Beyond this, weights encoded for one image would fill memory.
 MEMORY_BYTES = 4 * 2**30
@@ -49,13 +43,6 @@ _DEVIATIONS = 4.0
 
 # Nats that one client's answers may tell of the weights, beside scores, by default.
 LEAKAGE = 0.02
-
-# Sizes of primes: smaller ones waste less between scales, and are more to compute.
-_LIMB_BITS = (30, 26)
-
-
-class PlanError(ValueError):
-    """No plan exists; the message is one sentence with the ways out."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -202,7 +189,7 @@ def _plan(
         else:
             layout = single_layout(circuit, program, dimension)
             rotations = rotations_of(program, layout, circuit.input_shape, slots)
-        shapes = _shapes(program, layout, rotations, slots)
+        shapes = shapes_of(program, layout, rotations, slots)
         for choice in _choices(dimension):
             every = list(schedules(choice, shapes))
             deep = deep and not every
@@ -229,66 +216,12 @@ def _plan(
 def _choices(dimension: int) -> Iterator[RingChoice]:
     """Rings of one dimension, by what they cost."""
     made = []
-    for bits in _LIMB_BITS:
+    for bits in LIMB_BITS:
         for limbs in range(2, MODULUS_BITS[dimension] // bits + 1):
             first = min(MODULUS_BITS[dimension] - bits * (limbs - 1), MOST_LIMB_BITS)
             if first >= bits:
                 made.append(RingChoice(dimension, min(first, bits + 5), bits, limbs))
     return iter(sorted(made, key=lambda choice: choice.limbs))
-
-
-def batch_layout(program: Program) -> BatchLayout:
-    """The numbers of an image that the first map looks at."""
-    used = np.flatnonzero(program.steps[0].matrix.any(axis=0))
-    return BatchLayout(tuple(map(int, used)) or (0,))
-
-
-def single_layout(
-    circuit: Circuit, program: Program, dimension: int
-) -> PatchLayout | PeriodicLayout:
-    """Patches where the first layer is a convolution that they suit.
-
-    Raises:
-        PlanError: if values do not fit the slots.
-    """
-    slots, steps = dimension // 2, program.steps
-    widest = max(step.outputs for step in steps)
-    if max(widest, circuit.inputs) > slots:
-        raise PlanError(
-            f"one image has {circuit.inputs} numbers and up to {widest} between "
-            f"layers, more than the {slots} slots of single packing: use "
-            "--packing=batch, or a smaller network."
-        )
-    if program.patches is not None and len(steps) > 1:
-        windows = math.prod(program.patches.grid(circuit.input_shape))
-        maps, rest = divmod(steps[0].outputs, windows)
-        covered = not rest and _only_patches(steps[0], program, circuit, maps)
-        most = slots // (windows * max(maps, 1))
-        layouts = [PatchLayout(program.patches, maps, n) for n in range(1, most + 1)]
-        # As if the smaller ring's modulus were full; it is about what there is.
-        limbs = min(MODULUS_BITS.values()) // min(_LIMB_BITS)
-        polynomial = dimension * (min(_LIMB_BITS) + 1) * limbs // 8
-
-        def count(layout: PatchLayout) -> int:
-            return layout.ciphertexts(circuit.input_shape)
-
-        fitting = [m for m in layouts if count(m) * polynomial <= UPLOAD_BYTES]
-        if covered and fitting:
-            return min(
-                fitting, key=lambda m: sections_seconds(count(m), m.sections, limbs)
-            )
-    return PeriodicLayout(power_of_two(circuit.inputs))
-
-
-def _only_patches(step: Step, program: Program, circuit: Circuit, maps: int) -> bool:
-    """Whether each output depends on its window only."""
-    assert program.patches is not None
-    indices = np.repeat(program.patches.indices(circuit.input_shape), maps, axis=0)
-    rest = step.matrix.copy()
-    rows = np.arange(len(rest))[:, None]
-    inside = indices >= 0
-    rest[np.broadcast_to(rows, indices.shape)[inside], indices[inside]] = 0.0
-    return not rest.any()
 
 
 def program_of(circuit: Circuit, made: Plan) -> Program:
@@ -318,45 +251,6 @@ def _restricted(program: Program, layout: BatchLayout) -> Program:
     return dataclasses.replace(program, steps=(kept, *program.steps[1:]))
 
 
-def _shapes(
-    program: Program, layout: Layout, rotations: Rotations | None, slots: int
-) -> list[Shape]:
-    shapes = []
-    for number, step in enumerate(program.steps):
-        filled = int(np.count_nonzero(step.matrix, axis=1).max(initial=1))
-        if rotations is None or (rotations.section and not number):
-            terms, rotated = filled, False
-        else:
-            at = number - (1 if rotations.section else 0)
-            form = rotations.diagonals[at]
-            terms = len(form.diagonals) * max(form.period // form.height, 1)
-            rotated = form.babies != (0,)
-        shapes.append(
-            Shape(
-                degree=step.degree,
-                row_norm=float(np.linalg.norm(step.matrix, axis=1).max()),
-                terms=terms,
-                rotated=rotated,
-                encoded=rotations is not None,
-                slope=_slope(step),
-                typical=step.input_spread,
-            )
-        )
-    return shapes
-
-
-def _slope(step: Step) -> float:
-    """Root mean square of the polynomial's derivative, for Gaussian values."""
-    if not step.degree:
-        return 1.0
-    nodes, weights = np.polynomial.hermite_e.hermegauss(16)
-    x = step.spread * nodes[:, None]
-    rows = np.concatenate([step.powers, np.ones((1, step.outputs))])
-    slopes = sum(k * rows[k] * x ** (k - 1) for k in range(1, len(rows)))
-    mean = (weights / weights.sum()) @ np.square(slopes)
-    return float(np.sqrt(mean.max()))
-
-
 def _made(
     circuit: Circuit,
     program: Program,
@@ -369,7 +263,7 @@ def _made(
     ckks = ckks_of(schedule.choice)
     degrees = [step.degree for step in program.steps]
     scale = answer_scale(schedule, degrees, ckks.ring.moduli) / program.output_scale
-    public = PublicPlan(
+    public = _public(
         choice=schedule.choice,
         moduli=ckks.ring.moduli,
         input_shape=circuit.input_shape,
@@ -388,6 +282,13 @@ def _made(
             f"a request of batch packing asks about {public.images_per_request} "
             f"images, more than the {queries} allowed: use --packing=single."
         )
+    if public.evaluation_keys_bytes > KEY_BYTES:
+        raise PlanError(
+            f"single packing of this network takes {len(public.rotations)} rotations "
+            f"and {public.evaluation_keys_bytes / 1e6:.0f} MB of evaluation keys, "
+            f"more than {KEY_BYTES / 1e6:.0f}: use --packing=batch, fewer layers, or "
+            "less flooding."
+        )
     cost = predict(program, schedule, layout, rotations, public.request_ciphertexts)
     if cost.memory_bytes > MEMORY_BYTES:
         raise PlanError(
@@ -397,3 +298,13 @@ def _made(
         )
     flooding_std = schedule.error_std * 2.0**flooding_bits
     return Plan(public, schedule, rotations, program.output_scale, flooding_std, cost)
+
+
+def _public(**fields: Any) -> PublicPlan:
+    try:
+        return PublicPlan(**fields)
+    except ValueError as error:
+        raise PlanError(
+            "the network has more inputs, outputs or rotations than a plan may ask of "
+            "a client: use a smaller one."
+        ) from error

@@ -26,6 +26,11 @@ VERSION = 1
 _MOST_BYTES = 2**20
 _MOST_NUMBERS = 2**20
 
+# What a plan may ask of a client, whoever made it.
+_MOST_ROTATIONS = 256
+_MOST_CIPHERTEXTS = 2**14
+_MOST_PATCHED = 2**23  # slots of an image in patches
+
 # Magic, version, kind, which plan; count: images of a request or an answer.
 HEADER = struct.Struct("<4sBB16sI")
 MAGIC = b"FJPI"
@@ -103,6 +108,7 @@ class PublicPlan:
             and 10 <= self.encoding_bits <= self.choice.bits_of(self.choice.limbs)
             and all(0 < step < slots for step in self.rotations)
             and tuple(sorted(set(self.rotations))) == self.rotations
+            and len(self.rotations) <= _MOST_ROTATIONS
             and 0 <= self.flooding_bits <= 128
             and 1 <= self.queries < 2**32
             and (self.packing == "batch" or self.outputs <= self.period <= slots)
@@ -115,7 +121,7 @@ class PublicPlan:
         if isinstance(layout, BatchLayout):
             used = layout.used
             return (
-                bool(used)
+                0 < len(used) <= _MOST_CIPHERTEXTS
                 and used == tuple(sorted(set(used)))
                 and (used[0] >= 0 and used[-1] < inputs)
             )
@@ -125,7 +131,7 @@ class PublicPlan:
         if layout.sections < 1 or layout.maps < 1:
             return False
         offsets = math.prod(layout.patches.kernel) * self.input_shape[-1]
-        if offsets > slots:
+        if offsets > slots or -(-offsets // layout.sections) * slots > _MOST_PATCHED:
             return False
         return layout.section(self.input_shape) * layout.sections <= slots
 
