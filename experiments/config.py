@@ -75,12 +75,18 @@ class TrainingConfig:
     """Model and training. Unset values are the tuned ones: see experiments/tuned.py."""
 
     model: str = flag("tutorial_cnn", f"one of {', '.join(MODELS)}")
-    activation: str = flag("tanh", f"one of {', '.join(ACTIVATIONS)}")
+    activation: str | None = flag(
+        None,
+        f"one of {', '.join(ACTIVATIONS)} (default: tanh; relu_chebyshev in "
+        "polynomial_cnn)",
+    )
     algorithm: str = flag(
         "fedavg", f"of arms fl and fl_he: {', '.join(ALGORITHMS)}; others take fedavg"
     )
     proximal: float = flag(0.1, "mu, the weight of the proximal term; fedprox")
-    augmentations: int = flag(1, "shifted copies that a training loss averages, to 9")
+    augmentations: int | None = flag(
+        None, "shifted copies that a training loss averages, to 9"
+    )
     rounds: int | None = flag(None, "rounds of training, in every arm")
     local_epochs: int | None = flag(None, "epochs a round, in arms without DP")
     local_steps: int | None = flag(None, "steps a round, instead of epochs")
@@ -100,7 +106,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _one_of("model", self.model, MODELS)
-        _one_of("activation", self.activation, ACTIVATIONS)
+        if self.activation is not None:
+            _one_of("activation", self.activation, ACTIVATIONS)
         _one_of("algorithm", self.algorithm, ALGORITHMS)
         _one_of("backend", self.backend, ("auto", *BACKENDS))
         if self.server_optimizer is not None:
@@ -116,7 +123,7 @@ class TrainingConfig:
             "chunk_size",
             "augmentations",
         )
-        if self.augmentations > 1 and self.model == SCATTERING_LINEAR:
+        if (self.augmentations or 1) > 1 and self.model == SCATTERING_LINEAR:
             raise ValueError(
                 "--augmentations shifts images, and scattering_linear takes features: "
                 "choose another --model."

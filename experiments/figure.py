@@ -154,3 +154,36 @@ def encryption_cost(path: Path, line: Sequence[Cell]) -> None:
         axis.grid(alpha=0.3, axis="y")
     figure.savefig(path, dpi=160)
     plt.close(figure)
+
+
+def prediction(path: Path, image: Any, scores: Any, classes: Sequence[str]) -> None:
+    """Draws an image and the scores that it was given.
+
+    Args:
+        path: of the PNG file.
+        image: uint8 (H, W, C), with 1 or 3 channels.
+        scores: (classes,).
+        classes: their names.
+    """
+    plt = _pyplot()
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(5.6, 2.5), layout="constrained", width_ratios=(1, 1.6)
+    )
+    grey = image.shape[-1] == 1
+    left.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None)
+    left.set_xticks([])
+    left.set_yticks([])
+    left.set_title("what the client encrypts", fontsize=10)
+    best = int(scores.argmax())
+    colors = ["#0072B2" if k == best else "#bbbbbb" for k in range(len(scores))]
+    right.bar(range(len(scores)), scores, color=colors, width=0.7)
+    right.axhline(0.0, color="black", linewidth=0.8)
+    right.set_xticks(range(len(scores)), classes)
+    right.set_xlabel("class")
+    right.set_ylabel("score")
+    right.set_title(f"what it decrypts: {classes[best]}", fontsize=10)
+    right.grid(alpha=0.3, axis="y")
+    right.set_axisbelow(True)
+    _open(right)
+    figure.savefig(path, dpi=160)
+    plt.close(figure)

@@ -123,7 +123,6 @@ def tune(argv: Sequence[str]) -> int:
                 "seed": spec.seed,
                 "dataset": dataset.name,
                 "model": settings.training.model,
-                "activation": settings.training.activation,
                 "epsilon": row["epsilon"],
                 "mechanism": settings.privacy.mechanism,
                 **dataclasses.asdict(spec.hyperparameters),

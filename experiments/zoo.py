@@ -39,11 +39,11 @@ def featured(dataset: Dataset, model: str) -> Dataset:
 
 def model_for(dataset: Dataset, spec: Spec) -> models.Model:
     """The model that a run trains."""
-    training = spec.settings.training
+    hyper = spec.hyperparameters
     return build_model(
-        training.model,
-        training.activation,
-        training.augmentations,
+        spec.settings.training.model,
+        hyper.activation,
+        hyper.augmentations,
         dataset.train.inputs.shape[1:],
         dataset.num_classes,
         dataset.normalization,

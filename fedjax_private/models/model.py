@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,6 +14,7 @@ from fedjax_private.datasets.examples import Dataset, Normalization
 from fedjax_private.models.cnn import FedAvgCnn, TutorialCnn
 from fedjax_private.models.lowering import lowered
 from fedjax_private.models.mlp import Mlp
+from fedjax_private.models.polynomial import PENALTIES, POLYNOMIALS, PolynomialCnn
 from fedjax_private.models.scattering import channels
 from fedjax_private.typing import Array, LossFn, Params, PRNGKey
 
@@ -22,11 +24,15 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     # Papernot et al. 2021, "Tempered Sigmoid Activations for Deep Learning with
     # Differential Privacy": s sigmoid(T x) - o; tanh is (2, 2, 1).
     "tempered_sigmoid": lambda x: 1.58 * nn.sigmoid(3.0 * x) - 0.71,
+    **POLYNOMIALS,
 }
 
 # On scattering features, not on images: see `scattered`. Its loss is convex, and few
 # noisy steps are best begun at zero.
 SCATTERING_LINEAR = "scattering_linear"
+
+# For predictions on encrypted images; its activation is one of POLYNOMIALS.
+POLYNOMIAL_CNN = "polynomial_cnn"
 
 MODELS: Mapping[str, Callable[[int, Callable[[Array], Array]], nn.Module]] = {
     "tutorial_cnn": lambda classes, act: TutorialCnn(classes, act),
@@ -36,6 +42,7 @@ MODELS: Mapping[str, Callable[[int, Callable[[Array], Array]], nn.Module]] = {
     "mlp_2nn": lambda classes, act: Mlp(classes, (200, 200), act),
     "linear": lambda classes, act: Mlp(classes),
     SCATTERING_LINEAR: lambda classes, act: Mlp(classes, start=nn.initializers.zeros),
+    POLYNOMIAL_CNN: lambda classes, act: PolynomialCnn(classes, act),
 }
 
 
@@ -47,12 +54,16 @@ class Model:
         init: key -> params, a pytree of float32 arrays.
         apply: (params, inputs (B, H, W, C) uint8) -> logits (B, classes) float32. It
             normalises the images itself, so that data stays uint8 until then.
-        loss: (params, inputs, labels (B,) int32) -> cross-entropy per example, (B,).
+        loss: (params, inputs, labels (B,) int32) -> cross-entropy per example, (B,),
+            and what the module sows into `polynomial.PENALTIES` for the example.
+        network: (params, normalised inputs (B, H, W, C) float32) -> logits, layer by
+            layer as in Flax: what has an encrypted form is read off it.
     """
 
     init: Callable[[PRNGKey], Params]
     apply: Callable[[Params, Array], Array]
     loss: LossFn
+    network: Callable[[Params, Array], Array]
 
 
 def from_flax(
@@ -69,19 +80,31 @@ def from_flax(
     def init(key: PRNGKey) -> Params:
         return module.init(key, jnp.zeros((1, *input_shape), jnp.float32))["params"]
 
-    @lowered
-    def apply(params: Params, inputs: Array) -> Array:
-        logits: Array = module.apply({"params": params}, normalization(inputs))
+    def network(params: Params, inputs: Array) -> Array:
+        logits: Array = module.apply({"params": params}, inputs)
         return logits
 
+    @lowered
+    def apply(params: Params, inputs: Array) -> Array:
+        return network(params, normalization(inputs))
+
+    @lowered
+    def scored(params: Params, inputs: Array) -> tuple[Array, Any]:
+        scores: tuple[Array, Any] = module.apply(
+            {"params": params}, normalization(inputs), mutable=[PENALTIES]
+        )
+        return scores
+
     def loss(params: Params, inputs: Array, labels: Array) -> Array:
-        logits = apply(params, inputs)
+        logits, sown = scored(params, inputs)
         per_example: Array = optax.softmax_cross_entropy_with_integer_labels(
             logits, labels
         )
+        for penalty in jax.tree.leaves(sown):
+            per_example = per_example + penalty
         return per_example
 
-    return Model(init, apply, loss)
+    return Model(init, apply, loss, network)
 
 
 def build(
@@ -90,19 +113,33 @@ def build(
     input_shape: tuple[int, ...],
     num_classes: int,
     normalization: Normalization,
-    activation: str = "relu",
+    activation: str | None = None,
 ) -> Model:
     """Builds a model of the zoo.
+
+    Args:
+        name: of MODELS.
+        input_shape: of one image, (H, W, C).
+        num_classes: logits.
+        normalization: applied to the uint8 images first.
+        activation: of ACTIVATIONS; ReLU by default, or its like among polynomials.
 
     Raises:
         ValueError: unknown name or activation, or images too small for the model.
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}: --model takes {', '.join(MODELS)}.")
+    if activation is None:
+        activation = "relu_chebyshev" if name == POLYNOMIAL_CNN else "relu"
     if activation not in ACTIVATIONS:
         raise ValueError(
             f"unknown activation {activation!r}: --activation takes "
             f"{', '.join(ACTIVATIONS)}."
+        )
+    if name == POLYNOMIAL_CNN and activation not in POLYNOMIALS:
+        raise ValueError(
+            f"{name} takes polynomials, not {activation!r}: --activation takes "
+            f"{', '.join(POLYNOMIALS)}."
         )
     if name == SCATTERING_LINEAR and input_shape[-1] % channels():
         raise ValueError(
@@ -123,7 +160,7 @@ def build(
     return model
 
 
-def for_dataset(name: str, dataset: Dataset, *, activation: str = "relu") -> Model:
+def for_dataset(name: str, dataset: Dataset, *, activation: str | None = None) -> Model:
     """Builds a model of the zoo for a data set's images and classes; see `build`."""
     return build(
         name,

@@ -1,0 +1,243 @@
+"""Predictions on encrypted images: a server, and clients that ask it.
+
+    python -m experiments.infer serve --model=runs/my_run
+    python -m experiments.infer query --image=digit.png --out=seven
+    python -m experiments.infer query --dataset=mnist_5k --count=10
+
+`serve` takes the directory of a training run of a model that has an encrypted form,
+such as polynomial_cnn. The first `serve` makes an access token, in a file that its
+owner only can read; clients need a copy. It listens to this machine only: beyond it,
+put a server that terminates TLS in front, and give its https address to `query`.
+
+Split serving (Disabato et al., IJCNN 2020): `serve --split=LAYER` returns that layer's
+outputs, encrypted; `fit_head` asks for those of labelled training images and fits the
+client's own last layer on them; `query --head=FILE` applies it.
+
+What clients and server learn, and what many queries reveal of the model (Tramer et al.,
+USENIX Security 2016), is written in `fedjax_private.inference.service`, under "Formal
+guarantees".
+"""
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import command, flags
+from experiments.config import flag
+from experiments.query import fit_head, query
+from fedjax_private.inference.access import (
+    Quota,
+    default_token_file,
+    make_token,
+)
+
+USAGE = """Predictions on encrypted images.
+
+usage: python -m experiments.infer serve --model=DIR [flags]
+       python -m experiments.infer query --image=FILE.png | --dataset=NAME [flags]
+       python -m experiments.infer fit_head --dataset=NAME --head=FILE.npz [flags]
+
+Each of them takes --help."""
+SERVE_USAGE = """Serves a trained model to clients who encrypt their images.
+
+usage: python -m experiments.infer serve --model=DIR [flags]"""
+
+PACKINGS = ("auto", "batch", "single")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """What to serve."""
+
+    model: str | None = flag(None, "directory of a training run")
+    checkpoint: str | None = flag(None, "which of a sweep's models: its run's name")
+    split: str | None = flag(None, "return this layer's outputs, not the scores")
+    packing: str = flag(
+        "auto", f"{', '.join(PACKINGS)}: one image a request, or one in each slot"
+    )
+    images: int = flag(1, "that a client usually asks about at a time; for auto")
+    precision: float = flag(1e-2, "largest acceptable error of a score")
+    flooding_bits: int = flag(
+        8, "by which noise hides what ciphertexts tell of the weights"
+    )
+    score_noise: float = flag(
+        0.0, "standard deviation of noise on each score, against extraction"
+    )
+
+    def __post_init__(self) -> None:
+        if self.model is not None and not Path(self.model).is_dir():
+            raise ValueError(
+                f"--model={self.model} is no directory: name one that "
+                "`python -m experiments.train` wrote."
+            )
+        if self.packing not in PACKINGS:
+            raise ValueError(
+                f"unknown {self.packing!r}: --packing takes {', '.join(PACKINGS)}."
+            )
+        if self.images < 1:
+            raise ValueError(f"--images must be at least 1, got {self.images}.")
+        if not 0 < self.precision < float("inf"):
+            raise ValueError(
+                f"--precision must be positive and finite, got {self.precision}."
+            )
+        if not 0 <= self.flooding_bits <= 128:
+            raise ValueError(
+                f"--flooding_bits must lie in 0..128, got {self.flooding_bits}."
+            )
+        if not 0 <= self.score_noise < float("inf"):
+            raise ValueError(
+                f"--score_noise must be finite and not negative, got "
+                f"{self.score_noise}."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ServiceConfig:
+    """To whom, and how much."""
+
+    host: str = flag("127.0.0.1", "address to listen at; beyond this one, use TLS")
+    port: int = flag(8443, "to listen at; 0 takes any that is free")
+    token_file: str | None = flag(
+        None, f"of the access token, made if missing (default {default_token_file()})"
+    )
+    queries: int = flag(
+        1_000_000, "images that holders of the token may ask about, in all sessions"
+    )
+    session_queries: int = flag(
+        100_000, "images that one session may ask about; sizes the flooding"
+    )
+    sessions: int = flag(16, "that may be open at once")
+    idle_seconds: float = flag(600.0, "after which a session ends")
+    work_seconds: float = flag(120.0, "that keys or a request may be worked on")
+    memory_gb: float = flag(8.0, "that a session's process may use")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 2**16:
+            raise ValueError(f"--port must lie in 0..65535, got {self.port}.")
+        for name in ("queries", "session_queries", "sessions"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"--{name} must be at least 1, got {getattr(self, name)}."
+                )
+        for name in ("idle_seconds", "work_seconds", "memory_gb"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(
+                    f"--{name} must be positive and finite, got {getattr(self, name)}."
+                )
+
+    @property
+    def token_path(self) -> Path:
+        """Where the access token is."""
+        return Path(self.token_file) if self.token_file else default_token_file()
+
+
+def serve(argv: Sequence[str]) -> int:
+    """Serves until it is interrupted; returns the exit status."""
+    parsed = flags.parse(SERVE_USAGE, (ModelConfig, ServiceConfig), argv)
+    what, how = parsed[ModelConfig], parsed[ServiceConfig]
+    if what.model is None:
+        flags.fail("--model is missing: name the directory of a training run.")
+    token = flags.checked(lambda: make_token(how.token_path))
+    counted = how.token_path.with_name(how.token_path.name + ".queries")
+    quota = flags.checked(lambda: Quota(token, how.queries, counted))
+    made = _service(what, how, token, quota)
+
+    def ready(port: int) -> None:
+        host = f"[{how.host}]" if ":" in how.host else how.host
+        _say(f"serving {what.model} at http://{host}:{port} ({made.summary})")
+
+    try:
+        asyncio.run(made.service.run(how.host, how.port, ready))
+    except OSError as error:
+        flags.fail(
+            f"cannot listen at {how.host}:{how.port} ({error.strerror}): give another "
+            "--port or --host."
+        )
+    _say("stopped.")
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    service: Any
+    summary: str
+
+
+def _service(
+    what: ModelConfig, how: ServiceConfig, token: bytes, quota: Quota
+) -> _Made:
+    from experiments.serving import load_served
+    from fedjax_private.inference.offer import RUN_BYTES, Offer
+    from fedjax_private.inference.plan import plan
+    from fedjax_private.inference.service import Service
+    from fedjax_private.inference.sessions import Limits
+    from fedjax_private.inference.worker import Task
+
+    served = flags.checked(lambda: load_served(Path(what.model or ""), what.checkpoint))
+    circuit = served.circuit
+    if what.split is not None:
+        circuit, _ = flags.checked(lambda: served.circuit.split(what.split))
+    planned = flags.checked(
+        lambda: plan(
+            circuit,
+            packing=what.packing,
+            images=what.images,
+            precision=what.precision,
+            flooding_bits=what.flooding_bits,
+            queries=how.session_queries,
+        )
+    )
+    public = planned.public
+    if public.images_per_request > min(how.queries, how.session_queries):
+        flags.fail(
+            f"a request holds {public.images_per_request} images, all of which count: "
+            "raise --queries and --session_queries, or give --packing=single."
+        )
+    offer = Offer(
+        os.urandom(RUN_BYTES),
+        served.name,
+        served.dataset,
+        served.normalization,
+        served.classes if what.split is None else (),
+        what.split,
+        public,
+    )
+    memory = int(how.memory_gb * 2**30)
+    limits = Limits(
+        sessions=how.sessions,
+        images=how.session_queries,
+        idle_seconds=how.idle_seconds,
+        work_seconds=how.work_seconds,
+        memory=memory,
+    )
+    task = Task(circuit, planned, what.score_noise, memory)
+    return _Made(
+        Service(offer, task, token, quota, limits, _say),
+        f"{public.images_per_request} images a request of "
+        f"{public.request_bytes / 1e6:.2f} MB, evaluation keys "
+        f"{public.evaluation_keys_bytes / 1e6:.1f} MB, {quota.left} queries left",
+    )
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+COMMANDS = {"serve": serve, "query": query, "fit_head": fit_head}
+
+
+def infer(argv: Sequence[str]) -> int:
+    """The command; returns its exit status."""
+    if len(argv) < 2 or argv[1] in ("--help", "-h", "-help", "--helpfull"):
+        print(USAGE)
+        return 0 if len(argv) > 1 else flags.BAD_INPUT
+    if argv[1] not in COMMANDS:
+        flags.fail(f"unknown {argv[1]!r}: infer takes {', '.join(COMMANDS)}.")
+    return COMMANDS[argv[1]]([f"{argv[0]} {argv[1]}", *argv[2:]])
+
+
+if __name__ == "__main__":
+    command.main(infer)

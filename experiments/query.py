@@ -1,0 +1,326 @@
+"""The clients' side of `infer`: asks about images, shows and keeps what came back."""
+
+import dataclasses
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rich.table
+
+from experiments import command, flags, runtime
+from experiments.config import OutputConfig, flag
+from experiments.figure import prediction
+from fedjax_private.datasets import load
+from fedjax_private.inference.access import default_token_file, read_token
+from fedjax_private.inference.head import Head, fit
+from fedjax_private.inference.offer import Offer
+from fedjax_private.inference.remote import RemoteModel, ServiceError, read_offer
+
+QUERY_USAGE = """Asks a server about images that it never sees.
+
+usage: python -m experiments.infer query --image=FILE.png | --dataset=NAME [flags]"""
+FIT_USAGE = """Fits the client's own last layer on a server's encrypted features.
+
+usage: python -m experiments.infer fit_head --dataset=NAME --head=FILE.npz [flags]"""
+
+PREDICTIONS = "predictions.jsonl"
+FIGURE = "prediction.png"
+_ROWS_SHOWN = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerConfig:
+    """Whom to ask."""
+
+    url: str = flag("http://127.0.0.1:8443", "of the server")
+    token_file: str | None = flag(
+        None, f"of the access token (default {default_token_file()})"
+    )
+    timeout: float = flag(300.0, "seconds that a request may take")
+
+    def __post_init__(self) -> None:
+        if not 0 < self.timeout < float("inf"):
+            raise ValueError(
+                f"--timeout must be positive and finite, got {self.timeout}."
+            )
+
+    def token(self) -> bytes:
+        """The access token. Raises ValueError as `read_token`."""
+        return read_token(
+            Path(self.token_file) if self.token_file else default_token_file()
+        )
+
+    def offer(self) -> Offer:
+        """What is served. An address that does not answer is bad input."""
+        try:
+            return read_offer(self.url, timeout=self.timeout)
+        except (ValueError, ServiceError) as error:
+            flags.fail(f"--url={self.url}: {error}")
+
+    def connect(self, token: bytes) -> RemoteModel:
+        """A session. A server that does not open one is bad input."""
+        try:
+            return RemoteModel.connect(self.url, token, timeout=self.timeout)
+        except (ValueError, ServiceError) as error:
+            flags.fail(f"--url={self.url}: {error}")
+
+
+@dataclasses.dataclass(frozen=True)
+class QueryConfig:
+    """What to ask about."""
+
+    image: str | None = flag(None, "an image file of the size that the model takes")
+    dataset: str | None = flag(None, "instead: a data set, whose test images are asked")
+    data_dir: str | None = flag(None, "TFDS data directory (default: TFDS' own)")
+    count: int = flag(10, "images of the data set, the first ones")
+    head: str | None = flag(None, "file of a head for split serving; see fit_head")
+
+    def __post_init__(self) -> None:
+        if (self.image is None) == (self.dataset is None):
+            raise ValueError("give either --image or --dataset.")
+        if self.count < 1:
+            raise ValueError(f"--count must be at least 1, got {self.count}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class FitConfig:
+    """What to fit."""
+
+    dataset: str = flag("mnist_5k", "whose first training images are asked about")
+    data_dir: str | None = flag(None, "TFDS data directory (default: TFDS' own)")
+    count: int = flag(500, "images")
+    head: str | None = flag(None, "file to write the head to")
+
+    def __post_init__(self) -> None:
+        if self.count < 2:
+            raise ValueError(f"--count must be at least 2, got {self.count}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """Images, and what is known of them.
+
+    Attributes:
+        inputs: uint8 (B, H, W, C).
+        labels: int32 (B,), or None.
+    """
+
+    inputs: npt.NDArray[Any]
+    labels: npt.NDArray[np.int32] | None
+
+    def check(self, offer: Offer, flag_name: str) -> None:
+        """Images of a size that the model does not take are bad input."""
+        wanted, got = offer.plan.input_shape, self.inputs.shape[1:]
+        if wanted != got:
+            flags.fail(
+                f"--{flag_name} has images {got} and the model takes {wanted} "
+                "(height, width, channels): convert them."
+            )
+
+
+def query(argv: Sequence[str]) -> int:
+    """Asks, prints and keeps; returns the exit status."""
+    parsed = flags.parse(QUERY_USAGE, (ServerConfig, QueryConfig, OutputConfig), argv)
+    server, what = parsed[ServerConfig], parsed[QueryConfig]
+    token = flags.checked(server.token)
+    asked = flags.checked(lambda: _asked(what))
+    head = None
+    if what.head is not None:
+        head = flags.checked(lambda: Head.load(Path(what.head or "")))
+    directory = flags.checked(lambda: command.directory("query", parsed[OutputConfig]))
+    offer = server.offer()
+    asked.check(offer, "image" if what.image else "dataset")
+    _check_head(offer, head)
+    start = time.perf_counter()
+    try:
+        with server.connect(token) as model:
+            opening = time.perf_counter() - start
+            outputs, seconds = _ask(model, asked.inputs)
+    except (ServiceError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    scores = outputs if head is None else head(outputs)
+    rows = _rows(asked, scores, seconds)
+    directory.write_config(
+        {
+            "command": "query",
+            "argv": list(argv[1:]),
+            "model": offer.model,
+            "dataset": offer.dataset,
+            "split": offer.split,
+            "request_bytes": offer.plan.request_bytes,
+            "answer_bytes": offer.plan.answer_bytes,
+            "evaluation_key_bytes": offer.plan.evaluation_keys_bytes,
+            "seconds_opening": opening,
+            "versions": runtime.versions(),
+        }
+    )
+    with (directory.path / PREDICTIONS).open("w") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    console = command.console()
+    console.print(_table(offer.model, rows))
+    console.print(_summary(rows, opening), highlight=False, soft_wrap=True)
+    if len(rows) == 1:
+        classes = offer.classes or tuple(map(str, range(scores.shape[1])))
+        prediction(directory.path / FIGURE, asked.inputs[0], scores[0], classes)
+    console.print(f"written to {directory.path}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def fit_head(argv: Sequence[str]) -> int:
+    """Asks for features, fits and keeps a head; returns the exit status."""
+    parsed = flags.parse(FIT_USAGE, (ServerConfig, FitConfig), argv)
+    server, what = parsed[ServerConfig], parsed[FitConfig]
+    if what.head is None:
+        flags.fail("--head is missing: name the file to write the head to.")
+    path = Path(what.head)
+    if not path.parent.is_dir():
+        flags.fail(f"--head={path}: there is no directory {path.parent}.")
+    token = flags.checked(server.token)
+    dataset = flags.checked(lambda: load(what.dataset, data_dir=what.data_dir))
+    train = dataset.train
+    asked = flags.checked(lambda: _first(train, what.count, "training"))
+    offer = server.offer()
+    asked.check(offer, "dataset")
+    split = offer.split
+    if split is None:
+        flags.fail("the server returns scores, not features: serve --split.")
+    try:
+        with server.connect(token) as model:
+            features, _ = _ask(model, asked.inputs)
+    except (ServiceError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    labels = train.labels[: what.count]
+    head = flags.checked(
+        lambda: fit(features, labels, dataset.num_classes, split=split)
+    )
+    try:
+        head.save(path)
+    except OSError as error:
+        flags.fail(f"cannot write --head={path} ({error.strerror}): name another file.")
+    right = float(np.mean(head(features).argmax(axis=1) == labels))
+    command.console().print(
+        f"a head from {features.shape[1]} features of {split} to "
+        f"{dataset.num_classes} classes, right on {right:.1%} of the {what.count} "
+        f"images that it was fitted on; written to {path}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 0
+
+
+def _asked(what: QueryConfig) -> _Asked:
+    if what.image is not None:
+        return _Asked(_read_image(Path(what.image)), None)
+    dataset = load(what.dataset or "", data_dir=what.data_dir)
+    return _first(dataset.test, what.count, "test")
+
+
+def _first(examples: Any, count: int, kind: str) -> _Asked:
+    if count > len(examples):
+        raise ValueError(
+            f"--count={count}: the data set has {len(examples)} {kind} images."
+        )
+    return _Asked(examples.inputs[:count], examples.labels[:count])
+
+
+def _read_image(path: Path) -> npt.NDArray[np.uint8]:
+    """The image in a file, uint8 (1, H, W, C); grey with one channel."""
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(path) as image:
+            grey = image.mode in ("1", "L", "LA", "I", "I;16", "F")
+            pixels = np.asarray(image.convert("L" if grey else "RGB"), np.uint8)
+    except (OSError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"--image={path} cannot be read ({error}): name a PNG or JPEG file."
+        ) from error
+    return pixels.reshape(1, *pixels.shape[:2], -1)
+
+
+def _check_head(offer: Offer, head: Head | None) -> None:
+    split, outputs = offer.split, offer.plan.outputs
+    if split is None and head is not None:
+        flags.fail("--head is for split serving, and this server returns scores.")
+    if split is not None and head is None:
+        flags.fail(
+            f"the server returns features of {split}: give --head, which `fit_head` "
+            "makes."
+        )
+    if head is not None and (head.split, len(head.weights)) != (split, outputs):
+        flags.fail(
+            f"--head takes {len(head.weights)} features of {head.split}, and the "
+            f"server returns {outputs} of {split}: fit one for it."
+        )
+
+
+def _ask(
+    model: RemoteModel, images: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.float64], list[float]]:
+    """The outputs (B, outputs) of images, and the seconds until each was there."""
+    outputs, seconds = [], []
+    step = model.offer.plan.images_per_request
+    for first in range(0, len(images), step):
+        some = images[first : first + step]
+        start = time.perf_counter()
+        outputs.append(model.predict(some))
+        seconds += [time.perf_counter() - start] * len(some)
+    return np.concatenate(outputs), seconds
+
+
+def _rows(
+    asked: _Asked, scores: npt.NDArray[np.float64], seconds: Sequence[float]
+) -> list[dict[str, Any]]:
+    labels = [None] * len(scores) if asked.labels is None else asked.labels.tolist()
+    return [
+        {
+            "index": index,
+            "label": label,
+            "predicted": int(values.argmax()),
+            "scores": values.tolist(),
+            "seconds": taken,
+        }
+        for index, (label, values, taken) in enumerate(
+            zip(labels, scores, seconds, strict=True)
+        )
+    ]
+
+
+def _table(model: str, rows: Sequence[dict[str, Any]]) -> rich.table.Table:
+    shown = rich.table.Table(title=f"{model}, on encrypted images")
+    for column in ("index", "label", "predicted", "scores", "seconds"):
+        shown.add_column(column, justify="right")
+    for row in rows[:_ROWS_SHOWN]:
+        label = "" if row["label"] is None else str(row["label"])
+        right = row["label"] in (None, row["predicted"])
+        shown.add_row(
+            str(row["index"]),
+            label,
+            f"{row['predicted']}" if right else f"[red]{row['predicted']}[/red]",
+            " ".join(f"{score:.2f}" for score in row["scores"]),
+            f"{row['seconds']:.2f}",
+        )
+    if len(rows) > _ROWS_SHOWN:
+        shown.add_row("...", "", "", f"all {len(rows)} are in {PREDICTIONS}", "")
+    return shown
+
+
+def _summary(rows: Sequence[dict[str, Any]], opening: float) -> str:
+    parts = [f"session opened in {opening:.2f} s"]
+    waiting = statistics.median(row["seconds"] for row in rows)
+    parts.append(f"median of {waiting:.2f} s until an answer")
+    labelled = [row for row in rows if row["label"] is not None]
+    if labelled:
+        right = sum(row["label"] == row["predicted"] for row in labelled)
+        parts.append(
+            f"accuracy {right / len(labelled):.2%} ({right} of {len(labelled)})"
+        )
+    return ", ".join(parts)

@@ -1,0 +1,366 @@
+"""What is evaluated on encrypted inputs: affine maps and polynomials in turns.
+
+A circuit is plain numbers. `compiler` reads one off a Flax model, `plan` finds
+parameters for it, and `plain` evaluates it on inputs in clear, in float64: what an
+encrypted prediction is compared with.
+"""
+
+import dataclasses
+import itertools
+import json
+import math
+from os import PathLike
+from typing import Any, TypeAlias
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+_VERSION = 1
+
+# What sample images leave to images that were not seen.
+_MARGIN = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Patches:
+    """The geometry of a first convolution over (H, W, C) images.
+
+    Attributes:
+        kernel: rows and columns of the window.
+        strides: steps between windows, down and right.
+        padding: zeros before and after, for rows and for columns.
+    """
+
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+
+    def __post_init__(self) -> None:
+        sizes = (*self.kernel, *self.strides)
+        edges = tuple(itertools.chain(*self.padding))
+        if min(sizes) < 1 or min(edges) < 0:
+            raise ValueError(
+                "kernel and strides must be positive and padding not negative, got "
+                f"{self}."
+            )
+
+    def grid(self, input_shape: tuple[int, ...]) -> tuple[int, int]:
+        """How many windows there are, down and right.
+
+        Raises:
+            ValueError: if images are not (H, W, C), or no window fits.
+        """
+        if len(input_shape) != 3:
+            raise ValueError(f"patches are cut of (H, W, C), not of {input_shape}.")
+        down, right = (
+            (size + sum(edges) - window) // stride + 1
+            for size, edges, window, stride in zip(
+                input_shape[:2], self.padding, self.kernel, self.strides, strict=True
+            )
+        )
+        if down < 1 or right < 1:
+            raise ValueError(f"no window of {self.kernel} fits {input_shape}.")
+        return down, right
+
+    def indices(self, input_shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+        """Where each window's pixels are in a flat image; -1 in the padding.
+
+        Args:
+            input_shape: (H, W, C).
+
+        Returns:
+            (windows, kernel rows * kernel columns * C).
+        """
+        height, width, channels = input_shape
+        grid = self.grid(input_shape)
+        places = [
+            np.arange(count)[:, None] * stride + np.arange(window) - edges[0]
+            for count, stride, window, edges in zip(
+                grid, self.strides, self.kernel, self.padding, strict=True
+            )
+        ]
+        rows = places[0][:, None, :, None, None]
+        columns = places[1][None, :, None, :, None]
+        found = (rows * width + columns) * channels + np.arange(channels)
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        found = np.where(np.broadcast_to(inside, found.shape), found, -1)
+        return found.reshape(math.prod(grid), -1).astype(np.int64)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Affine:
+    """x -> matrix x + bias, on flat vectors.
+
+    Attributes:
+        name: of the layer that it came from.
+        matrix: (outputs, inputs) float64.
+        bias: (outputs,) float64.
+        patches: of a first convolution: each output depends on one window's pixels
+            only. Outputs are ordered as (windows, maps), the maps last.
+
+    Raises:
+        ValueError: on construction, for other shapes or numbers that are not finite.
+    """
+
+    name: str
+    matrix: Floats
+    bias: Floats
+    patches: Patches | None = None
+
+    def __post_init__(self) -> None:
+        if self.matrix.ndim != 2 or self.bias.shape != self.matrix.shape[:1]:
+            raise ValueError(
+                f"{self.name}: a matrix (outputs, inputs) and a bias (outputs,) are "
+                f"needed, got {self.matrix.shape} and {self.bias.shape}."
+            )
+        _check_numbers(self.name, self.matrix, self.bias)
+
+    @property
+    def outputs(self) -> int:
+        """Entries of the result."""
+        return len(self.bias)
+
+    def __call__(self, inputs: Floats) -> Floats:
+        """(B, inputs) -> (B, outputs)."""
+        return inputs @ self.matrix.T + self.bias
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Polynomial:
+    """A polynomial of each entry.
+
+    Attributes:
+        name: of the layer that it came from.
+        coefficients: (degree + 1, n) float64, ascending: entry i is mapped by column i.
+
+    Raises:
+        ValueError: on construction, for other shapes, a degree below 1, or numbers that
+            are not finite.
+    """
+
+    name: str
+    coefficients: Floats
+
+    def __post_init__(self) -> None:
+        if self.coefficients.ndim != 2 or len(self.coefficients) < 2:
+            raise ValueError(
+                f"{self.name}: coefficients (degree + 1, entries) of degree 1 or more "
+                f"are needed, got {self.coefficients.shape}."
+            )
+        _check_numbers(self.name, self.coefficients)
+
+    @property
+    def outputs(self) -> int:
+        """Entries of the result."""
+        return int(self.coefficients.shape[1])
+
+    @property
+    def degree(self) -> int:
+        """The degree."""
+        return len(self.coefficients) - 1
+
+    def __call__(self, inputs: Floats) -> Floats:
+        """(B, n) -> (B, n)."""
+        result = np.broadcast_to(self.coefficients[-1], inputs.shape)
+        for row in self.coefficients[-2::-1]:
+            result = result * inputs + row
+        return np.asarray(result)
+
+
+Layer: TypeAlias = Affine | Polynomial
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Circuit:
+    """A network without its images.
+
+    Attributes:
+        input_shape: of one image.
+        layers: in order; each takes what the one before gives.
+        bounds: the largest absolute value expected of the inputs, then after each
+            layer: what scales are chosen by. Empty where nothing was measured; see
+            `measured`.
+        spreads: root mean squares of the same values: what errors are predicted by.
+
+    Raises:
+        ValueError: on construction, if there is no layer, sizes do not fit, names
+            repeat, or bounds and spreads are not one positive number for each.
+    """
+
+    input_shape: tuple[int, ...]
+    layers: tuple[Layer, ...]
+    bounds: tuple[float, ...] = ()
+    spreads: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise ValueError("a circuit has at least one layer.")
+        size = self.inputs
+        for layer in self.layers:
+            if isinstance(layer, Affine):
+                taken = layer.matrix.shape[1]
+            else:
+                taken = layer.outputs
+            if taken != size:
+                raise ValueError(
+                    f"{layer.name} takes {taken} values where {size} come in."
+                )
+            size = layer.outputs
+        if len(set(self.names)) < len(self.layers):
+            raise ValueError(f"names of layers repeat: {', '.join(self.names)}.")
+        if not self.bounds and not self.spreads:
+            return
+        for name in ("bounds", "spreads"):
+            found = getattr(self, name)
+            if len(found) != len(self.layers) + 1 or not all(
+                0 < number < math.inf for number in found
+            ):
+                raise ValueError(
+                    f"{name} must be {len(self.layers) + 1} positive numbers, got "
+                    f"{found}."
+                )
+
+    @property
+    def inputs(self) -> int:
+        """Numbers in one image."""
+        return math.prod(self.input_shape)
+
+    @property
+    def outputs(self) -> int:
+        """Numbers in one result."""
+        return self.layers[-1].outputs
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The layers' names."""
+        return tuple(layer.name for layer in self.layers)
+
+    def _stages(self, inputs: npt.ArrayLike) -> list[Floats]:
+        values = np.asarray(inputs, np.float64)
+        if values.shape[1:] != self.input_shape:
+            raise ValueError(
+                f"inputs must be (B, {', '.join(map(str, self.input_shape))}), got "
+                f"{values.shape}."
+            )
+        found: list[Floats] = [values.reshape(len(values), -1)]
+        for layer in self.layers:
+            found.append(layer(found[-1]))
+        return found
+
+    def plain(self, inputs: npt.ArrayLike) -> Floats:
+        """Evaluates in clear: (B, *input_shape) -> (B, outputs) float64."""
+        return self._stages(inputs)[-1]
+
+    def measured(self, sample: npt.ArrayLike) -> "Circuit":
+        """The same circuit with bounds: twice the largest values on sample images.
+
+        What an image makes larger than the bounds may decrypt to nonsense: take sample
+        images that are like those to come, and public, since clients can see bounds.
+
+        Args:
+            sample: (B, *input_shape), at least one.
+        """
+        stages = self._stages(sample)
+        bounds = (_MARGIN * max(float(np.abs(v).max()), 1e-6) for v in stages)
+        spreads = (max(float(np.sqrt((v**2).mean())), 1e-7) for v in stages)
+        return dataclasses.replace(self, bounds=tuple(bounds), spreads=tuple(spreads))
+
+    def split(self, name: str) -> "tuple[Circuit, Circuit]":
+        """The circuit up to and with the layer of that name, and what follows it.
+
+        Raises:
+            ValueError: if there is no such layer, or it is the last.
+        """
+        if name not in self.names[:-1]:
+            raise ValueError(
+                f"no layer {name!r} to split after: choose of "
+                f"{', '.join(self.names[:-1]) or 'none'}."
+            )
+        end = self.names.index(name) + 1
+        first = Circuit(
+            self.input_shape,
+            self.layers[:end],
+            self.bounds[: end + 1],
+            self.spreads[: end + 1],
+        )
+        rest = self.layers[end:], self.bounds[end:], self.spreads[end:]
+        return first, Circuit((first.outputs,), *rest)
+
+    def save(self, path: "str | PathLike[str]") -> None:
+        """Writes a NumPy archive that `load` reads."""
+        arrays: dict[str, Any] = {}
+        described: list[dict[str, Any]] = []
+        for number, layer in enumerate(self.layers):
+            if isinstance(layer, Affine):
+                arrays[f"matrix{number}"] = layer.matrix
+                arrays[f"bias{number}"] = layer.bias
+                patches = layer.patches and dataclasses.asdict(layer.patches)
+                described.append(
+                    {"name": layer.name, "kind": "affine", "patches": patches}
+                )
+            else:
+                arrays[f"coefficients{number}"] = layer.coefficients
+                described.append({"name": layer.name, "kind": "polynomial"})
+        header = {
+            "version": _VERSION,
+            "input_shape": self.input_shape,
+            "bounds": self.bounds,
+            "spreads": self.spreads,
+            "layers": described,
+        }
+        with open(path, "wb") as file:
+            np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
+
+    @classmethod
+    def load(cls, path: "str | PathLike[str]") -> "Circuit":
+        """Reads what `save` wrote.
+
+        Raises:
+            ValueError: if the file is not a circuit, or of another version.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                header = json.loads(str(archive["header"]))
+                if header["version"] != _VERSION:
+                    raise ValueError(f"version {header['version']}")
+                layers = tuple(
+                    _read(archive, number, entry)
+                    for number, entry in enumerate(header["layers"])
+                )
+            shape = tuple(map(int, header["input_shape"]))
+            measured = (
+                tuple(map(float, header[name])) for name in ("bounds", "spreads")
+            )
+            return cls(shape, layers, *measured)
+        except (EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
+            raise ValueError(
+                f"{path} holds no circuit of format version {_VERSION}: {error}."
+            ) from error
+
+
+def _read(archive: Any, number: int, entry: Any) -> Layer:
+    if entry["kind"] != "affine":
+        values = archive[f"coefficients{number}"].astype(np.float64)
+        return Polynomial(str(entry["name"]), values)
+    patches = None
+    if entry["patches"]:
+        rows, columns = entry["patches"]["padding"]
+        patches = Patches(
+            tuple(entry["patches"]["kernel"]),
+            tuple(entry["patches"]["strides"]),
+            (tuple(rows), tuple(columns)),
+        )
+    return Affine(
+        str(entry["name"]),
+        archive[f"matrix{number}"].astype(np.float64),
+        archive[f"bias{number}"].astype(np.float64),
+        patches,
+    )
+
+
+def _check_numbers(name: str, *arrays: Floats) -> None:
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError(f"{name}: a parameter is not finite.")

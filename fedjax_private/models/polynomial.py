@@ -1,0 +1,271 @@
+"""Networks of polynomials: those that homomorphic encryption can evaluate.
+
+Ciphertexts can be added and multiplied, so a layer has an encrypted form where it is a
+polynomial of its inputs, and costs levels by its degree. Squares are the cheapest
+(Gilad-Bachrach et al. 2016, "CryptoNets: Applying Neural Networks to Encrypted Data
+with High Throughput and Accuracy"); polynomials fitted to ReLU, sigmoid and tanh on an
+interval stand in for these (Hesamifard, Takabi, Ghasemi 2017, "CryptoDL: Deep Neural
+Networks over Encrypted Data"), as long as what they are given stays in it, for which
+there is a penalty.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from numpy.polynomial import Chebyshev, Legendre, Polynomial
+
+from fedjax_private.typing import Array, Params
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+# Of a float64 array, elementwise.
+Function: TypeAlias = Callable[[Any], Any]
+
+# What modules sow into this collection, (B,), `from_flax` adds to the loss.
+PENALTIES = "penalties"
+
+# Pre-activations should lie in [-BOUND, BOUND]: there the activations below are fitted.
+BOUND = 2.0
+# Of the penalty for those that do not.
+PENALTY_WEIGHT = 0.01
+
+# Nodes of the quadrature on either half of an interval.
+_NODES = 128
+
+
+def relu(x: Floats) -> Floats:
+    """max(x, 0)."""
+    return np.maximum(x, 0.0)
+
+
+def sigmoid(x: Floats) -> Floats:
+    """1 / (1 + exp(-x)), for x of any size."""
+    return 0.5 + 0.5 * np.tanh(0.5 * x)
+
+
+def _chebyshev(function: Function, degree: int, bound: float) -> Polynomial:
+    fit = Chebyshev.interpolate(function, degree, domain=[-bound, bound])
+    return fit.convert(kind=Polynomial)
+
+
+def _quadrature() -> tuple[Floats, Floats]:
+    """Nodes and weights on [-1, 1]; exact also for functions with a kink at 0."""
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    halves = 0.5 * (nodes + 1.0)
+    return np.concatenate([-halves, halves]), np.tile(0.5 * weights, 2)
+
+
+def _least_squares(function: Function, degree: int, bound: float) -> Polynomial:
+    nodes, weights = _quadrature()
+    basis = np.polynomial.legendre.legvander(nodes, degree)  # (nodes, degree + 1)
+    inner = (weights * function(bound * nodes)) @ basis
+    fit = Legendre(inner * (np.arange(degree + 1) + 0.5), domain=[-bound, bound])
+    return fit.convert(kind=Polynomial)
+
+
+def _derivative(function: Function, degree: int, bound: float) -> Polynomial:
+    # <f', P_k> = f P_k at the ends - <f, P_k'>: the derivative itself is not needed.
+    nodes, weights = _quadrature()
+    values = function(bound * nodes)
+    low, high = function(np.array([-bound, bound]))
+    slopes = []
+    for k in range(degree):
+        basis = Legendre.basis(k)
+        inner = high - low * (-1.0) ** k - weights @ (values * basis.deriv()(nodes))
+        slopes.append((k + 0.5) * inner)
+    scaled = Legendre(slopes or [0.0]).integ()  # of x / bound
+    missing = 0.5 * weights @ (values - scaled(nodes))
+    fit = Legendre((scaled + missing).coef, domain=[-bound, bound])
+    return fit.convert(kind=Polynomial)
+
+
+METHODS: Mapping[str, Callable[[Function, int, float], Polynomial]] = {
+    "chebyshev": _chebyshev,
+    "least_squares": _least_squares,
+    "derivative": _derivative,
+}
+
+
+def coefficients(function: Function, degree: int, bound: float, method: str) -> Floats:
+    """A polynomial in place of a function on [-bound, bound].
+
+    The methods are those that CryptoDL compares:
+
+    - `chebyshev` interpolates at the degree + 1 Chebyshev points of the first kind;
+    - `least_squares` has the smallest mean squared error on the interval; see
+      `fitted` for values as they occur;
+    - `derivative` integrates the polynomial of degree - 1 whose mean squared distance
+      to the function's derivative is smallest; the constant makes the mean error zero.
+
+    Args:
+        function: of a float64 array, elementwise; continuous, and smooth but for a kink
+            at 0.
+        degree: not negative.
+        bound: positive.
+        method: of `METHODS`.
+
+    Returns:
+        Ascending powers of x, (degree + 1,) float64.
+
+    Raises:
+        ValueError: an unknown method, a negative degree, or a bound that is not
+            positive and finite.
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}: choose of {', '.join(METHODS)}.")
+    if degree < 0:
+        raise ValueError(f"degree must not be negative, got {degree}.")
+    if not 0.0 < bound < np.inf:
+        raise ValueError(f"bound must be positive and finite, got {bound}.")
+    return _padded(METHODS[method](function, degree, bound), degree)
+
+
+def fitted(function: Function, degree: int, samples: npt.ArrayLike) -> Floats:
+    """The polynomial with the smallest mean squared error on values as they occur.
+
+    What is fitted to values that were computed from private records tells of them, and
+    no epsilon of the training covers it: take public images, or random ones.
+
+    Args:
+        function: of a float64 array, elementwise.
+        degree: not negative.
+        samples: for instance the `pre_activations` of a layer, of any shape.
+
+    Returns:
+        Ascending powers of x, (degree + 1,) float64.
+
+    Raises:
+        ValueError: fewer than degree + 1 different finite values.
+    """
+    values = np.unique(np.asarray(samples, np.float64))
+    if len(values) <= degree or not np.isfinite(values).all():
+        raise ValueError(
+            f"samples must hold at least {degree + 1} different values, all finite, "
+            f"for degree {degree}."
+        )
+    every = np.asarray(samples, np.float64).ravel()
+    fit = Legendre.fit(every, function(every), degree)
+    return _padded(fit.convert(kind=Polynomial), degree)
+
+
+def _padded(fit: Polynomial, degree: int) -> Floats:
+    result = np.zeros(degree + 1)
+    result[: len(fit.coef)] = fit.coef
+    return result
+
+
+def activation_of(coefficients: npt.ArrayLike) -> Callable[[Array], Array]:
+    """The elementwise activation with these coefficients, ascending.
+
+    It consists of products with constants, products of powers, and sums.
+
+    Raises:
+        ValueError: fewer than two coefficients.
+    """
+    constant, *others = (float(c) for c in np.asarray(coefficients, np.float64))
+    if not others:
+        raise ValueError("a polynomial activation has degree 1 or more.")
+
+    def activation(x: Array) -> Array:
+        result, power = constant + others[0] * x, x
+        for coefficient in others[1:]:
+            power = power * x
+            result = result + coefficient * power
+        return result
+
+    return activation
+
+
+def square(x: Array) -> Array:
+    """x^2, as in CryptoNets."""
+    return x * x
+
+
+# By name, for --activation. Degree 2 takes one level and fits what is even but for its
+# linear part, as ReLU is; sigmoid and tanh are odd but for a constant: degree 3, two
+# levels.
+POLYNOMIALS: Mapping[str, Callable[[Array], Array]] = {
+    "square": square,
+    **{
+        f"relu_{method}": activation_of(coefficients(relu, 2, BOUND, method))
+        for method in METHODS
+    },
+    "sigmoid_least_squares": activation_of(
+        coefficients(sigmoid, 3, BOUND, "least_squares")
+    ),
+    "tanh_least_squares": activation_of(
+        coefficients(np.tanh, 3, BOUND, "least_squares")
+    ),
+}
+
+
+def range_penalty(x: Array, bound: float) -> Array:
+    """By how much an example's values leave [-bound, bound]: (B, ...) -> (B,).
+
+    The sum of squared excesses; zero, and without gradient, for an example whose values
+    all lie inside.
+    """
+    excess = jnp.maximum(jnp.abs(x) - bound, 0.0)
+    return jnp.sum(jnp.square(excess), axis=range(1, x.ndim))
+
+
+class PolynomialCnn(nn.Module):
+    """Convolution, polynomial, dense, polynomial, dense: five levels with degree 2.
+
+    The shape of CryptoNets and of LoLa (Brutzkus, Elisha, Gilad-Bachrach 2019, "Low
+    Latency Privacy Preserving Inference"), narrower: every map and every unit costs
+    encrypted products. 23,532 parameters on 28x28x1 inputs and ten classes.
+
+    Attributes:
+        num_classes: logits.
+        activation: elementwise, a polynomial.
+        features: maps of the convolution, 5x5 with stride 2 and no padding.
+        hidden: units of the dense layer.
+        bound: pre-activations that leave [-bound, bound] are penalised, so that fitted
+            activations are used where they fit and encrypted values keep their range.
+        penalty_weight: times `range_penalty`, summed over both activations, is what an
+            example's loss grows by. It depends on that example alone, so that clipping
+            bounds it with the rest.
+    """
+
+    num_classes: int
+    activation: Callable[[Array], Array] = square
+    features: int = 5
+    hidden: int = 32
+    bound: float = BOUND
+    penalty_weight: float = PENALTY_WEIGHT
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        """(B, H, W, C) float32 -> logits (B, num_classes)."""
+        x = nn.Conv(self.features, (5, 5), strides=2, padding="VALID")(inputs)
+        x = self._activated(x).reshape((x.shape[0], -1))
+        x = self._activated(nn.Dense(self.hidden)(x))
+        return nn.Dense(self.num_classes)(x)
+
+    def _activated(self, x: Array) -> Array:
+        self.sow("intermediates", "pre_activations", x)
+        # Only where it is asked for: predictions are free of it.
+        if self.penalty_weight and self.is_mutable_collection(PENALTIES):
+            penalty = self.penalty_weight * range_penalty(x, self.bound)
+            self.sow(PENALTIES, "range", penalty)
+        return self.activation(x)
+
+
+def pre_activations(module: nn.Module, params: Params, inputs: Array) -> list[Array]:
+    """What each activation of a `PolynomialCnn` is given, in order.
+
+    Args:
+        module: the network.
+        params: its parameters.
+        inputs: normalised images, (B, H, W, C) float32.
+
+    Returns:
+        One array (B, ...) for each activation.
+    """
+    sown: Any
+    _, sown = module.apply({"params": params}, inputs, mutable=["intermediates"])
+    return list(sown["intermediates"]["pre_activations"])
