@@ -23,7 +23,11 @@ USAGE = """Measures speed: medians of interleaved repeats, beside the machine's 
 
 usage: python -m experiments.benchmark --suite=clients [--peers] [flags]"""
 
-SUITES = ("clients", "round", "encryption", "accounting", "sweep", "rounds_to_accuracy")
+SUITES = (
+    "clients", "round", "encryption", "inference", "accounting", "sweep",
+    "rounds_to_accuracy",
+)  # fmt: skip
+ENCRYPTED = ("encryption", "inference")
 ALL = "all"
 
 
@@ -31,7 +35,7 @@ ALL = "all"
 class BenchmarkConfig:
     """What to measure."""
 
-    suite: tuple[str, ...] = flag(SUITES[:4], f"of {', '.join(SUITES)}")
+    suite: tuple[str, ...] = flag(SUITES[:5], f"of {', '.join(SUITES)}")
     peers: tuple[str, ...] = flag(
         (), f"other libraries (alone: all that fit): {', '.join(peers.PEERS)}"
     )
@@ -59,6 +63,7 @@ def _cases(suite: str, quick: bool) -> Sequence[Any]:
         accounting,
         communication,
         encryption,
+        inference,
         learning,
         sweeping,
     )
@@ -67,6 +72,7 @@ def _cases(suite: str, quick: bool) -> Sequence[Any]:
         "clients": learning.client_cases,
         "round": learning.round_cases,
         "encryption": encryption.encryption_cases,
+        "inference": inference.inference_cases,
         "accounting": accounting.accounting_cases,
         "sweep": sweeping.sweep_cases,
         "rounds_to_accuracy": communication.communication_cases,
@@ -153,8 +159,8 @@ def benchmark(argv: Sequence[str]) -> int:
         console.print(f"{name}: {_number(value)}", highlight=False)
     status = 0
     for suite in what.suite:
-        if suite == "encryption" and (reason := build.unavailable()):
-            console.print(f"Not run: encryption. {reason}", soft_wrap=True)
+        if suite in ENCRYPTED and (reason := build.unavailable()):
+            console.print(f"Not run: {suite}. {reason}", soft_wrap=True)
             status = 1
             continue
         if suite == "encryption":

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjax_private import models, simulation
-from fedjax_private.datasets import Normalization, load
+from fedjax_private.datasets import Dataset, Normalization, load
 from fedjax_private.inference.circuit import Circuit
 from fedjax_private.inference.compiler import UnsupportedLayerError, compile_model
 from fedjax_private.typing import Params
@@ -74,6 +74,11 @@ def load_served(directory: Path, name: str | None = None) -> Served:
         )
     dataset = load(trained.dataset, data_dir=trained.data_dir)
     model = models.for_dataset(trained.model, dataset, activation=trained.activation)
+    return served(checkpoint, model, dataset)
+
+
+def served(checkpoint: Path, model: models.Model, dataset: Dataset) -> Served:
+    """Compiles the model that a run has left in a checkpoint; see `load_served`."""
     params = _restored(checkpoint, model)
     circuit = compile_model(
         model.network,

@@ -10,6 +10,7 @@ from experiments import tables
 from experiments.build import Prepared
 from experiments.cells import Cell, Row
 from experiments.config import DataConfig
+from experiments.predictions import Predictions
 from experiments.spec import Spec
 from experiments.tables import CNN, PARTITIONS, TablesConfig
 
@@ -25,12 +26,14 @@ class Results:
         data: of the data set.
         rows: spec -> row; specs of all seeds.
         prepared: of every spec at seed 0.
+        encrypted: predictions on encrypted images, of models at seed 0.
     """
 
     what: TablesConfig
     data: DataConfig
     rows: Mapping[Spec, Row]
     prepared: Mapping[Spec, Prepared]
+    encrypted: Sequence[Predictions] = ()
 
     def cell(self, arm: str, *place: Any, **changes: Any) -> Cell | None:
         """All seeds of a run; see `tables.spec`. None where none has finished."""

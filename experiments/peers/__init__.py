@@ -5,10 +5,18 @@
 
 from experiments.peers.client import Worker, start
 from experiments.peers.environments import PeerUnavailable
-from experiments.peers.registry import PEERS, SUITES, Peer, serving, unsuitable
+from experiments.peers.registry import (
+    PEERS,
+    STAGES,
+    SUITES,
+    Peer,
+    serving,
+    unsuitable,
+)
 
 __all__ = [
     "PEERS",
+    "STAGES",
     "SUITES",
     "Peer",
     "PeerUnavailable",

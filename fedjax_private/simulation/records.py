@@ -44,6 +44,7 @@ OWN_NAMES = (
     "config.json",
     "runs.jsonl",
     "rounds.jsonl",
+    "predictions.jsonl",
     "ledger",
     "summary.csv",
     "report.md",

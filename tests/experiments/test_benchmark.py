@@ -111,6 +111,20 @@ def test_rows_are_written_as_cases_finish(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.needs_openfhe
+def test_an_encrypted_prediction_is_measured(tmp_path, capsys):
+    out = tmp_path / "rows.jsonl"
+    arguments = ["--suite=inference", "--quick", "--repeats=1", f"--out={out}"]
+    assert benchmark.benchmark(["benchmark", *arguments]) == 0
+    (row,) = [json.loads(line) for line in out.read_text().splitlines()]
+    for part in ("encrypt", "evaluate", "decrypt"):
+        assert row[f"seconds_{part}"] > 0
+    assert row["images"] == 1 and row["max_error"] < 1e-2
+    assert 0 < row["upload_bytes"] <= 4e6 and 0 < row["key_bytes"] <= 150e6
+    assert "inference/single" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_steps_and_rounds_are_measured(tmp_path):
     out = tmp_path / "rows.jsonl"
     arguments = ["--suite=clients,round", "--quick", "--repeats=1", f"--out={out}"]

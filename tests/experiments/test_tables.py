@@ -144,6 +144,11 @@ def test_quick_tables_end_to_end(tmp_path):
     for title in ("Table 1", "Table 3", "Tables 4 and 5", "FL x DP x HE", "Privacy"):
         assert title in text
     assert "not run" not in text
+    encrypted = read_rows(out / "predictions.jsonl")
+    assert [each["images"] for each in encrypted] == [1000, 1000]
+    # Three rounds of `private_ai` leave many near ties; scores are close all the same.
+    assert encrypted[0]["agreement"] >= 0.999
+    assert max(each["largest_difference"] for each in encrypted) < 1e-2
     summary = list(csv.DictReader((out / "summary.csv").open()))
     assert len(summary) == len(rows)
     assert {line["seeds"] for line in summary} == {"1"}

@@ -1,0 +1,100 @@
+"""Suite `inference`: one encrypted image for latency, and a full batch of them."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.benchmarks.measure import Case, Work
+from experiments.peers import STAGES
+from fedjax_private import inference, models
+from fedjax_private.datasets import load
+from fedjax_private.inference.plan import plan
+
+# Seconds of a batch are many: a few are enough.
+FEW = 3
+# Images that one client may ask about; noise on the answers is sized by it.
+QUERIES = 10**5
+
+
+@dataclasses.dataclass(frozen=True)
+class Queries:
+    """The same request again and again, both sides in this process, as bytes.
+
+    Attributes:
+        querier: the client.
+        evaluator: the server.
+        images: (B, H, W, C) float32, normalised.
+    """
+
+    querier: inference.Querier
+    evaluator: inference.Evaluator
+    images: Any
+
+    def ask(self) -> tuple[Any, list[float]]:
+        """The scores, and the seconds to encrypt, to evaluate and to decrypt."""
+        seconds = [time.perf_counter()]
+        request = self.querier.encrypt(self.images)
+        seconds.append(time.perf_counter())
+        answer = self.evaluator.evaluate(request)
+        seconds.append(time.perf_counter())
+        scores = self.querier.decrypt(answer, len(self.images))
+        seconds.append(time.perf_counter())
+        return scores, np.diff(seconds).tolist()
+
+    def repeat(self, times: int) -> list[list[float]]:
+        """See `Work`."""
+        return [self.ask()[1] for _ in range(times)]
+
+
+def _open(packing: str) -> tuple[Work, Mapping[str, Any]]:
+    """An untrained network: encryption takes as long, whatever the weights are."""
+    digits = load("mnist_5k")
+    model = models.for_dataset(models.POLYNOMIAL_CNN, digits)
+    stored = digits.train.inputs
+    circuit = inference.compile_model(
+        model.network,
+        model.init(jax.random.key(0)),
+        stored.shape[1:],
+        sample=digits.normalization(stored[:500]),
+    )
+    made = plan(circuit, packing=packing, queries=QUERIES)
+    public = made.public
+    # Every slot is used: some images twice.
+    chosen = np.arange(public.images_per_request) % len(stored)
+    images = digits.normalization(stored[chosen])
+    querier = inference.Querier.create(public)
+    evaluator = inference.Evaluator(circuit, made)
+    keys = querier.evaluation_keys()
+    evaluator.load_keys(keys)
+    work = Queries(querier, evaluator, images)
+    scores, _ = work.ask()
+    return work, {
+        "images": len(images),
+        "upload_bytes": public.request_bytes,
+        "answer_bytes": public.answer_bytes,
+        "key_bytes": len(keys),
+        "max_error": float(np.abs(scores - circuit.plain(images)).max()),
+        "predicted_seconds": made.prediction.seconds,
+    }
+
+
+def inference_cases(quick: bool) -> list[Case]:
+    """One image by rotations, and as many as a request takes, one a slot."""
+
+    def case(packing: str, most: int = 1_000) -> Case:
+        return Case(
+            suite="inference",
+            name=packing,
+            fields={"model": models.POLYNOMIAL_CNN, "packing": packing},
+            open=functools.partial(_open, packing),
+            for_peers={"images": 1} if packing == "single" else None,
+            parts=STAGES["inference"],
+            most=most,
+        )
+
+    return [case("single")] if quick else [case("single"), case("batch", FEW)]

@@ -1,0 +1,83 @@
+"""Predictions on encrypted images beside those in clear, both sides in one process."""
+
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+
+from experiments.serving import Served
+from fedjax_private.datasets import Dataset
+from fedjax_private.inference import Evaluator, Querier
+from fedjax_private.inference.plan import plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What encryption changes about a model's answers to test images, and costs.
+
+    Attributes:
+        name: of the run that trained the model.
+        packing: of the requests, `single` or `batch`.
+        images: how many.
+        accuracy: of the encrypted predictions.
+        plain_accuracy: of the model in clear, on the same images.
+        agreement: share of the images on which the two predict the same class.
+        largest_difference: of a score.
+        seconds_per_image: to encrypt, evaluate and decrypt.
+        request_bytes: of one request.
+        answer_bytes: of its answer.
+        key_bytes: of the evaluation keys, sent once.
+    """
+
+    name: str
+    packing: str
+    images: int
+    accuracy: float
+    plain_accuracy: float
+    agreement: float
+    largest_difference: float
+    seconds_per_image: float
+    request_bytes: int
+    answer_bytes: int
+    key_bytes: int
+
+
+def predict(served: Served, dataset: Dataset, packing: str, count: int) -> Predictions:
+    """Asks about the first `count` test images, as bytes from one side to the other.
+
+    Raises:
+        PlanError: the model has no encrypted form that fits.
+    """
+    made = plan(served.circuit, packing=packing, images=count, queries=max(count, 4096))
+    public = made.public
+    querier, evaluator = Querier.create(public), Evaluator(served.circuit, made)
+    try:
+        keys = querier.evaluation_keys()
+        evaluator.load_keys(keys)
+        stored = dataset.test.inputs[:count]
+        images, labels = served.normalization(stored), dataset.test.labels[:count]
+        scores: list[Any] = []
+        started = time.perf_counter()
+        for first in range(0, len(stored), public.images_per_request):
+            some = images[first : first + public.images_per_request]
+            answer = evaluator.evaluate(querier.encrypt(some))
+            scores.append(querier.decrypt(answer, len(some)))
+        seconds = time.perf_counter() - started
+    finally:
+        evaluator.close()
+    encrypted, plain = np.concatenate(scores), served.plain(stored)
+    chosen, right = encrypted.argmax(axis=1), plain.argmax(axis=1)
+    return Predictions(
+        served.name,
+        public.packing,
+        len(stored),
+        float(np.mean(chosen == labels)),
+        float(np.mean(right == labels)),
+        float(np.mean(chosen == right)),
+        float(np.abs(encrypted - plain).max()),
+        seconds / len(stored),
+        public.request_bytes,
+        public.answer_bytes,
+        len(keys),
+    )
