@@ -77,8 +77,8 @@ class TrainingConfig:
     model: str = flag("tutorial_cnn", f"one of {', '.join(MODELS)}")
     activation: str | None = flag(
         None,
-        f"one of {', '.join(ACTIVATIONS)} (default: tanh; relu_chebyshev in "
-        "polynomial_cnn)",
+        f"one of {', '.join(ACTIVATIONS)} (default: tanh, or a polynomial where the "
+        "model needs one)",
     )
     algorithm: str = flag(
         "fedavg", f"of arms fl and fl_he: {', '.join(ALGORITHMS)}; others take fedavg"

@@ -166,7 +166,7 @@ class SingleProgram:
         products = self._workers.map(
             lambda i: ckks.times_plaintext(inputs[i], encoded[i], scale), len(inputs)
         )
-        first = total = ckks.rescaled(self._sum(products), limbs)
+        first = total = ckks.rescaled(ckks.sum_of(products), limbs)
         for blocks, whole in sums(self._rotations.sections):
             turned = ckks.rotated(total, blocks * self._rotations.section)
             total = ckks.add(turned, total if whole else first)
@@ -190,23 +190,17 @@ class SingleProgram:
 
         def giant(index: int) -> Number:
             start = form.giants[index]
-            products = [
+            products = (
                 ckks.times_plaintext(babies[k - start], weights[k], scale)
                 for k in form.diagonals
                 if start <= k < start + form.block
-            ]
-            return ckks.rotated(self._sum(products), start)
+            )
+            return ckks.rotated(ckks.sum_of(products), start)
 
-        total = self._sum(self._workers.map(giant, len(form.giants)))
+        total = ckks.sum_of(self._workers.map(giant, len(form.giants)))
         total = ckks.rescaled(total, limbs)
         for step in form.doublings:
             total = ckks.add(total, ckks.rotated(total, step))
-        return total
-
-    def _sum(self, numbers: Sequence[Number]) -> Number:
-        total = numbers[0]
-        for number in numbers[1:]:
-            total = self._ckks.add(total, number)
         return total
 
 

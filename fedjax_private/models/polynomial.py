@@ -30,7 +30,7 @@ PENALTIES = "penalties"
 # Pre-activations should lie in [-BOUND, BOUND]: there the activations below are fitted.
 BOUND = 2.0
 # Of the penalty for those that do not.
-PENALTY_WEIGHT = 0.01
+PENALTY_WEIGHT = 0.1
 
 # Nodes of the quadrature on either half of an interval.
 _NODES = 128
