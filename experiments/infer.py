@@ -60,8 +60,10 @@ class ModelConfig:
     )
     images: int = flag(1, "that a client usually asks about at a time; for auto")
     precision: float = flag(1e-2, "largest acceptable error of a score")
-    flooding_bits: int = flag(
-        8, "by which noise hides what ciphertexts tell of the weights"
+    flooding_bits: int | None = flag(
+        None,
+        "by which noise hides what ciphertexts tell of the weights (default: so many "
+        "that all answers of a session stay within a statistical distance of 0.1)",
     )
     score_noise: float = flag(
         0.0, "standard deviation of noise on each score, against extraction"
@@ -83,7 +85,7 @@ class ModelConfig:
             raise ValueError(
                 f"--precision must be positive and finite, got {self.precision}."
             )
-        if not 0 <= self.flooding_bits <= 128:
+        if self.flooding_bits is not None and not 0 <= self.flooding_bits <= 128:
             raise ValueError(
                 f"--flooding_bits must lie in 0..128, got {self.flooding_bits}."
             )
