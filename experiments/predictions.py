@@ -2,10 +2,12 @@
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from experiments import report
 from experiments.serving import Served
 from fedjax_private.datasets import Dataset
 from fedjax_private.inference import Evaluator, Querier
@@ -81,3 +83,35 @@ def predict(served: Served, dataset: Dataset, packing: str, count: int) -> Predi
         public.answer_bytes,
         len(keys),
     )
+
+
+def described(found: Sequence[Predictions]) -> list[str]:
+    """What encryption changes about predictions, and costs, as lines of a report."""
+    rows = [
+        [
+            each.name,
+            f"{each.accuracy:.4f}",
+            f"{each.plain_accuracy:.4f}",
+            f"{each.agreement:.2%}",
+            f"{each.largest_difference:.1e}",
+            f"{each.seconds_per_image:.4f}",
+            f"{each.request_bytes / 1e6:,.1f}",
+            f"{each.answer_bytes / 1e6:,.1f}",
+            f"{each.key_bytes / 1e6:,.1f}",
+        ]
+        for each in found
+    ]
+    if not rows:
+        return []
+    head = [
+        "trained by", "accuracy, encrypted", "in clear", "agree", "largest difference",
+        "seconds an image", "request, MB", "answer, MB", "keys, MB",
+    ]  # fmt: skip
+    images = found[0].images
+    return [
+        f"ML + HE: {images} test images at seed 0, all in one request, one image a "
+        "slot; the server has no key that decrypts, and seconds are those of client "
+        "and server together on this one machine.",
+        "",
+        *report.markdown_table(head, rows),
+    ]

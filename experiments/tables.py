@@ -96,8 +96,15 @@ def specs(what: TablesConfig, data: DataConfig) -> list[Any]:
         dataclasses.replace(spec, seed=seed)
         for seed in range(what.repetitions)
         for spec in once
-        if seed == 0 or not spec.label.startswith("cost")
+        if seed == 0 or _repeated(spec)
     ]
+
+
+def _repeated(run: Any) -> bool:
+    """Whether every seed is run; of what takes long, the first must be enough."""
+    model, epsilon = run.settings.training.model, run.settings.privacy.epsilon
+    long = run.arm == "private_ai" and (model != LINEAR or epsilon == EPSILONS[0])
+    return not (long or model == POLYNOMIAL or run.label.startswith("cost"))
 
 
 def spec(
@@ -132,9 +139,8 @@ def _digits(what: TablesConfig, data: DataConfig) -> Iterator[Any]:
             yield spec(
                 "centralized_dp", data, model=model, epsilon=epsilon, rounds=rounds
             )
-    # Those that predict on encrypted images.
+    # Predicts on encrypted images.
     yield spec("centralized", data, model=POLYNOMIAL, rounds=rounds)
-    yield spec("private_ai", data, model=POLYNOMIAL, epsilon=high, rounds=rounds)
     for partition in PARTITIONS:
         for clients in what.clients:
             for arm in ("local", "fl"):
@@ -258,7 +264,7 @@ def tables(argv: Sequence[str]) -> int:
 
 
 def _predictions(rows: Any, dataset: Any, directory: Path) -> list[Any]:
-    """Encrypted predictions of every trained model that has an encrypted form."""
+    """Predictions on encrypted images by the models that were trained for it."""
     from experiments import predictions, serving, zoo
 
     found = []

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import figure, paper, report, tables, tuned
+from experiments import figure, paper, predictions, report, tables, tuned
 from experiments.arms import ARMS
 from experiments.cells import Cell
-from experiments.predictions import Predictions
 from experiments.pricing import in_words
 from experiments.tables import CNN, LINEAR, PARTITIONS
 from experiments.tables_results import (
@@ -58,13 +57,11 @@ def _table_1(found: Results) -> list[str]:
                 _paper(paper.TABLE_1["centralized_dp"]) + f" at {epsilon}",
             ],
         ]
-    # Trained by one holder of all data, and asked with encrypted images.
-    alone = [each for each in found.encrypted if "centralized" in each.name]
     rows.append(
         [
             "ML + HE",
             tables.POLYNOMIAL,
-            f"{alone[0].accuracy:.3f}" if alone else "not run",
+            f"{found.encrypted[0].accuracy:.3f}" if found.encrypted else "not run",
             "",
             _paper(paper.TABLE_1["encrypted_inference"]),
         ]
@@ -73,39 +70,7 @@ def _table_1(found: Results) -> list[str]:
         "## Table 1: machine learning, with DP, with HE",
         "",
         *report.markdown_table(["", "model", "accuracy", "epsilon", "paper"], rows),
-        *_encrypted(found.encrypted),
-    ]
-
-
-def _encrypted(predictions: Sequence[Predictions]) -> list[str]:
-    """What encryption changes about predictions, and costs."""
-    rows = [
-        [
-            each.name,
-            f"{each.accuracy:.4f}",
-            f"{each.plain_accuracy:.4f}",
-            f"{each.agreement:.2%}",
-            f"{each.largest_difference:.1e}",
-            f"{each.seconds_per_image:.4f}",
-            f"{each.request_bytes / 1e6:,.1f}",
-            f"{each.answer_bytes / 1e6:,.1f}",
-            f"{each.key_bytes / 1e6:,.1f}",
-        ]
-        for each in predictions
-    ]
-    if not rows:
-        return []
-    head = [
-        "trained by", "accuracy, encrypted", "in clear", "agree", "largest difference",
-        "seconds an image", "request, MB", "answer, MB", "keys, MB",
-    ]  # fmt: skip
-    images = predictions[0].images
-    return [
-        f"ML + HE: {images} test images at seed 0, all in one request, one image a "
-        "slot; the server has no key that decrypts, and seconds are those of client "
-        "and server together on this one machine.",
-        "",
-        *report.markdown_table(head, rows),
+        *predictions.described(found.encrypted),
     ]
 
 
@@ -387,9 +352,9 @@ def write(directory: Path, found: Results, notes: Sequence[str]) -> bool:
         "",
         f"Data set {some['dataset']} ({some['train_examples']} training examples), "
         f"{what.repetitions} seed(s): mean ± standard deviation of test accuracy after "
-        "the last round. Figures in italics are the paper's own (Kamalsha et al., "
-        "*PRIVATE-AI: A hybrid approach to privacy preserving*), on data that it does "
-        "not describe.",
+        "the last round, one seed where no deviation stands. Figures in italics are "
+        "the paper's own (Kamalsha et al., *PRIVATE-AI: A hybrid approach to privacy "
+        "preserving*), on data that it does not describe.",
         "",
         *[f"**{note}**\n" for note in notes],
     ]
