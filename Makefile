@@ -2,6 +2,8 @@
 VENV ?= .venv
 ARGS ?=
 INSTALLED = $(VENV)/.installed
+# A process a core; each takes whole files, whose tests share what they set up.
+PYTEST = $(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 .PHONY: setup sweep tables test test-fast lint
 
@@ -17,10 +19,10 @@ tables: $(INSTALLED)
 	$(VENV)/bin/python -m experiments.tables $(ARGS)
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-fast: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
