@@ -7,18 +7,17 @@ rescaling need OpenFHE. CryptoNets' packing (Gilad-Bachrach et al., ICML 2016).
 """
 
 import dataclasses
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from fedjax_private.encryption.rings import Residues
 from fedjax_private.encryption.workers import Workers
 from fedjax_private.inference.ckks import Ckks, Number
 from fedjax_private.inference.normal import Program, Step
 from fedjax_private.inference.powers import monic
-from fedjax_private.inference.schedule import Schedule
+from fedjax_private.inference.schedule import Schedule, squarings
 
 # (n, 2, l, N): n ciphertexts' polynomials; primes are below 2^32.
 Rows = npt.NDArray[np.uint32]
@@ -30,6 +29,9 @@ _EXACT_BITS = 52
 # Coefficients that are multiplied at a time: their rows stay in the cache.
 _COLUMNS = 2048
 
+# Outputs of a layer that are computed at a time, so that not all are in memory twice.
+OUTPUTS = 128
+
 _SPARSE = 0.2  # the most weights that are not zero where a sparse product is faster
 
 
@@ -40,12 +42,10 @@ class Weights:
     Attributes:
         matrix: (outputs, inputs) float64 of integers, or a sparse int64 matrix.
         bits: of its largest entry.
-        bias: (outputs,) float64.
     """
 
     matrix: npt.NDArray[np.float64] | sparse.csr_matrix
     bits: int
-    bias: npt.NDArray[np.float64]
 
     @classmethod
     def of(cls, step: Step, scale: float) -> "Weights":
@@ -54,8 +54,17 @@ class Weights:
         bits = int(np.abs(rounded).max(initial=1.0)).bit_length()
         filled = np.count_nonzero(rounded) / rounded.size
         if filled < _SPARSE:
-            return cls(sparse.csr_matrix(rounded.astype(np.int64)), bits, step.bias)
-        return cls(rounded, bits, step.bias)
+            return cls(sparse.csr_matrix(rounded.astype(np.int64)), bits)
+        return cls(rounded, bits)
+
+    @property
+    def outputs(self) -> int:
+        """Rows of the matrix."""
+        return int(self.matrix.shape[0])
+
+    def part(self, place: slice) -> "Weights":
+        """The map to some of the outputs."""
+        return dataclasses.replace(self, matrix=self.matrix[place])
 
     def times(
         self, rows: npt.NDArray[np.uint32], modulus: int
@@ -146,60 +155,65 @@ class BatchProgram:
         Returns:
             One number for each of the program's outputs.
         """
-        ckks = self._ckks
         rows, scale = inputs, self._input_scale
-        last = len(self._steps) - 1
-        numbers: list[Number] = []
-        for at, (step, stage, weights) in enumerate(
-            zip(self._steps, self._stages, self._weights, strict=True)
-        ):
-            products = self._affine(weights, rows[:, :, : stage.limbs])
-            product_scale = scale * self._scales[at]
+        *inner, last = range(len(self._steps))
+        for at in inner:
+            rows, scale = self._exported(at, rows, scale, tag)
+        return self._numbers(at=last, rows=rows, scale=scale, tag=tag)
 
-            def activated(
-                index: int,
-                step: Step = step,
-                limbs: int = stage.limbs_after,
-                products: Rows = products,
-                product_scale: float = product_scale,
-            ) -> Number:
-                residues = products[index].astype(np.uint64)
-                x = ckks.number(residues, product_scale)
-                x.ciphertext.SetKeyTag(tag)
-                x = ckks.add(x, float(step.bias[index]))
-                x = ckks.rescaled(x, limbs)
-                if step.degree:
-                    x = monic(ckks, x, [float(row[index]) for row in step.powers])
+    def _exported(
+        self, at: int, rows: Rows, scale: float, tag: str
+    ) -> tuple[Rows, float]:
+        """A step's results as residues, and their scale."""
+        step, stage, ckks = self._steps[at], self._stages[at], self._ckks
+        limbs = stage.limbs_after - squarings(step.degree)
+        made = np.empty((step.outputs, 2, limbs, ckks.dimension), np.uint32)
+        after = scale
+        for start in range(0, step.outputs, OUTPUTS):
+            numbers = self._numbers(at, rows, scale, tag, start)
+
+            def export(index: int, first: int = start, of: Any = numbers) -> None:
+                made[first + index] = ckks.residues(of[index])
+
+            self._workers.map(export, len(numbers))
+            after = numbers[0].scale
+        return made, after
+
+    def _numbers(
+        self, at: int, rows: Rows, scale: float, tag: str, start: int | None = None
+    ) -> list[Number]:
+        """A step's results; all of them, or `OUTPUTS` from `start` on."""
+        step, stage, ckks = self._steps[at], self._stages[at], self._ckks
+        weights = self._weights[at]
+        if start is not None:
+            weights = weights.part(slice(start, start + OUTPUTS))
+        first = start or 0
+        products = self._affine(weights, rows[:, :, : stage.limbs])
+
+        def activated(index: int) -> Number:
+            residues = products[index].astype(np.uint64)
+            x = ckks.number(residues, scale * self._scales[at])
+            x.ciphertext.SetKeyTag(tag)
+            x = ckks.add(x, float(step.bias[first + index]))
+            x = ckks.rescaled(x, stage.limbs_after)
+            if not step.degree:
                 return x
+            return monic(ckks, x, [float(row[first + index]) for row in step.powers])
 
-            if at == last:
-                numbers = self._workers.map(activated, step.outputs)
-                break
-
-            def exported(
-                index: int, made: object = activated
-            ) -> tuple[Residues, float]:
-                number = made(index)  # type: ignore[operator]
-                return ckks.residues(number).astype(np.uint32), number.scale
-
-            found = self._workers.map(exported, step.outputs)
-            rows, scale = np.stack([r for r, _ in found]), found[0][1]
-        return numbers
+        return self._workers.map(activated, len(products))
 
     def _affine(self, weights: Weights, rows: Rows) -> Rows:
         limbs, dimension = rows.shape[2:]
-        outputs = len(weights.bias)
-        made = np.empty((outputs, 2, limbs, dimension), np.uint32)
-        blocks: Sequence[tuple[int, int, int]] = [
-            (part, limb, start)
+        made = np.empty((weights.outputs, 2, limbs, dimension), np.uint32)
+        blocks = [
+            (part, limb, slice(start, start + _COLUMNS))
             for part in range(2)
             for limb in range(limbs)
             for start in range(0, dimension, _COLUMNS)
         ]
 
         def block(index: int) -> None:
-            part, limb, start = blocks[index]
-            place = slice(start, start + _COLUMNS)
+            part, limb, place = blocks[index]
             modulus = self._ckks.ring.moduli[limb]
             values = np.ascontiguousarray(rows[:, part, limb, place])
             made[:, part, limb, place] = weights.times(values, modulus)

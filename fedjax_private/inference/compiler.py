@@ -232,7 +232,7 @@ class _Compiler:
         inner = bases[0].scope
         scope = inner if inner.startswith(scope) else scope
         stacked = [base.responses for base in bases]
-        outputs = jax.jit(jax.vmap(applied))(*stacked)
+        outputs = jax.vmap(applied)(*stacked)
         rest = applied(*(jnp.zeros_like(rows[0]) for rows in stacked))
         for output, zero in zip(outputs, rest, strict=True):
             # What is constant belongs to the last row only.

@@ -6,6 +6,7 @@ grow with N and, for key switching, with the square of the primes.
 
 import dataclasses
 
+from fedjax_private.inference.batch import OUTPUTS
 from fedjax_private.inference.layouts import (
     Diagonals,
     Layout,
@@ -23,11 +24,11 @@ _HOISTED = 0.045e-3
 # For each prime.
 _PRODUCT = 0.04e-3
 _RESCALE = 0.30e-3
-_ENCRYPT = 0.80e-3
+_ENCRYPT = 1.00e-3
 _READ = 0.50e-3
 _IN_AND_OUT = 0.30e-3
 # Multiplications of a residue by a weight, a second.
-_SPARSE_RATE, _DENSE_RATE = 4e8, 3e9
+_SPARSE_RATE, _DENSE_RATE = 6e8, 1e9
 
 _THREADS = 2
 _BASE_BYTES = 150 * 2**20
@@ -75,6 +76,7 @@ def predict(
     if rotations is None:
         client += program.steps[-1].outputs * 2e-3 / _THREADS
         widest = 0
+        packed = ciphertexts * limbs * dimension * 4  # a request's bytes
         for step, stage in zip(program.steps, schedule.stages, strict=True):
             filled = int((step.matrix != 0).sum())
             rate = _SPARSE_RATE if filled < 0.2 * step.matrix.size else _DENSE_RATE
@@ -82,9 +84,11 @@ def predict(
             each = _RESCALE * stage.limbs + _IN_AND_OUT * stage.limbs
             each += _products(step) * _SWITCH * stage.limbs_after**2
             server += (products + step.outputs * each) / _THREADS
-            rows = step.matrix.shape[1] + step.outputs
-            widest = max(widest, 2 * rows * stage.limbs * row)
-        memory = _BASE_BYTES + widest
+            # Residues of 32 bits, and those outputs that are in the works as OpenFHE's.
+            held = step.matrix.shape[1] * stage.limbs + step.outputs * stage.limbs_after
+            works = min(step.outputs, OUTPUTS) * stage.limbs
+            widest = max(widest, held * row + 5 * works * row)
+        memory = _BASE_BYTES + packed + widest
         return Prediction(client * size, server * size, memory)
     client += 4e-3
     memory = _BASE_BYTES + (len(rotations.all) + 1) * 2 * limbs**2 * row

@@ -100,37 +100,33 @@ def normal_form(circuit: Circuit) -> Program:
             "the circuit has no bounds: give it some by circuit.measured(sample)."
         )
     input_scale = circuit.bounds[0]
-    matrix: Floats = np.eye(circuit.inputs)
+    # Between polynomials: matrix x + bias; a diagonal one until a layer mixes entries.
+    matrix: Floats | None = None
+    diagonal: Floats = np.full(circuit.inputs, input_scale)
     bias: Floats = np.zeros(circuit.inputs)
-    matrix *= input_scale
     bound, spread = circuit.bounds[0], circuit.spreads[0]
     input_spread = spread / input_scale
-    fresh, patches = True, None  # whether matrix is still the identity
+    first = circuit.layers[0]
+    patches = first.patches if isinstance(first, Affine) else None
     steps: list[Step] = []
     for layer, after, after_spread in zip(
         circuit.layers, circuit.bounds[1:], circuit.spreads[1:], strict=True
     ):
         if isinstance(layer, Affine):
-            if fresh:
-                patches = layer.patches
-            # A product with a scaled identity is not worth its cubic time.
+            before = matrix
             matrix = (
-                layer.matrix * input_scale
-                if fresh and not steps
-                else layer.matrix @ matrix
+                layer.matrix * diagonal if before is None else layer.matrix @ before
             )
             bias = layer.matrix @ bias + layer.bias
-            bound, spread, fresh = after, after_spread, False
-            continue
-        step, factor, constant = _monic(layer, matrix, bias, bound, spread)
-        step = dataclasses.replace(step, input_spread=input_spread)
-        steps.append(step)
-        matrix, bias = np.diag(factor), constant
-        inner = (after_spread + float(np.abs(constant).max())) / float(
-            np.abs(factor).min()
-        )
-        input_spread = inner
-        bound, spread, fresh = after, after_spread, False
+        else:
+            matrix = np.diag(diagonal) if matrix is None else matrix
+            step, diagonal, constant = _monic(layer, matrix, bias, bound, spread)
+            steps.append(dataclasses.replace(step, input_spread=input_spread))
+            matrix, bias = None, constant
+            largest = after_spread + float(np.abs(constant).max())
+            input_spread = largest / float(np.abs(diagonal).min())
+        bound, spread = after, after_spread
+    matrix = np.diag(diagonal) if matrix is None else matrix
     output_scale = bound
     steps.append(
         Step(

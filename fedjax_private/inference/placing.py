@@ -35,6 +35,11 @@ def batch_layout(program: Program) -> BatchLayout:
     return BatchLayout(tuple(map(int, used)) or (0,))
 
 
+def widest_of(circuit: Circuit, program: Program) -> int:
+    """The most numbers of an image at a time."""
+    return max(circuit.inputs, *(step.outputs for step in program.steps))
+
+
 def single_layout(
     circuit: Circuit, program: Program, dimension: int
 ) -> PatchLayout | PeriodicLayout:
@@ -44,12 +49,11 @@ def single_layout(
         PlanError: if values do not fit the slots.
     """
     slots, steps = dimension // 2, program.steps
-    widest = max(step.outputs for step in steps)
-    if max(widest, circuit.inputs) > slots:
+    widest = widest_of(circuit, program)
+    if widest > slots:
         raise PlanError(
-            f"one image has {circuit.inputs} numbers and up to {widest} between "
-            f"layers, more than the {slots} slots of single packing: use "
-            "--packing=batch, or a smaller network."
+            f"one image takes up to {widest} numbers at a time, more than the {slots} "
+            "slots of single packing: use --packing=batch, or a smaller network."
         )
     if program.patches is not None and len(steps) > 1:
         windows = math.prod(program.patches.grid(circuit.input_shape))

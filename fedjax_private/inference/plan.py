@@ -27,6 +27,7 @@ from fedjax_private.inference.placing import (
     batch_layout,
     shapes_of,
     single_layout,
+    widest_of,
 )
 from fedjax_private.inference.public import PACKINGS, PublicPlan
 from fedjax_private.inference.schedule import Schedule, answer_scale, schedules
@@ -187,6 +188,8 @@ def _plan(
             layout: Layout = batch_layout(program)
             rotations = None
         else:
+            if widest_of(circuit, program) > slots and dimension < max(MODULUS_BITS):
+                continue
             layout = single_layout(circuit, program, dimension)
             rotations = rotations_of(program, layout, circuit.input_shape, slots)
         shapes = shapes_of(program, layout, rotations, slots)

@@ -29,6 +29,9 @@ MARGIN_BITS = 1.1
 _WEIGHT_BITS = range(18, 41)
 _LEAST_SCALE_BITS = 29.0
 
+# Primes that one affine map is rescaled by.
+_MOST_DROPPED = 4
+
 # How much more error is worth fewer primes in rotations.
 _NOTICEABLE = 1.1
 
@@ -132,14 +135,26 @@ def _input_bits(degree: int, top: float, limb_bits: int) -> float:
 def schedules(choice: RingChoice, shapes: Sequence[Shape]) -> Iterator[Schedule]:
     """Every way to spend a ring's primes, each with its best scales of weights."""
     spent = sum(squarings(shape.degree) for shape in shapes)
-    choices = itertools.product(range(1, 5), repeat=len(shapes) - 1)
-    for drops in choices:
-        end = choice.limbs - sum(drops) - spent
-        if end < ANSWER_LIMBS:
-            continue
+    free = choice.limbs - spent - ANSWER_LIMBS
+    # All scales, of numbers and of weights, add up to the modulus, or to less.
+    least = len(shapes) * (_LEAST_SCALE_BITS + min(_WEIGHT_BITS))
+    if least > choice.bits_of(choice.limbs):
+        return
+    for drops in _compositions(len(shapes) - 1, free):
         best = _best_weights(choice, shapes, drops)
         if best is not None:
             yield _with_early_rescaling(best, shapes)
+
+
+def _compositions(count: int, most: int) -> Iterator[tuple[int, ...]]:
+    """So many numbers from 1 to `_MOST_DROPPED` whose sum is at most `most`."""
+    if not count:
+        if most >= 0:
+            yield ()
+        return
+    for first in range(1, min(_MOST_DROPPED, most - count + 1) + 1):
+        for rest in _compositions(count - 1, most - first):
+            yield (first, *rest)
 
 
 def _with_early_rescaling(found: Schedule, shapes: Sequence[Shape]) -> Schedule:
