@@ -111,7 +111,7 @@ def accuracy_against_epsilon(path: Path, curves: Mapping[str, Sequence[Cell]]) -
     ticks = sorted(
         {round(c.mean("epsilon") or 0, 2) for c in next(iter(curves.values()))}
     )
-    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
     axis.minorticks_off()
     axis.set_xlabel("epsilon (delta = 1e-5)")
     axis.set_ylabel("test accuracy (%)")
