@@ -138,6 +138,8 @@ def test_a_directory_that_holds_a_run_is_not_written_again(tmp_path):
 
 
 def test_interrupted_sweeps_keep_what_has_finished(tmp_path):
+    # Where this runs in the background it ignores the signal, as its children would.
+    own = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [
             *interpreter(),
@@ -154,6 +156,7 @@ def test_interrupted_sweeps_keep_what_has_finished(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, own)
     deadline = time.monotonic() + 200
     while not read_rows(tmp_path / "runs.jsonl") and time.monotonic() < deadline:
         time.sleep(0.1)
