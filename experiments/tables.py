@@ -40,7 +40,7 @@ SCHEMES = ("ckks", "exact", "threshold_ckks", "threshold_exact")
 PARTITIONS = ("iid", "shards")
 
 # paper_shape: so few examples that a client alone cannot learn, and rounds to match.
-SCARCE_EXAMPLES, SCARCE_ROUNDS, SCARCE_SEEDS = 1024, 20, 10
+SCARCE_EXAMPLES, SCARCE_ROUNDS, SCARCE_SEEDS = 1024, 50, 10
 
 
 @dataclasses.dataclass(frozen=True)
