@@ -3,9 +3,11 @@
 import functools
 import math
 import struct
+from collections.abc import Iterable
 from typing import Any
 
 from fedjax_private.encryption.backend import load
+from fedjax_private.encryption.moulds import Mould, UnexpectedLayoutError
 from fedjax_private.encryption.parameters import Parameters, Scheme, is_prime
 from fedjax_private.encryption.rings import Ring
 
@@ -14,10 +16,6 @@ Context = Any
 
 # Bits of coefficients that a `SmallContext` encodes.
 PIECE_BITS = 28
-
-
-class UnexpectedLayoutError(RuntimeError):
-    """OpenFHE serialises otherwise than every version that was tested."""
 
 
 @functools.lru_cache(maxsize=32)
@@ -32,17 +30,33 @@ def ring_of(parameters: Parameters) -> Ring:
     return _ring(openfhe, context_for(openfhe, parameters), parameters)
 
 
-def _ring(openfhe: Any, context: Context, parameters: Parameters) -> Ring:
-    """Returns the ring that OpenFHE chose; its primes stand in serialised contexts."""
+def chosen_primes(
+    openfhe: Any, context: Context, bits: Iterable[int]
+) -> tuple[int, ...]:
+    """The primes that OpenFHE chose for a context; they stand in it, serialised.
+
+    Args:
+        openfhe: the module.
+        context: any of its contexts.
+        bits: that were asked for; a prime may lie just above that power of two.
+    """
     data = bytes(openfhe.Serialize(context, openfhe.BINARY))
-    order, bits = 2 * parameters.ring_dimension, parameters.limb_bits
+    order = 2 * context.GetRingDimension()
+    lengths = {b + above for b in bits for above in (0, 1)}
     found: list[int] = []
     for start in range(len(data) - 7):
         (word,) = struct.unpack_from("<Q", data, start)
-        near = word % order == 1 and word.bit_length() in (bits[0], bits[0] + 1)
+        near = word % order == 1 and word.bit_length() in lengths
         if near and word not in found and is_prime(word):
             found.append(word)
-    ring = Ring(parameters.ring_dimension, tuple(found))
+    return tuple(found)
+
+
+def _ring(openfhe: Any, context: Context, parameters: Parameters) -> Ring:
+    """Returns the ring that OpenFHE chose for a context of those parameters."""
+    bits = parameters.limb_bits
+    found = chosen_primes(openfhe, context, bits[:1])
+    ring = Ring(parameters.ring_dimension, found)
     modulus = context.GetModulus()
     if (
         context.GetRingDimension() != parameters.ring_dimension
@@ -118,8 +132,9 @@ class SmallContext:
         pair = self.context.KeyGen()
         plaintext = self.context.MakePackedPlaintext([0])
         ciphertext = self.context.Encrypt(pair.publicKey, plaintext)
-        self.mould = bytes(openfhe.Serialize(ciphertext, openfhe.BINARY))
         self.ring = _ring(openfhe, self.context, parameters)
+        data = bytes(openfhe.Serialize(ciphertext, openfhe.BINARY))
+        self.mould = Mould.of(data, self.ring, 2)
 
 
 @functools.lru_cache(maxsize=8)

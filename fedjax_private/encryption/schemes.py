@@ -10,7 +10,6 @@ Shares of keys: Asharov et al. (EUROCRYPT 2012).
 """
 
 import math
-import struct
 from typing import Any
 
 import numpy as np
@@ -20,12 +19,12 @@ from fedjax_private.encryption.backend import load
 from fedjax_private.encryption.contexts import (
     PIECE_BITS,
     SmallContext,
-    UnexpectedLayoutError,
     context_for,
     ring_of,
     small_context,
 )
 from fedjax_private.encryption.entropy import gaussian
+from fedjax_private.encryption.moulds import Mould, UnexpectedLayoutError
 from fedjax_private.encryption.parameters import Parameters
 from fedjax_private.encryption.rings import Residues
 
@@ -35,11 +34,6 @@ SecretKey = Any
 
 # (slots,): int64 in exact schemes, complex128 or float64 in CKKS.
 Row = npt.NDArray[Any]
-
-_OTHER_LAYOUT = (
-    "this version of OpenFHE serialises polynomials otherwise than the tested ones do: "
-    "install the version that pyproject.toml names."
-)
 
 
 class HomomorphicScheme:
@@ -58,19 +52,18 @@ class HomomorphicScheme:
         self._backend = load()
         self._openfhe = self._backend.openfhe
         self._context = context_for(self._openfhe, parameters)
-        self._layouts: dict[int, tuple[int, ...]] = {}
+        self.ring = ring_of(parameters)
+        self._layouts: dict[int, Mould] = {}
         # A key of nobody's, forgotten at once: what it made are moulds for others'.
         pair = self._context.KeyGen()
         slots: Row = np.zeros(parameters.slots, self._dtype)
         ciphertext = self._context.Encrypt(pair.publicKey, self._encode(slots))
-        self._ciphertext_mould = self._serialise(ciphertext)
-        self._public_mould = self._serialise(pair.publicKey)
-        self._secret_mould = self._serialise(pair.secretKey)
+        self._ciphertext_mould = self._mould(ciphertext, 2)
+        self._public_mould = self._mould(pair.publicKey, 2)
+        self._secret_mould = self._mould(pair.secretKey, 1)
         if parameters.request.scheme.threshold:
             (part,) = self._context.MultipartyDecryptLead([ciphertext], pair.secretKey)
-            self._partial_mould = self._serialise(part)
-        self.ring = ring_of(parameters)
-        self._check_moulds()
+            self._partial_mould = self._mould(part, 1)
 
     @property
     def _dtype(self) -> type:
@@ -78,16 +71,6 @@ class HomomorphicScheme:
         if request.scheme.exact:
             return np.int64
         return np.complex128 if request.complex_packing else np.float64
-
-    def _check_moulds(self) -> None:
-        """Raises UnexpectedLayoutError unless every mould holds what it should."""
-        moulds = {self._ciphertext_mould: 2, self._public_mould: 2}
-        moulds[self._secret_mould] = 1
-        if self.parameters.request.scheme.threshold:
-            moulds[self._partial_mould] = 1
-        for mould, polynomials in moulds.items():
-            if len(self._layout(mould)) != polynomials * self.ring.limbs:
-                raise UnexpectedLayoutError(_OTHER_LAYOUT)
 
     def generate_keys(self) -> tuple[Residues, SecretKey]:
         """Returns a fresh key pair: (2, L, N) public residues, OpenFHE's secret key.
@@ -97,7 +80,7 @@ class HomomorphicScheme:
         """
         self._backend.check_process()
         pair = self._context.KeyGen()
-        return self._residues(pair.publicKey), pair.secretKey
+        return self._residues(pair.publicKey, 2), pair.secretKey
 
     def generate_share(self, common: Residues) -> tuple[Residues, SecretKey]:
         """Returns a holder's part of a joint key.
@@ -112,21 +95,21 @@ class HomomorphicScheme:
         self._backend.check_process()
         lead = self.public_key(np.stack([common, common]))
         pair = self._context.MultipartyKeyGen(lead, False, True)
-        return self._residues(pair.publicKey)[0], pair.secretKey
+        return self._residues(pair.publicKey, 2)[0], pair.secretKey
 
     def public_key(self, polynomials: Residues) -> PublicKey:
         """Returns OpenFHE's public key with the polynomials (2, L, N)."""
-        data = self._splice(self._public_mould, polynomials)
+        data = self._public_mould.filled(polynomials)
         return self._openfhe.DeserializePublicKeyString(data, self._openfhe.BINARY)
 
     def secret_key(self, polynomial: Residues) -> SecretKey:
         """Returns OpenFHE's secret key with the polynomial (L, N)."""
-        data = self._splice(self._secret_mould, polynomial[None])
+        data = self._secret_mould.filled(polynomial[None])
         return self._openfhe.DeserializePrivateKeyString(data, self._openfhe.BINARY)
 
     def secret_residues(self, key: SecretKey) -> Residues:
         """Returns the polynomial (L, N) of a secret key."""
-        return self._residues(key)[0]
+        return self._residues(key, 1)[0]
 
     def encrypt(self, public_key: PublicKey, row: Row) -> Residues:
         """Returns a fresh encryption (2, L, N) of `row` (slots,).
@@ -135,7 +118,8 @@ class HomomorphicScheme:
             ForkedProcessError: in a forked child of the process that loaded OpenFHE.
         """
         self._backend.check_process()
-        return self._residues(self._context.Encrypt(public_key, self._encode(row)))
+        made = self._context.Encrypt(public_key, self._encode(row))
+        return self._residues(made, 2)
 
     def decrypt(self, secret_key: SecretKey, ciphertext: Residues) -> Row:
         """Returns the slots (slots,) of a ciphertext (2, L, N); adds no noise.
@@ -146,7 +130,7 @@ class HomomorphicScheme:
             ForkedProcessError: in a forked child of the process that loaded OpenFHE.
         """
         self._backend.check_process()
-        data = self._splice(self._ciphertext_mould, ciphertext)
+        data = self._ciphertext_mould.filled(ciphertext)
         parsed = self._openfhe.DeserializeCiphertextString(data, self._openfhe.BINARY)
         # The mould's name is that of its own key; ours is for this ciphertext.
         parsed.SetKeyTag(secret_key.GetKeyTag())
@@ -154,7 +138,7 @@ class HomomorphicScheme:
 
     def decode(self, polynomial: Residues) -> Row:
         """Returns the slots (slots,) of the sum of all parts (L, N). Needs no key."""
-        data = self._splice(self._partial_mould, polynomial[None])
+        data = self._partial_mould.filled(polynomial[None])
         parsed = self._openfhe.DeserializeCiphertextString(data, self._openfhe.BINARY)
         return self._decode(self._context.MultipartyDecryptFusion([parsed]))
 
@@ -171,12 +155,10 @@ class HomomorphicScheme:
             ForkedProcessError: in a forked child of the process that loaded OpenFHE.
         """
         self._backend.check_process()
-        data = self._splice(
-            self._ciphertext_mould, np.stack([np.zeros_like(second), second])
-        )
+        data = self._ciphertext_mould.filled(np.stack([np.zeros_like(second), second]))
         parsed = self._openfhe.DeserializeCiphertextString(data, self._openfhe.BINARY)
         (share,) = self._context.MultipartyDecryptMain([parsed], secret_key)
-        return self.ring.reduce(self._residues(share)[0] + self.noise())
+        return self.ring.reduce(self._residues(share, 1)[0] + self.noise())
 
     def noise(self) -> Residues:
         """Returns a polynomial (L, N) of Gaussian coefficients, `flooding_std` wide."""
@@ -189,9 +171,9 @@ class HomomorphicScheme:
         slots = self.slot_noise(1)[0] * self.parameters.prescale
         plaintext = self._context.MakeCKKSPackedPlaintext(slots)
         mould, kind = self._ciphertext_mould, self._openfhe.BINARY
-        parsed = self._openfhe.DeserializeCiphertextString(mould, kind)
-        before = self._residues(parsed)[0]
-        after = self._residues(self._context.EvalAdd(parsed, plaintext))[0]
+        parsed = self._openfhe.DeserializeCiphertextString(mould.data, kind)
+        before = self._residues(parsed, 2)[0]
+        after = self._residues(self._context.EvalAdd(parsed, plaintext), 2)[0]
         column = np.array(self.ring.moduli, np.uint64)[:, None]
         return self.ring.reduce(after + (column - before))
 
@@ -234,11 +216,13 @@ class HomomorphicScheme:
         """
         constant = np.empty((self.ring.limbs, self.ring.dimension), np.uint64)
         constant[:] = [[factor % q] for q in self.ring.moduli]
-        data = self._splice(helper.mould, np.stack([constant, constant]))
+        # What is made of constants is not uniform, so that no layout shows in it.
+        self._layouts.setdefault(len(helper.mould.data), helper.mould)
+        data = helper.mould.filled(np.stack([constant, constant]))
         parsed = self._openfhe.DeserializeCiphertextString(data, self._openfhe.BINARY)
         parsed.SetEncodingType(self._openfhe.COEF_PACKED_ENCODING)
         plaintext = helper.context.MakeCoefPackedPlaintext(coefficients)
-        return self._residues(helper.context.EvalMult(parsed, plaintext))[0]
+        return self._residues(helper.context.EvalMult(parsed, plaintext), 2)[0]
 
     def _encode(self, row: Row) -> Any:
         if self.parameters.request.scheme.exact:
@@ -261,54 +245,15 @@ class HomomorphicScheme:
     def _serialise(self, value: Any) -> bytes:
         return bytes(self._openfhe.Serialize(value, self._openfhe.BINARY))
 
-    def _residues(self, value: Any) -> Residues:
+    def _mould(self, value: Any, polynomials: int) -> Mould:
+        made = Mould.of(self._serialise(value), self.ring, polynomials)
+        self._layouts.setdefault(len(made.data), made)
+        return made
+
+    def _residues(self, value: Any, polynomials: int) -> Residues:
         """Returns the polynomials (M, L, N) of a key or a ciphertext."""
         data = self._serialise(value)
-        limbs, dimension = (
-            len(self.parameters.limb_bits),
-            self.parameters.ring_dimension,
-        )
-        starts = self._layout(data)
-        rows = [np.frombuffer(data, "<u8", dimension, start) for start in starts]
-        return np.stack(rows).reshape(-1, limbs, dimension)
-
-    def _splice(self, mould: bytes, polynomials: Residues) -> bytes:
-        """Returns a serialised object with other polynomials (M, L, N)."""
-        size = 8 * self.parameters.ring_dimension
-        rows = np.ascontiguousarray(polynomials, "<u8")
-        rows = rows.reshape(-1, self.parameters.ring_dimension)
-        pieces, end = [], 0
-        for start, row in zip(self._layout(mould), rows, strict=True):
-            pieces += [mould[end:start], row.tobytes()]
-            end = start + size
-        return b"".join((*pieces, mould[end:]))
-
-    def _layout(self, data: bytes) -> tuple[int, ...]:
-        """Where the rows of residues start. Objects of one length have one layout."""
+        # Objects of one length have one layout; a first one of its length shows it.
         if len(data) not in self._layouts:
-            self._layouts[len(data)] = _find_rows(data, self.parameters)
-        return self._layouts[len(data)]
-
-
-def _find_rows(data: bytes, parameters: Parameters) -> tuple[int, ...]:
-    """Finds rows of N residues: N as a 64-bit number, then N words below the modulus.
-
-    Looked for in objects of OpenFHE's own making, whose residues are uniform: the
-    largest of a row is then close to the modulus.
-    """
-    dimension, limbs = parameters.ring_dimension, len(parameters.limb_bits)
-    bits = parameters.limb_bits[0]
-    prefix, starts, start = struct.pack("<Q", dimension), [], 0
-    while (start := data.find(prefix, start)) >= 0:
-        first = start + len(prefix)
-        if first + 8 * dimension <= len(data):
-            largest = int(np.frombuffer(data, "<u8", dimension, first).max())
-            # A prime may lie just above the power of two that was asked for.
-            if largest.bit_length() in (bits, bits + 1):
-                starts.append(first)
-                start = first + 8 * dimension
-                continue
-        start += 1
-    if not starts or len(starts) % limbs:
-        raise UnexpectedLayoutError(_OTHER_LAYOUT)
-    return tuple(starts)
+            self._layouts[len(data)] = Mould.of(data, self.ring, polynomials)
+        return self._layouts[len(data)].read(data)

@@ -12,7 +12,6 @@ Cheon, Han, Kim, Kim, Song, "A Full RNS Variant of Approximate Homomorphic Encry
 import dataclasses
 import functools
 import math
-import struct
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -20,10 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjax_private.encryption.backend import load
-from fedjax_private.encryption.contexts import UnexpectedLayoutError
-from fedjax_private.encryption.parameters import is_prime
+from fedjax_private.encryption.contexts import chosen_primes
+from fedjax_private.encryption.moulds import Mould, UnexpectedLayoutError
 from fedjax_private.encryption.rings import Residues, Ring
-from fedjax_private.inference.moulds import Mould
 
 # OpenFHE's classes carry no type stubs; these names say which one is meant.
 Ciphertext = Any
@@ -331,15 +329,8 @@ def _context(openfhe: Any, choice: RingChoice) -> Any:
 
 
 def _ring(openfhe: Any, context: Any, choice: RingChoice) -> Ring:
-    """The ring that OpenFHE chose; its primes stand in the serialised context."""
-    data = bytes(openfhe.Serialize(context, openfhe.BINARY))
-    lengths = {b + up for b in (choice.first_bits, choice.limb_bits) for up in (0, 1)}
-    found: list[int] = []
-    for start in range(len(data) - 7):
-        (word,) = struct.unpack_from("<Q", data, start)
-        near = word.bit_length() in lengths and word % (2 * choice.dimension) == 1
-        if near and word not in found and is_prime(word):
-            found.append(word)
+    """The ring that OpenFHE chose for a context."""
+    found = chosen_primes(openfhe, context, (choice.first_bits, choice.limb_bits))
     product = math.prod(map(float, found))
     if len(found) != choice.limbs or not math.isclose(
         product, context.GetModulus(), rel_tol=1e-9
@@ -348,4 +339,4 @@ def _ring(openfhe: Any, context: Any, choice: RingChoice) -> Ring:
             f"OpenFHE chose other primes than asked for by {choice}: install the "
             "version that pyproject.toml names."
         )
-    return Ring(choice.dimension, tuple(found))
+    return Ring(choice.dimension, found)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedjax_private.encryption.contexts import UnexpectedLayoutError
+from fedjax_private.encryption.moulds import Mould, UnexpectedLayoutError
 from fedjax_private.encryption.rings import Residues, Ring
 from fedjax_private.encryption.workers import Workers
 from fedjax_private.inference.ckks import Ckks
@@ -20,7 +20,6 @@ from fedjax_private.inference.expansion import (
     reseeded,
     uniform,
 )
-from fedjax_private.inference.moulds import Mould
 
 # OpenFHE's classes carry no type stubs; these names say which one is meant.
 PublicKey = Any

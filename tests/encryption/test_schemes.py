@@ -10,7 +10,8 @@ import pytest
 
 from fedjax_private.encryption import contexts, schemes
 from fedjax_private.encryption.backend import load
-from fedjax_private.encryption.contexts import UnexpectedLayoutError, ring_of
+from fedjax_private.encryption.contexts import ring_of
+from fedjax_private.encryption.moulds import UnexpectedLayoutError
 from fedjax_private.encryption.parameters import Scheme, SumRequest, derive
 from fedjax_private.encryption.rings import Ring
 from fedjax_private.encryption.schemes import HomomorphicScheme

@@ -9,10 +9,13 @@ import struct
 
 import numpy as np
 
-from fedjax_private.encryption.contexts import UnexpectedLayoutError
 from fedjax_private.encryption.rings import Residues, Ring
 
 _PREFIX = struct.Struct("<Q")
+
+
+class UnexpectedLayoutError(RuntimeError):
+    """OpenFHE serialises otherwise than every version that was tested."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
