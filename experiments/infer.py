@@ -63,7 +63,7 @@ class ModelConfig:
     flooding_bits: int | None = flag(
         None,
         "by which noise hides what ciphertexts tell of the weights (default: so many "
-        "that all answers of a session stay within a statistical distance of 0.1)",
+        "that all answers together stay within a statistical distance of 0.1)",
     )
     score_noise: float = flag(
         0.0, "standard deviation of noise on each score, against extraction"
@@ -106,10 +106,9 @@ class ServiceConfig:
         None, f"of the access token, made if missing (default {default_token_file()})"
     )
     queries: int = flag(
-        1_000_000, "images that holders of the token may ask about, in all sessions"
-    )
-    session_queries: int = flag(
-        100_000, "images that one session may ask about; sizes the flooding"
+        100_000,
+        "images that holders of the token may ask about, in all sessions; sizes the "
+        "flooding",
     )
     sessions: int = flag(16, "that may be open at once")
     idle_seconds: float = flag(600.0, "after which a session ends")
@@ -119,7 +118,7 @@ class ServiceConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.port < 2**16:
             raise ValueError(f"--port must lie in 0..65535, got {self.port}.")
-        for name in ("queries", "session_queries", "sessions"):
+        for name in ("queries", "sessions"):
             if getattr(self, name) < 1:
                 raise ValueError(
                     f"--{name} must be at least 1, got {getattr(self, name)}."
@@ -172,8 +171,8 @@ def _service(
     what: ModelConfig, how: ServiceConfig, token: bytes, quota: Quota
 ) -> _Made:
     from experiments.serving import load_served
+    from fedjax_private.inference import plan
     from fedjax_private.inference.offer import RUN_BYTES, Offer
-    from fedjax_private.inference.plan import plan
     from fedjax_private.inference.service import Service
     from fedjax_private.inference.sessions import Limits
     from fedjax_private.inference.worker import Task
@@ -189,15 +188,10 @@ def _service(
             images=what.images,
             precision=what.precision,
             flooding_bits=what.flooding_bits,
-            queries=how.session_queries,
+            queries=how.queries,
         )
     )
     public = planned.public
-    if public.images_per_request > min(how.queries, how.session_queries):
-        flags.fail(
-            f"a request holds {public.images_per_request} images, all of which count: "
-            "raise --queries and --session_queries, or give --packing=single."
-        )
     offer = Offer(
         os.urandom(RUN_BYTES),
         served.name,
@@ -210,7 +204,6 @@ def _service(
     memory = int(how.memory_gb * 2**30)
     limits = Limits(
         sessions=how.sessions,
-        images=how.session_queries,
         idle_seconds=how.idle_seconds,
         work_seconds=how.work_seconds,
         memory=memory,
@@ -218,8 +211,8 @@ def _service(
     task = Task(circuit, planned, what.score_noise, memory)
     return _Made(
         Service(offer, task, token, quota, limits, _say),
-        f"{public.images_per_request} images a request of "
-        f"{public.request_bytes / 1e6:.2f} MB, evaluation keys "
+        f"up to {public.images_per_request} at a time; requests of "
+        f"{public.request_bytes / 1e6:.2f} MB, evaluation keys of "
         f"{public.evaluation_keys_bytes / 1e6:.1f} MB, {quota.left} queries left",
     )
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +10,9 @@ import numpy as np
 
 from experiments.benchmarks.measure import Case, Work
 from experiments.peers import STAGES
+from experiments.predictions import ask
 from fedjax_private import inference, models
 from fedjax_private.datasets import load
-from fedjax_private.inference.plan import plan
 
 # Seconds of a batch are many: a few are enough.
 FEW = 3
@@ -35,20 +34,9 @@ class Queries:
     evaluator: inference.Evaluator
     images: Any
 
-    def ask(self) -> tuple[Any, list[float]]:
-        """The scores, and the seconds to encrypt, to evaluate and to decrypt."""
-        seconds = [time.perf_counter()]
-        request = self.querier.encrypt(self.images)
-        seconds.append(time.perf_counter())
-        answer = self.evaluator.evaluate(request)
-        seconds.append(time.perf_counter())
-        scores = self.querier.decrypt(answer, len(self.images))
-        seconds.append(time.perf_counter())
-        return scores, np.diff(seconds).tolist()
-
     def repeat(self, times: int) -> list[list[float]]:
         """See `Work`."""
-        return [self.ask()[1] for _ in range(times)]
+        return [ask(self.querier, self.evaluator, self.images)[1] for _ in range(times)]
 
 
 def _open(packing: str) -> tuple[Work, Mapping[str, Any]]:
@@ -62,7 +50,7 @@ def _open(packing: str) -> tuple[Work, Mapping[str, Any]]:
         stored.shape[1:],
         sample=digits.normalization(stored[:500]),
     )
-    made = plan(circuit, packing=packing, queries=QUERIES)
+    made = inference.plan(circuit, packing=packing, queries=QUERIES)
     public = made.public
     # Every slot is used: some images twice.
     chosen = np.arange(public.images_per_request) % len(stored)
@@ -71,9 +59,8 @@ def _open(packing: str) -> tuple[Work, Mapping[str, Any]]:
     evaluator = inference.Evaluator(circuit, made)
     keys = querier.evaluation_keys()
     evaluator.load_keys(keys)
-    work = Queries(querier, evaluator, images)
-    scores, _ = work.ask()
-    return work, {
+    scores, _ = ask(querier, evaluator, images)
+    return Queries(querier, evaluator, images), {
         "images": len(images),
         "upload_bytes": public.request_bytes,
         "answer_bytes": public.answer_bytes,

@@ -80,12 +80,15 @@ class Quota:
         limit: images.
         path: where the count is kept; only in memory without one.
 
+    Attributes:
+        limit: images, in all.
+
     Raises:
         ValueError: if the file cannot be read, or holds no count.
     """
 
     def __init__(self, token: bytes, limit: int, path: Path | None = None) -> None:
-        self._limit, self._path = limit, path
+        self.limit, self._path = limit, path
         # Not the token: the file says which token it counts, and may be read.
         self._token = hashlib.sha256(b"quota" + token).hexdigest()
         self._spent = self._read()
@@ -93,14 +96,14 @@ class Quota:
     @property
     def left(self) -> int:
         """Images that may still be asked about."""
-        return max(0, self._limit - self._spent)
+        return max(0, self.limit - self._spent)
 
     def check(self, images: int) -> None:
         """Raises RefusedError if so many are too many."""
         if images > self.left:
             raise RefusedError(
                 f"the query limit of this access token is reached: {self.left} images "
-                f"of {self._limit} are left, and a request counts {images}."
+                f"of {self.limit} are left, and a request counts {images}."
             )
 
     def charge(self, images: int) -> None:

@@ -12,7 +12,7 @@ from fedjax_private.inference.expansion import SEED_BYTES, uniform
 from fedjax_private.inference.flooding import flooded
 from fedjax_private.inference.keys import KeyRing, PublicKey, forget_keys
 from fedjax_private.inference.layouts import BatchLayout
-from fedjax_private.inference.plan import Plan, program_of
+from fedjax_private.inference.planning import Plan, program_of
 from fedjax_private.inference.public import ANSWER, KEYS, REQUEST
 from fedjax_private.inference.single import SingleProgram, periodic
 

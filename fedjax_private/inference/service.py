@@ -20,7 +20,8 @@ with errors at 128 bits). It must not learn what a client does with decryptions:
 may leak the secret key (Li and Micciancio, EUROCRYPT 2021), so clients do not send them
 back. Against a client that holds the token: it learns the scores of the images that it
 asks about, up to the stated error, and of ciphertext noise no more than the flooding of
-`plan` bounds, for as many images as a session may ask about. Against strangers: see
+`plan` bounds, for as many images as all holders of the token together may ask about,
+over all sessions and restarts. Against strangers: see
 `frames`; and each session's bytes reach only its own process, whose memory and time are
 bounded.
 
@@ -76,6 +77,9 @@ class Service:
         quota: of the token, over all sessions.
         limits: what sessions may take.
         say: told of sessions, never of what they ask.
+
+    Raises:
+        ValueError: if the quota allows more images than the plan's flooding is for.
     """
 
     def __init__(
@@ -87,6 +91,11 @@ class Service:
         limits: Limits = Limits(),  # noqa: B008
         say: Say = lambda line: None,
     ) -> None:
+        if quota.limit > offer.plan.queries:
+            raise ValueError(
+                f"the noise on answers is planned for {offer.plan.queries} images, and "
+                f"the token allows {quota.limit}."
+            )
         self._plan, self._offer = offer.plan, offer.to_bytes()
         self._task, self._token, self._quota = pickle.dumps(task), token, quota
         self._limits, self._say = limits, say
@@ -201,7 +210,6 @@ class Service:
                 raise Refusal(409, "this session has no evaluation keys yet.")
             images = self._plan.images_per_request
             with _over_limit():
-                session.check(images, self._limits.images)
                 self._quota.check(images)
             await self._pass_on(request, session, body, Command.EVALUATE)
             try:

@@ -6,7 +6,6 @@ import dataclasses
 import time
 from collections.abc import Callable
 
-from fedjax_private.encryption.wire import RefusedError
 from fedjax_private.inference.frames import Kind, Line
 from fedjax_private.inference.worker import Worker
 
@@ -20,7 +19,6 @@ class Limits:
 
     Attributes:
         sessions: that are open at once; each has a process.
-        images: that one session, so one secret key, may ask about.
         idle_seconds: after which a session ends.
         body_seconds: in which a body has to arrive.
         work_seconds: that keys may take to load, or a request to be evaluated.
@@ -29,7 +27,6 @@ class Limits:
     """
 
     sessions: int = 16
-    images: int = 100_000
     idle_seconds: float = 600.0
     body_seconds: float = 300.0
     work_seconds: float = 120.0
@@ -83,15 +80,6 @@ class Session:
     busy: bool = False
     images: int = 0
     used: float = dataclasses.field(default_factory=time.monotonic)
-
-    def check(self, images: int, limit: int) -> None:
-        """Raises RefusedError if it may not ask about so many more images."""
-        if self.images + images > limit:
-            raise RefusedError(
-                f"the query limit of a session is reached: {limit - self.images} "
-                f"images of {limit} are left, and a request counts {images}; open a "
-                "new session."
-            )
 
     def answer(self, kind: Kind, payload: bytes = b"") -> bytes:
         """The body that answers the client's last one, and has its number."""

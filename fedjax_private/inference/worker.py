@@ -27,7 +27,7 @@ from fedjax_private.encryption.processes import interpreter
 from fedjax_private.encryption.wire import ProtocolError, RefusedError, WireError
 from fedjax_private.inference.circuit import Circuit
 from fedjax_private.inference.evaluator import Evaluator
-from fedjax_private.inference.plan import Plan
+from fedjax_private.inference.planning import Plan
 
 _SECONDS_TO_END = 5.0
 _CHUNK = struct.Struct("<I")
@@ -98,7 +98,7 @@ class Worker:
         try:
             with theirs:
                 # A session of its own: interrupts from the keyboard are the service's
-                # to handle. Nothing of the environment but where Python finds code.
+                # to handle.
                 process = await asyncio.create_subprocess_exec(
                     *interpreter(),
                     "-m",

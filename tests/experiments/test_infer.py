@@ -246,7 +246,6 @@ SERVE_MISTAKES = [
     (("--model=.", "--port=65536"), "--port must lie in 0..65535"),
     (("--model=.", "--port=x"), "a whole number"),
     (("--model=.", "--queries=0"), "--queries must be at least 1"),
-    (("--model=.", "--session_queries=0"), "--session_queries must be at least 1"),
     (("--model=.", "--sessions=0"), "--sessions must be at least 1"),
     (("--model=.", "--idle_seconds=0"), "--idle_seconds must be positive"),
     (("--model=.", "--memory_gb=-1"), "--memory_gb must be positive"),

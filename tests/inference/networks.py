@@ -4,9 +4,9 @@ import itertools
 
 import numpy as np
 
+from fedjax_private.inference import plan
 from fedjax_private.inference.circuit import Affine, Circuit, Patches, Polynomial
 from fedjax_private.inference.evaluator import Evaluator
-from fedjax_private.inference.plan import plan
 from fedjax_private.inference.public import PublicPlan
 from fedjax_private.inference.querier import Querier
 

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from fedjax_private.datasets.examples import Normalization
+from fedjax_private.inference import plan
 from fedjax_private.inference.access import Quota, read_token
 from fedjax_private.inference.circuit import Circuit
 from fedjax_private.inference.offer import RUN_BYTES, Offer
-from fedjax_private.inference.plan import plan
 from fedjax_private.inference.service import Service
 from fedjax_private.inference.sessions import Limits
 from fedjax_private.inference.worker import Task

@@ -53,7 +53,7 @@ class Server:
         packing="single",
         split=None,
         score_noise=0.0,
-        queries=10**9,
+        queries=10**4,
         **limits,
     ):
         self.token = make_token(folder / "token")

@@ -13,11 +13,11 @@ from fedjax_private.encryption.backend import load
 from fedjax_private.encryption.entropy import gaussian
 from fedjax_private.encryption.processes import interpreter
 from fedjax_private.encryption.wire import RefusedError, WireError
+from fedjax_private.inference import plan
 from fedjax_private.inference.ckks import Number, RingChoice, ckks_of
 from fedjax_private.inference.evaluator import Evaluator
 from fedjax_private.inference.expansion import SEED_BYTES, uniform
 from fedjax_private.inference.flooding import coefficient_std, flooded
-from fedjax_private.inference.plan import plan
 from fedjax_private.inference.public import ANSWER, HEADER, KEYS, REQUEST
 from fedjax_private.inference.querier import Querier
 

@@ -14,10 +14,9 @@ from serving import images, tiny
 
 from fedjax_private.datasets.examples import Normalization
 from fedjax_private.encryption.wire import RefusedError, WireError
-from fedjax_private.inference import frames
+from fedjax_private.inference import frames, plan
 from fedjax_private.inference.frames import Direction, Kind, Line
 from fedjax_private.inference.offer import OFFER_BYTES, Offer
-from fedjax_private.inference.plan import plan
 from fedjax_private.inference.remote import RemoteModel, ServiceError, read_offer
 
 pytestmark = pytest.mark.needs_openfhe

@@ -12,13 +12,18 @@ import numpy as np
 import pytest
 from serving import Server, Stranger, images, tiny
 
+from fedjax_private.datasets import Normalization
 from fedjax_private.encryption.processes import interpreter
 from fedjax_private.encryption.wire import RefusedError, WireError
-from fedjax_private.inference import frames
+from fedjax_private.inference import frames, plan
+from fedjax_private.inference.access import Quota
 from fedjax_private.inference.frames import Kind
 from fedjax_private.inference.head import fit
+from fedjax_private.inference.offer import Offer
 from fedjax_private.inference.querier import Querier
 from fedjax_private.inference.remote import RemoteModel, ServiceError
+from fedjax_private.inference.service import Service
+from fedjax_private.inference.worker import Task
 
 pytestmark = pytest.mark.needs_openfhe
 
@@ -210,19 +215,26 @@ def test_what_is_not_served_is_said(server):
     assert (status, b'"ok"' in said) == (200, True)
 
 
-def test_a_session_and_a_token_have_query_limits(circuit, serve):
-    running = serve(circuit, queries=5, images=3)
+def test_a_token_has_a_query_limit_over_all_sessions(circuit, serve):
+    running = serve(circuit, queries=5)
     with RemoteModel.connect(running.url, running.token) as model:
         model.predict(images(3))
-        with pytest.raises(RefusedError, match="limit of a session is reached: 0"):
-            model.predict(images(1))
     assert running.stop() == 0
-    again = serve(circuit, queries=5, images=3)  # goes on counting
+    again = serve(circuit, queries=5)  # goes on counting
     with RemoteModel.connect(again.url, again.token) as model:
         model.predict(images(2))
         with pytest.raises(RefusedError, match="access token is reached: 0 images of"):
             model.predict(images(1))
     assert again.stop() == 0
+
+
+def test_a_quota_keeps_within_what_the_flooding_is_for(circuit):
+    planned = plan(circuit, packing="single", queries=100)
+    offer = Offer(bytes(16), "tiny", "x", Normalization(), (), None, planned.public)
+    task, token = Task(circuit, planned, 0.0, 1 << 30), bytes(32)
+    Service(offer, task, token, Quota(token, 100))
+    with pytest.raises(ValueError, match="planned for 100 images"):
+        Service(offer, task, token, Quota(token, 101))
 
 
 def test_sessions_are_bounded_and_end_when_idle(circuit, serve):

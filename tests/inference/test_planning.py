@@ -16,6 +16,7 @@ from networks import (
 )
 
 from fedjax_private.encryption.wire import WireError
+from fedjax_private.inference import plan
 from fedjax_private.inference import plan as plan_module
 from fedjax_private.inference.circuit import Circuit, Patches
 from fedjax_private.inference.ckks import MODULUS_BITS, RingChoice, ckks_of
@@ -23,7 +24,6 @@ from fedjax_private.inference.evaluator import Evaluator
 from fedjax_private.inference.flooding import leakage, least_flooding_bits
 from fedjax_private.inference.layouts import PatchLayout, PeriodicLayout
 from fedjax_private.inference.placing import PlanError
-from fedjax_private.inference.plan import plan
 from fedjax_private.inference.public import PublicPlan
 from fedjax_private.inference.querier import Querier
 from fedjax_private.inference.schedule import Shape, schedules, squarings, top_bits
