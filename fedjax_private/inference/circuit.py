@@ -1,6 +1,6 @@
 """What is evaluated on encrypted inputs: affine maps and polynomials in turns.
 
-A circuit is plain numbers. `compiler` reads one off a Flax model, `plan` finds
+A circuit is plain numbers. `compiler` reads one off a Flax model, `planning` finds
 parameters for it, and `plain` evaluates it on inputs in clear, in float64: what an
 encrypted prediction is compared with.
 """

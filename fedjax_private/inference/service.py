@@ -20,8 +20,8 @@ with errors at 128 bits). It must not learn what a client does with decryptions:
 may leak the secret key (Li and Micciancio, EUROCRYPT 2021), so clients do not send them
 back. Against a client that holds the token: it learns the scores of the images that it
 asks about, up to the stated error, and of ciphertext noise no more than the flooding of
-`plan` bounds, for as many images as all holders of the token together may ask about,
-over all sessions and restarts. Against strangers: see
+`planning` bounds, for as many images as all holders of the token together may ask
+about, over all sessions, and restarts under the same limit. Against strangers: see
 `frames`; and each session's bytes reach only its own process, whose memory and time are
 bounded.
 

@@ -16,8 +16,7 @@ from networks import (
 )
 
 from fedjax_private.encryption.wire import WireError
-from fedjax_private.inference import plan
-from fedjax_private.inference import plan as plan_module
+from fedjax_private.inference import plan, planning
 from fedjax_private.inference.circuit import Circuit, Patches
 from fedjax_private.inference.ckks import MODULUS_BITS, RingChoice, ckks_of
 from fedjax_private.inference.evaluator import Evaluator
@@ -75,7 +74,7 @@ def test_flooding_follows_the_queries():
     )
     assert few.public.flooding_bits < many.public.flooding_bits
     for made in (few, many):
-        assert made.leakage <= plan_module.LEAKAGE
+        assert made.leakage <= planning.LEAKAGE
 
 
 def test_leakage_by_hand():
@@ -217,13 +216,13 @@ def test_as_deep_as_there_is_room():
 
 
 def test_keys_that_are_too_large(monkeypatch):
-    monkeypatch.setattr(plan_module, "KEY_BYTES", 10**6)
+    monkeypatch.setattr(planning, "KEY_BYTES", 10**6)
     with pytest.raises(PlanError, match="MB of evaluation keys"):
         plan(network(), packing="single", flooding_bits=0)
 
 
 def test_memory_that_is_too_large(monkeypatch):
-    monkeypatch.setattr(plan_module, "MEMORY_BYTES", 2**20)
+    monkeypatch.setattr(planning, "MEMORY_BYTES", 2**20)
     with pytest.raises(PlanError, match="GiB a session"):
         plan(multilayer((9, 4)), packing="single", flooding_bits=0)
 
