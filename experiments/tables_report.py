@@ -11,7 +11,7 @@ from experiments import figure, paper, predictions, report, tables, tuned
 from experiments.arms import ARMS
 from experiments.cells import Cell
 from experiments.pricing import in_words
-from experiments.tables import CNN, LINEAR, PARTITIONS
+from experiments.tables import CNN, LINEAR, PARTITIONS, SHALLOW, TABLE_1_MODELS
 from experiments.tables_results import (
     NAMES,
     Results,
@@ -44,7 +44,7 @@ def _number(cell: Cell | None, name: str, form: str) -> str:
 def _table_1(found: Results) -> list[str]:
     epsilon = paper.TABLE_1_EPSILON
     rows = []
-    for model in (CNN, LINEAR):
+    for model in TABLE_1_MODELS:
         plain = found.cell("centralized", model=model)
         private = found.cell("centralized_dp", model=model, epsilon=epsilon)
         rows += [
@@ -100,36 +100,31 @@ def _table_3(found: Results) -> list[str]:
 
 def _tables_4_and_5(found: Results) -> list[str]:
     k, high = tables.CLIENTS, tables.EPSILONS[1]
-    lines = [
-        ("FL", "fl", {}, paper.TABLE_4["fl"]),
-        ("FL + DP, local noise", "fl_dp", {"epsilon": high}, paper.TABLE_4["fl_dp"]),
-        ("FL + HE", "fl_he", {}, paper.TABLE_5["fl_he"]),
-        ("FL + DP + HE, shared noise", "private_ai", {"epsilon": high}, None),
+    fl, fl_he = paper.TABLE_4["fl"], paper.TABLE_5["fl_he"]
+    local, shared = "FL + DP, local noise", "FL + DP + HE, shared noise"
+    lines: list[tuple[str, str, str, dict[str, Any], Any]] = [
+        ("FL", LINEAR, "fl", {}, fl),
+        (local, LINEAR, "fl_dp", {"epsilon": high}, paper.TABLE_4["fl_dp"]),
+        ("FL + HE", LINEAR, "fl_he", {}, fl_he),
+        (shared, LINEAR, "private_ai", {"epsilon": high}, None),
+        ("FL", CNN, "fl", {}, fl),
+        ("FL + HE", CNN, "fl_he", {}, fl_he),
+        (shared, CNN, "private_ai", {"epsilon": high}, None),
+        (shared, SHALLOW, "private_ai", {"epsilon": high}, None),
     ]
     rows = []
-    for title, arm, changes, theirs in lines:
-        cell = found.cell(arm, **changes)
-        rows.append(
-            [title, _accuracy(cell), _number(cell, "epsilon", ".2f"), _paper(theirs)]
-        )
-    cnn = [
-        ("FL, CNN", "fl", {}, paper.TABLE_4["fl"]),
-        ("FL + HE, CNN", "fl_he", {}, paper.TABLE_5["fl_he"]),
-        ("FL + DP + HE, CNN", "private_ai", {"epsilon": high}, None),
-    ]
-    for title, arm, changes, theirs in cnn:
-        cell = found.cell(arm, k, "iid", model=CNN, **changes)
-        rows.append(
-            [title, _accuracy(cell), _number(cell, "epsilon", ".2f"), _paper(theirs)]
-        )
+    for title, model, arm, changes, theirs in lines:
+        cell = found.cell(arm, k, "iid", model=model, **changes)
+        private = _number(cell, "epsilon", ".2f")
+        rows.append([title, model, _accuracy(cell), private, _paper(theirs)])
     return [
         "## Tables 4 and 5: FL with DP, FL with HE, and all three",
         "",
-        f"{k} clients, IID; model {LINEAR} where none is named. The paper names "
-        "neither clients nor partition; its DP has noise multiplier 4, clip norm 1 and "
-        "epsilon 2.90, and it gives no figure for all three together.",
+        f"{k} clients, IID. The paper names neither clients nor partition; its DP has "
+        "noise multiplier 4, clip norm 1 and epsilon 2.90, and it gives no figure for "
+        "all three together.",
         "",
-        *report.markdown_table(["", "accuracy", "epsilon", "paper"], rows),
+        *report.markdown_table(["", "model", "accuracy", "epsilon", "paper"], rows),
     ]
 
 

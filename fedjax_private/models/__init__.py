@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = exports(
         "from_flax": "model",
         "parameter_count": "model",
         "FedAvgCnn": "cnn",
+        "ShallowCnn": "cnn",
         "TutorialCnn": "cnn",
         "Mlp": "mlp",
         "PolynomialCnn": "polynomial",

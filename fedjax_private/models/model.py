@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from fedjax_private.datasets.examples import Dataset, Normalization
-from fedjax_private.models.cnn import FedAvgCnn, TutorialCnn
+from fedjax_private.models.cnn import FedAvgCnn, ShallowCnn, TutorialCnn
 from fedjax_private.models.lowering import lowered
 from fedjax_private.models.mlp import Mlp
 from fedjax_private.models.polynomial import PENALTIES, POLYNOMIALS, PolynomialCnn
@@ -37,6 +37,7 @@ POLYNOMIAL_CNN = "polynomial_cnn"
 MODELS: Mapping[str, Callable[[int, Callable[[Array], Array]], nn.Module]] = {
     "tutorial_cnn": lambda classes, act: TutorialCnn(classes, act),
     "tutorial_cnn_gn": lambda classes, act: TutorialCnn(classes, act, normalized=True),
+    "shallow_cnn": lambda classes, act: ShallowCnn(classes, act),
     "fedavg_cnn": lambda classes, act: FedAvgCnn(classes, act),
     "fedavg_cnn_small": lambda classes, act: FedAvgCnn(classes, act, (16, 32), 64),
     "mlp_2nn": lambda classes, act: Mlp(classes, (200, 200), act),

@@ -17,6 +17,7 @@ def build(name, **options):
     [
         ("tutorial_cnn", 26_010),
         ("tutorial_cnn_gn", 26_106),
+        ("shallow_cnn", 16 * (7 * 7 + 1) + 10 * (7 * 7 * 16 + 1)),
         ("fedavg_cnn", 1_663_370),
         ("fedavg_cnn_small", 114_314),
         ("mlp_2nn", 199_210),
