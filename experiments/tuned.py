@@ -9,9 +9,9 @@ What the log covers. Without DP: FL at 4 and 32 clients, IID and in shards, one 
 the pooled and local arms IID. DP with shared noise: one or two clients, whose steps are
 those of any number. DP with local noise: 4 and 32 clients, IID, two seeds at most.
 Rounds of the arms without DP were chosen for the sweep's running time, not searched.
-shallow_cnn: chosen among some twenty small networks, at one epsilon, by two such splits
-and one seed; the log has its last lines. polynomial_cnn: two seeds of pooled training, one elsewhere; penalty_weight is
-PolynomialCnn's at the time.
+polynomial_cnn: two seeds of pooled training, one elsewhere; penalty_weight is
+PolynomialCnn's at the time. shallow_cnn: chosen among some twenty small networks at
+2.9, on two such splits, one seed; the log has what followed.
 The log's first lines lack fields that were added later.
 """
 
