@@ -9,6 +9,7 @@ so checks for itself that they give 128 bits.
 
 import dataclasses
 import enum
+import functools
 import math
 from collections.abc import Iterator
 
@@ -357,6 +358,7 @@ def _flooding(request: SumRequest, dimension: int) -> float:
     )
 
 
+@functools.lru_cache(maxsize=64)  # asked for with every decoded row
 def _prime_above(bits: int, modulus: int) -> int:
     """The least prime above 2^bits that is 1 mod `modulus`, a power of two."""
     candidate = 2**bits + 1

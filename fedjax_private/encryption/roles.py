@@ -181,11 +181,11 @@ class KeyAuthority:
         self._log.enter(message.round_number, message.numbers)
 
         def decrypt_row(row: int) -> npt.NDArray[Any]:
-            return self._scheme.decrypt(self._secret_key, ciphertexts[2 * row :][:2])
+            slots = self._scheme.decrypt(self._secret_key, ciphertexts[2 * row :][:2])
+            return slots + self._scheme.slot_noise() if flooded else slots
 
+        flooded = parameters.flooding_std > 0.0
         rows = np.stack(self._workers.map(decrypt_row, parameters.rows))
-        if parameters.flooding_std:
-            rows += self._scheme.slot_noise(parameters.rows)
         return write(
             self._party,
             SERVER,
@@ -269,17 +269,21 @@ class Encryptor:
         if not parameters.request.scheme.exact:
             for client, vector in zip(clients, vectors, strict=True):
                 self._check(client, vector)
-        packed = [pack(vector, parameters) for vector in vectors]
+        packed = self._workers.map(
+            lambda index: pack(vectors[index], parameters), len(vectors)
+        )
 
         def encrypt_row(index: int) -> Residues:
             client, row = divmod(index, parameters.rows)
             return self._scheme.encrypt(self._public_key, packed[client][row])
 
         rows = self._workers.map(encrypt_row, len(packed) * parameters.rows)
-        return [
-            ring.pack(np.concatenate(rows[first : first + parameters.rows]))
-            for first in range(0, len(rows), parameters.rows)
-        ]
+
+        def bits(client: int) -> bytes:
+            first = client * parameters.rows
+            return ring.pack(np.concatenate(rows[first : first + parameters.rows]))
+
+        return self._workers.map(bits, len(packed))
 
     def upload(
         self, party: Party, receiver: int, round_number: int, ciphertexts: bytes
