@@ -177,15 +177,26 @@ class KeyAuthority:
         )
         if message.sender != SERVER:
             raise WireError(f"a sum from {message.sender}, who is not the server.")
-        ciphertexts = ring.unpack(message.payload)
+        size = 2 * ring.polynomial_bytes
+        spans = self._workers.spans(parameters.rows)
+
+        def unpack_rows(index: int) -> Residues:
+            span = spans[index]
+            data = message.payload[span.start * size : span.stop * size]
+            return ring.unpack(data).reshape(-1, 2, ring.limbs, ring.dimension)
+
+        # All of it, before any of it counts as decrypted.
+        ciphertexts = self._workers.map(unpack_rows, len(spans))
         self._log.enter(message.round_number, message.numbers)
 
-        def decrypt_row(row: int) -> npt.NDArray[Any]:
-            slots = self._scheme.decrypt(self._secret_key, ciphertexts[2 * row :][:2])
-            return slots + self._scheme.slot_noise() if flooded else slots
+        def decrypt_rows(index: int) -> npt.NDArray[Any]:
+            decrypt, key = self._scheme.decrypt, self._secret_key
+            slots = np.stack([decrypt(key, each) for each in ciphertexts[index]])
+            if parameters.flooding_std:
+                slots += self._scheme.slot_noise(len(slots))
+            return slots
 
-        flooded = parameters.flooding_std > 0.0
-        rows = np.stack(self._workers.map(decrypt_row, parameters.rows))
+        rows = np.concatenate(self._workers.map(decrypt_rows, len(spans)))
         return write(
             self._party,
             SERVER,
@@ -273,17 +284,19 @@ class Encryptor:
             lambda index: pack(vectors[index], parameters), len(vectors)
         )
 
-        def encrypt_row(index: int) -> Residues:
-            client, row = divmod(index, parameters.rows)
-            return self._scheme.encrypt(self._public_key, packed[client][row])
+        spans = self._workers.spans(parameters.rows, len(packed))
 
-        rows = self._workers.map(encrypt_row, len(packed) * parameters.rows)
+        def encrypt_rows(index: int) -> bytes:
+            client, span = divmod(index, len(spans))
+            encrypt, key = self._scheme.encrypt, self._public_key
+            made = [encrypt(key, row) for row in packed[client][spans[span]]]
+            return ring.pack(np.concatenate(made))
 
-        def bits(client: int) -> bytes:
-            first = client * parameters.rows
-            return ring.pack(np.concatenate(rows[first : first + parameters.rows]))
-
-        return self._workers.map(bits, len(packed))
+        pieces = self._workers.map(encrypt_rows, len(packed) * len(spans))
+        return [
+            b"".join(pieces[first : first + len(spans)])
+            for first in range(0, len(pieces), len(spans))
+        ]
 
     def upload(
         self, party: Party, receiver: int, round_number: int, ciphertexts: bytes

@@ -168,7 +168,7 @@ class HomomorphicScheme:
             return self._transform(coefficients.astype(np.int64))
         # Gaussian coefficients are Gaussian slots: the embedding is orthogonal, times
         # sqrt(N / 2).
-        slots = self.slot_noise() * self.parameters.prescale
+        slots = self.slot_noise(1)[0] * self.parameters.prescale
         plaintext = self._context.MakeCKKSPackedPlaintext(slots)
         mould, kind = self._ciphertext_mould, self._openfhe.BINARY
         parsed = self._openfhe.DeserializeCiphertextString(mould.data, kind)
@@ -177,12 +177,13 @@ class HomomorphicScheme:
         column = np.array(self.ring.moduli, np.uint64)[:, None]
         return self.ring.reduce(after + (column - before))
 
-    def slot_noise(self) -> Row:
-        """Returns that noise as slots (slots,) of CKKS, in the values' units."""
+    def slot_noise(self, rows: int) -> Row:
+        """Returns that noise as slots (rows, slots) of CKKS, in the values' units."""
         p = self.parameters
         std = p.flooding_std * math.sqrt(p.ring_dimension / 2) / p.scale
         parts = 2 if p.request.complex_packing else 1
-        return gaussian(p.slots * parts, std).view(self._dtype)
+        noise = gaussian(rows * p.slots * parts, std)
+        return noise.view(self._dtype).reshape(rows, p.slots)
 
     def _transform(self, coefficients: npt.NDArray[np.int64]) -> Residues:
         """Returns the residues (L, N) of an integer polynomial, below 2^55 in size.
