@@ -3,6 +3,8 @@ import threading
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedjax_private.encryption.workers import Workers
 
@@ -14,6 +16,15 @@ def test_results_come_in_order(threads, count):
     assert workers.map(lambda index: index * index, count) == [
         index * index for index in range(count)
     ]
+
+
+@given(threads=st.integers(1, 9), count=st.integers(1, 300), times=st.integers(1, 40))
+def test_spans_cover_every_ciphertext_and_keep_all_threads_busy(threads, count, times):
+    spans = Workers(count=threads).spans(count, times)
+    covered = [i for span in spans for i in range(span.start, span.stop)]
+    assert covered == list(range(count))
+    assert max(span.stop - span.start for span in spans) <= 16
+    assert len(spans) * times >= min(threads, count * times)
 
 
 def test_errors_come_out():
