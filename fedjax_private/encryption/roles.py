@@ -283,7 +283,6 @@ class Encryptor:
         packed = self._workers.map(
             lambda index: pack(vectors[index], parameters), len(vectors)
         )
-
         spans = self._workers.spans(parameters.rows, len(packed))
 
         def encrypt_rows(index: int) -> bytes:
