@@ -115,6 +115,20 @@ Q_MNIST = 8192 / 60000
 # Squares have no gradient at zero, from where few noisy steps do not get far.
 _RELU = "relu_chebyshev"
 
+
+def _full_mnist(activation: str) -> Mapping[float, Budget]:
+    """Of CNNs on all of MNIST."""
+    shared: Any = {
+        "averaging": 0.9,
+        "activation": activation,
+        "source": _LITERATURE,
+    }
+    return {
+        2.9: Budget(600, 2.0, 0.1, 4096 / 60000, **shared),
+        0.563: Budget(150, 2.0, 0.1, Q_MNIST, **shared),
+    }
+
+
 # (data, model) -> epsilon -> settings, with the noise of a step all in one release:
 # central DP-SGD, and DP-SGD by clients that share the noise.
 CENTRAL: Mapping[tuple[str, str], Mapping[float, Budget]] = {
@@ -138,38 +152,9 @@ CENTRAL: Mapping[tuple[str, str], Mapping[float, Budget]] = {
         2.9: Budget(300, 8.0, 0.1, Q_MNIST, signal_bound=0.01, source=_LITERATURE),
         0.563: Budget(120, 4.0, 0.1, Q_MNIST, signal_bound=0.01, source=_LITERATURE),
     },
-    ("mnist", "tutorial_cnn"): {
-        2.9: Budget(600, 2.0, 0.1, 4096 / 60000, averaging=0.9, source=_LITERATURE),
-        0.563: Budget(150, 2.0, 0.1, Q_MNIST, averaging=0.9, source=_LITERATURE),
-    },
-    ("mnist", "shallow_cnn"): {
-        2.9: Budget(
-            600,
-            2.0,
-            0.1,
-            4096 / 60000,
-            averaging=0.9,
-            activation="relu",
-            source=_LITERATURE,
-        ),
-        0.563: Budget(
-            150, 2.0, 0.1, Q_MNIST, averaging=0.9, activation="relu", source=_LITERATURE
-        ),
-    },
-    ("mnist", "polynomial_cnn"): {
-        2.9: Budget(
-            600,
-            2.0,
-            0.1,
-            4096 / 60000,
-            averaging=0.9,
-            activation=_RELU,
-            source=_LITERATURE,
-        ),
-        0.563: Budget(
-            150, 2.0, 0.1, Q_MNIST, averaging=0.9, activation=_RELU, source=_LITERATURE
-        ),
-    },
+    ("mnist", "tutorial_cnn"): _full_mnist("tanh"),
+    ("mnist", "shallow_cnn"): _full_mnist("relu"),
+    ("mnist", "polynomial_cnn"): _full_mnist(_RELU),
 }
 
 # With local noise, every client adds all of it.
