@@ -84,12 +84,11 @@ class _ByHolders:
         request: SumRequest,
         trust: Trust,
         quorum: int,
-        workers: Workers,
     ) -> None:
         numbers = range(request.holders)
         self._quorum = quorum
         self._holders = {
-            number: KeyHolder(parties(number), request, trust, numbers, quorum, workers)
+            number: KeyHolder(parties(number), request, trust, numbers, quorum)
             for number in numbers
         }
         self.material = make_joint_key(self._holders)
@@ -204,7 +203,7 @@ class EncryptedAggregation:
         decryption: _Decryption
         if self.request.scheme.threshold:
             decryption = _ByHolders(
-                self._parties, self.request, self.trust, self.quorum, self._workers
+                self._parties, self.request, self.trust, self.quorum
             )
         else:
             decryption = _ByAuthority(

@@ -7,15 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from fedjax_private.encryption.backend import load
-from fedjax_private.encryption.moulds import Mould, UnexpectedLayoutError
+from fedjax_private.encryption.moulds import UnexpectedLayoutError
 from fedjax_private.encryption.parameters import Parameters, Scheme, is_prime
 from fedjax_private.encryption.rings import Ring
 
 # OpenFHE's classes carry no type stubs; this name says which one is meant.
 Context = Any
-
-# Bits of coefficients that a `SmallContext` encodes.
-PIECE_BITS = 28
 
 
 @functools.lru_cache(maxsize=32)
@@ -77,14 +74,17 @@ def context_for(openfhe: Any, parameters: Parameters) -> Context:
     """Returns OpenFHE's context of those parameters."""
     scheme = parameters.request.scheme
     if scheme is Scheme.THRESHOLD_EXACT:
-        return _bfv_context(openfhe, parameters, parameters.plaintext_modulus)
+        return _bfv_context(openfhe, parameters)
     if scheme is Scheme.EXACT:
         wanted = openfhe.CCParamsBGVRNS()
         wanted.SetPlaintextModulus(parameters.plaintext_modulus)
     else:
         wanted = openfhe.CCParamsCKKSRNS()
         wanted.SetBatchSize(parameters.slots)
-        wanted.SetScalingModSize(parameters.encoder_bits)
+        # The size of the second prime; a single one must be larger. Nothing is encoded
+        # with it: see `plaintexts`.
+        first, *second = parameters.limb_bits
+        wanted.SetScalingModSize(second[0] if second else first - 10)
         packed = parameters.request.complex_packing
         wanted.SetCKKSDataType(openfhe.COMPLEX if packed else openfhe.REAL)
     # A sum needs no multiplication: a second prime only widens the modulus.
@@ -94,10 +94,10 @@ def context_for(openfhe: Any, parameters: Parameters) -> Context:
     return _enabled(openfhe, wanted, parameters)
 
 
-def _bfv_context(openfhe: Any, parameters: Parameters, modulus: int) -> Context:
+def _bfv_context(openfhe: Any, parameters: Parameters) -> Context:
     wanted = openfhe.CCParamsBFVRNS()
     wanted.SetMultiplicativeDepth(0)
-    wanted.SetPlaintextModulus(modulus)
+    wanted.SetPlaintextModulus(parameters.plaintext_modulus)
     wanted.SetScalingModSize(parameters.limb_bits[0])
     # OpenFHE takes as many primes as it finds necessary. That so many sums follow makes
     # it take two; our parameters keep the noise within them.
@@ -119,29 +119,3 @@ def _enabled(openfhe: Any, wanted: Any, parameters: Parameters) -> Context:
     for feature in features:
         context.Enable(feature)
     return context
-
-
-class SmallContext:
-    """A context over the same ring whose plaintext modulus fits 32 bits.
-
-    OpenFHE encodes integers as coefficients only where t has at most 32 bits.
-    """
-
-    def __init__(self, openfhe: Any, parameters: Parameters, modulus: int) -> None:
-        self.context = _bfv_context(openfhe, parameters, modulus)
-        pair = self.context.KeyGen()
-        plaintext = self.context.MakePackedPlaintext([0])
-        ciphertext = self.context.Encrypt(pair.publicKey, plaintext)
-        self.ring = _ring(openfhe, self.context, parameters)
-        data = bytes(openfhe.Serialize(ciphertext, openfhe.BINARY))
-        self.mould = Mould.of(data, self.ring, 2)
-
-
-@functools.lru_cache(maxsize=8)
-def small_context(openfhe: Any, parameters: Parameters) -> SmallContext:
-    """Returns the context that encodes coefficients below 2^PIECE_BITS."""
-    order = 2 * parameters.ring_dimension
-    candidate = (1 << PIECE_BITS + 1) + 1
-    while not is_prime(candidate):
-        candidate += order
-    return SmallContext(openfhe, parameters, candidate)

@@ -22,22 +22,17 @@ _EXACT_SETS = ((2048, (53,)), (4096, (60,)))
 _THRESHOLD_EXACT_SETS = ((4096, (53, 53)), (8192, (60, 60)))
 SECURITY_BITS = 128
 
-# OpenFHE multiplies by 2^scale_bits when it encodes; the rest of the scale is applied
-# before. Enough bits for its rounding not to matter, few enough for its 64-bit words.
-_ENCODER_BITS = {(45,): 35, (53,): 43, (60,): 50, (53, 53): 53}
 # Beyond this the scale buys nothing that float64 holds.
 _MAX_SCALE_BITS = 90
 
-# Beyond t = 2^51 OpenFHE's BFV decrypts silently wrong (measured).
+# Plaintext moduli stay below every prime of the modulus.
 _MAX_PLAINTEXT_BITS = 50
 
-# Integer noise is drawn as 64-bit numbers; 9 deviations of this stay below 2^55.
-MAX_INTEGER_FLOODING = 2.0**51
+# As wide as flooding noise can be drawn; see `entropy.wide_gaussian`.
+_MAX_FLOODING = 2.0**100
 
-# Standard deviation of fresh keys' and ciphertexts' errors, and of the noise that
-# OpenFHE adds to a partial decryption.
+# Standard deviation of fresh keys' and ciphertexts' errors.
 NOISE_STD = 3.19
-PARTIAL_NOISE_STD = 2.0**20
 
 # Decryption of exact sums fails past this many standard deviations: below 2^-130 for a
 # coefficient, 2^-100 for every one of a long training.
@@ -156,8 +151,7 @@ class Parameters:
         request: what they are for.
         ring_dimension: N.
         limb_bits: bits of each prime of the modulus q.
-        encoder_bits: CKKS: OpenFHE's own scale, 2^encoder_bits; 0 if exact.
-        prescale: CKKS: factor on values before that; 0 if exact.
+        scale: CKKS: the factor between values and what is encrypted; 0 if exact.
         lanes: exact: integers in one slot; 0 in CKKS.
         flooding_std: standard deviation, per coefficient, of the noise that is added to
             a decryption (CKKS) or to a partial decryption (threshold). With sigma_e the
@@ -173,8 +167,7 @@ class Parameters:
     request: SumRequest
     ring_dimension: int
     limb_bits: tuple[int, ...]
-    encoder_bits: int = 0
-    prescale: float = 0.0
+    scale: float = 0.0
     lanes: int = 0
     flooding_std: float = 0.0
 
@@ -193,18 +186,13 @@ class Parameters:
         return bits * self.ring_dimension // 8
 
     @property
-    def scale(self) -> float:
-        """CKKS: the factor between values and what is encrypted."""
-        return self.prescale * 2.0**self.encoder_bits
-
-    @property
     def lane_bits(self) -> int:
         """Exact: bits of one lane, the carries of a full sum included."""
         return self.request.bits + (self.request.uploads - 1).bit_length()
 
     @property
     def slots(self) -> int:
-        """Plaintext slots of one ciphertext: N integers, or N/2 complex numbers."""
+        """Plaintext slots of one ciphertext: N integers, or N/2 numbers."""
         exact = self.request.scheme.exact
         return self.ring_dimension if exact else self.ring_dimension // 2
 
@@ -243,8 +231,7 @@ class Parameters:
         """Standard deviation of an entry's error in a released sum, in values.
 
         A slot's real part is a sum of N coefficients times cosines, so its variance is
-        N/2 times theirs. What OpenFHE adds to real decryptions is as large as the error
-        itself, and to partial ones 2^20.
+        N/2 times theirs.
 
         Args:
             uploads: how many fresh ciphertexts the sum holds.
@@ -252,13 +239,8 @@ class Parameters:
         if self.request.scheme.exact:
             return 0.0
         variance = _fresh_variance(self.request, self.ring_dimension) * uploads
-        if not self.request.complex_packing:
-            variance *= 2
-        if self.request.scheme.threshold:
-            partial = self.flooding_std**2 + PARTIAL_NOISE_STD**2
-            variance += self.request.holders * partial
-        else:
-            variance += self.flooding_std**2
+        # Of every holder, or of the one that decrypts.
+        variance += self.request.holders * self.flooding_std**2
         return math.sqrt(variance * self.ring_dimension / 2) / self.scale
 
 
@@ -297,21 +279,15 @@ def _ckks(request: SumRequest) -> Iterator[Parameters]:
         # room for all noise.
         noise = math.sqrt(_fresh_variance(request, dimension) * request.uploads)
         if request.scheme.threshold:
-            each = math.hypot(flooding, PARTIAL_NOISE_STD)
-            noise = math.hypot(noise, each * math.sqrt(2 * request.holders))
+            # Recovery adds as many partial decryptions again, at most.
+            noise = math.hypot(noise, flooding * math.sqrt(2 * request.holders))
         room = 2.0 ** (sum(limbs) - 1) * (1 - 2.0**-8) - _NOISE_MARGIN * noise
         largest = request.sum_bound * (math.sqrt(2) if request.complex_packing else 1.0)
         scale = min(room / largest, 2.0**_MAX_SCALE_BITS / largest)
-        if scale <= 0:
+        if scale <= 0 or flooding > _MAX_FLOODING:
             continue
-        encoder = _ENCODER_BITS[limbs]
         found = Parameters(
-            request,
-            dimension,
-            limbs,
-            encoder_bits=encoder,
-            prescale=scale / 2.0**encoder,
-            flooding_std=flooding,
+            request, dimension, limbs, scale=scale, flooding_std=flooding
         )
         if found.error_std(request.uploads) <= request.precision:
             yield found
@@ -321,13 +297,12 @@ def _exact(request: SumRequest) -> Iterator[Parameters]:
     threshold = request.scheme.threshold
     for dimension, limbs in _THRESHOLD_EXACT_SETS if threshold else _EXACT_SETS:
         flooding = _flooding(request, dimension) if threshold else 0.0
-        if flooding > MAX_INTEGER_FLOODING:
+        if flooding > _MAX_FLOODING:
             continue
         noise = math.sqrt(_fresh_variance(request, dimension) * request.uploads)
         if threshold:
-            each = math.hypot(flooding, PARTIAL_NOISE_STD)
             # Recovery adds as many partial decryptions again, at most.
-            noise = math.hypot(noise, each * math.sqrt(2 * request.holders))
+            noise = math.hypot(noise, flooding * math.sqrt(2 * request.holders))
         # q / (2 t) >= 14 sigma, with t below twice the lanes' product.
         bits = sum(limbs) - 2 - math.ceil(math.log2(_NOISE_MARGIN * noise))
         bits = min(bits, _MAX_PLAINTEXT_BITS)
@@ -358,7 +333,7 @@ def _flooding(request: SumRequest, dimension: int) -> float:
     )
 
 
-@functools.lru_cache(maxsize=64)  # asked for with every decoded row
+@functools.lru_cache(maxsize=64)
 def _prime_above(bits: int, modulus: int) -> int:
     """The least prime above 2^bits that is 1 mod `modulus`, a power of two."""
     candidate = 2**bits + 1

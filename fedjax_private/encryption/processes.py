@@ -264,7 +264,7 @@ class _Clients(_Role):
         run, party = self._run, self._parties[number]
         numbers = range(run.request.holders)
         self._holders[number] = KeyHolder(
-            party, run.request, run.trust, numbers, run.quorum, self._workers
+            party, run.request, run.trust, numbers, run.quorum
         )
 
     def step(self, number: int, method: str, *arguments: Any) -> Any:

@@ -63,6 +63,12 @@ class Ring:
         """Returns residues of a sum of at most `additions` polynomials."""
         return np.asarray(total % self._column)
 
+    def add(self, left: Residues, right: Residues) -> Residues:
+        """Returns the sums of polynomials and polynomials."""
+        total = left + right
+        # Where a sum is below its prime the difference wraps around, and is larger.
+        return np.minimum(total, total - self._column, out=total)
+
     def pack(self, polynomials: Residues) -> bytes:
         """Returns polynomials (M, L, N) bit by bit: M * polynomial_bytes bytes."""
         packed = np.empty((len(polynomials), self.polynomial_bytes), np.uint8)

@@ -189,14 +189,9 @@ class KeyAuthority:
         ciphertexts = self._workers.map(unpack_rows, len(spans))
         self._log.enter(message.round_number, message.numbers)
 
-        def decrypt_rows(index: int) -> npt.NDArray[Any]:
-            decrypt, key = self._scheme.decrypt, self._secret_key
-            slots = np.stack([decrypt(key, each) for each in ciphertexts[index]])
-            if parameters.flooding_std:
-                slots += self._scheme.slot_noise(len(slots))
-            return slots
-
-        rows = np.concatenate(self._workers.map(decrypt_rows, len(spans)))
+        rows = self._scheme.decrypt(self._secret_key, np.concatenate(ciphertexts))
+        if parameters.flooding_std:
+            rows += self._scheme.slot_noise(len(rows))
         return write(
             self._party,
             SERVER,
@@ -285,11 +280,13 @@ class Encryptor:
         )
         spans = self._workers.spans(parameters.rows, len(packed))
 
+        messages = self._scheme.encode(np.concatenate(packed))
+
         def encrypt_rows(index: int) -> bytes:
             client, span = divmod(index, len(spans))
-            encrypt, key = self._scheme.encrypt, self._public_key
-            made = [encrypt(key, row) for row in packed[client][spans[span]]]
-            return ring.pack(np.concatenate(made))
+            of_client = messages[client * parameters.rows :][: parameters.rows]
+            made = self._scheme.encrypt(self._public_key, of_client[spans[span]])
+            return ring.pack(made.reshape(-1, ring.limbs, ring.dimension))
 
         pieces = self._workers.map(encrypt_rows, len(packed) * len(spans))
         return [

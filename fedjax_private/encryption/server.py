@@ -257,7 +257,7 @@ class Fusion:
         sender, parts = self._read(Kind.PARTIAL, data)
         if sender not in self.missing:
             raise RefusedError(f"a part of {sender}, unasked for.")
-        self._total = self._scheme.ring.reduce(self._total + parts)
+        self._total = self._scheme.ring.add(self._total, parts)
         self._answered.append(sender)
 
     def recovery_requests(self) -> Messages:
@@ -301,7 +301,7 @@ class Fusion:
         sender, parts = self._read(Kind.RECOVERY, data)
         if sender not in self._standing_in:
             raise RefusedError(f"{sender} stands in, unasked for.")
-        self._total = self._scheme.ring.reduce(self._total + parts)
+        self._total = self._scheme.ring.add(self._total, parts)
         self._standing_in.remove(sender)
 
     def release(self) -> FloatArray | IntArray:
@@ -315,8 +315,7 @@ class Fusion:
                 f"round {self.round_number} is void: parts of holders "
                 f"{sorted({*self.missing, *self._standing_in})} are missing."
             )
-        rows = np.stack([self._scheme.decode(row) for row in self._total])
-        return unpack(rows, self._scheme.parameters)
+        return unpack(self._scheme.decode(self._total), self._scheme.parameters)
 
     def _read(self, kind: Kind, data: bytes) -> tuple[int, Residues]:
         ring = self._scheme.ring

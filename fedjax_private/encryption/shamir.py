@@ -15,16 +15,6 @@ independent of the secret, whatever the computing power of those who hold them. 
 the c_k are as good as the operating system's generator. This holds for parties that
 follow the protocol: shares are not authenticated, so a wrong share gives a wrong secret
 that nothing here detects. Memory that held secrets is not erased.
-
-Products modulo q are exact in uint64 on every platform. Each multiplies an array by a
-constant w < q, so Shoup's precomputed quotient applies (Harvey, "Faster arithmetic for
-number-theoretic transforms", Journal of Symbolic Computation 60, 2014). Let
-w' = floor(2^64 w / q). For x < 2^64 and p = floor(w' x / 2^64),
-
-    0 <= w x / q - w' x / 2^64 < x / 2^64 < 1,  hence  0 <= w x - p q < 2 q.
-
-With q < 2^63 that remainder fits 64 bits, so computing it modulo 2^64, as uint64 does,
-loses nothing, and one conditional subtraction completes it.
 """
 
 import operator
@@ -34,11 +24,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-Residues = npt.NDArray[np.uint64]
+from fedjax_private.encryption.modular import LIMIT, lazy_product, quotients
 
-_LIMIT = 2**63  # moduli are smaller: twice a residue must fit uint64
-_HALF = np.uint64(32)
-_LOW = np.uint64(2**32 - 1)
+Residues = npt.NDArray[np.uint64]
 
 
 def share(
@@ -212,14 +200,7 @@ def _multiply(
     values: Residues, factors: Residues, quotients: Residues, moduli: Residues
 ) -> Residues:
     """Returns residues (L, N) times `factors` (L, 1), whose w' are `quotients`."""
-    # The upper word of values * quotients by halves. No step overflows: a product of
-    # halves plus one more half is at most (2^32 - 1)^2 + 2^32 - 1 < 2^64.
-    high, low = values >> _HALF, values & _LOW
-    quotient_high, quotient_low = quotients >> _HALF, quotients & _LOW
-    middle = high * quotient_low + (low * quotient_low >> _HALF)
-    carry = low * quotient_high + (middle & _LOW)
-    multiple = high * quotient_high + (middle >> _HALF) + (carry >> _HALF)
-    return _reduced(values * factors - multiple * moduli, moduli)
+    return _reduced(lazy_product(values, factors, quotients, moduli), moduli)
 
 
 def _reduced(values: Residues, moduli: Residues) -> Residues:
@@ -235,8 +216,8 @@ def _precomputed(
     reduced = [
         operator.index(factor) % q for factor, q in zip(factors, moduli, strict=True)
     ]
-    quotients = [(w << 64) // q for w, q in zip(reduced, moduli, strict=True)]
-    return _column(reduced), _column(quotients)
+    shoup = [quotients([w], q) for w, q in zip(reduced, moduli, strict=True)]
+    return _column(reduced), np.stack(shoup)
 
 
 def _column(numbers: Sequence[int]) -> Residues:
@@ -250,7 +231,7 @@ def _checked_moduli(moduli: Sequence[int]) -> list[int]:
         ValueError: if there are none, if two are equal, or if one is out of range.
     """
     numbers = [operator.index(q) for q in moduli]
-    in_range = all(2 <= q < _LIMIT for q in numbers)
+    in_range = all(2 <= q < LIMIT for q in numbers)
     if not numbers or not in_range or len(set(numbers)) != len(numbers):
         raise ValueError(f"moduli are distinct primes below 2^63, got {numbers}.")
     return numbers

@@ -22,15 +22,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from fedjax_private.encryption.arithmetic import Factor
 from fedjax_private.encryption.channels import SEAL_BYTES, Party
 from fedjax_private.encryption.material import Material
 from fedjax_private.encryption.parameters import SumRequest, derive
 from fedjax_private.encryption.rings import Residues
-from fedjax_private.encryption.roles import (
-    IN_THIS_THREAD,
-    DecryptionLog,
-)
-from fedjax_private.encryption.schemes import HomomorphicScheme, SecretKey
+from fedjax_private.encryption.roles import DecryptionLog
+from fedjax_private.encryption.schemes import HomomorphicScheme
 from fedjax_private.encryption.shamir import lagrange_at_zero, scale, share
 from fedjax_private.encryption.wire import (
     GONE,
@@ -42,7 +40,6 @@ from fedjax_private.encryption.wire import (
     read,
     write,
 )
-from fedjax_private.encryption.workers import Workers
 from fedjax_private.trust import Decryptor, Trust
 
 _HASH_BYTES = 32
@@ -76,7 +73,6 @@ class KeyHolder:
         trust: who decrypts, and the fewest uploads that a decrypted sum holds.
         holders: all holders' numbers, in an order that all agree on; the first leads.
         quorum: T, how many can stand in for who has gone: more than half.
-        workers: threads to decrypt on.
 
     Raises:
         ValueError: if no parameters serve the request, or the arguments disagree.
@@ -90,7 +86,6 @@ class KeyHolder:
         trust: Trust,
         holders: Sequence[int],
         quorum: int,
-        workers: Workers = IN_THIS_THREAD,
     ) -> None:
         check_quorum(quorum, len(holders))
         if trust.decryptor is not Decryptor.HOLDERS or not request.scheme.threshold:
@@ -110,11 +105,11 @@ class KeyHolder:
         if party.number not in holders:
             raise ValueError(f"{party.number} is not among the holders.")
         self._party, self._trust, self._quorum = party, trust, quorum
-        self._holders, self._workers = tuple(holders), workers
+        self._holders = tuple(holders)
         self._scheme = HomomorphicScheme(derive(request))
         self._common: Residues | None = None
         self._contribution: Residues | None = None
-        self._secret_key: SecretKey = None
+        self._secret_key: Factor | None = None
         self._committed: dict[int, bytes] = {}
         self._shares: dict[int, Residues] = {}
         self._material: Material | None = None
@@ -229,11 +224,12 @@ class KeyHolder:
                 raise WireError(f"holder {holder} did not commit to its contribution.")
             if len(data) != ring.polynomial_bytes:
                 raise WireError(f"holder {holder} contributes no polynomial.")
-            total = ring.reduce(total + ring.unpack(data)[0])
+            total = ring.add(total, ring.unpack(data)[0])
         public = ring.pack(np.stack([total, self._common]))
         self._material = Material.of_key(self._scheme.parameters, public)
         self._log = DecryptionLog(self._material, self._trust)
-        secret = self._scheme.secret_residues(self._secret_key)
+        assert self._secret_key is not None  # made with the contribution
+        secret = self._secret_key.residues
         dealt = share(secret, ring.moduli, self._quorum, len(self._holders))
         return {
             holder: write(
@@ -286,7 +282,8 @@ class KeyHolder:
         if message.sender != SERVER:
             raise WireError(f"a sum from {message.sender}, who is not the server.")
         second = ring.unpack(message.payload)
-        assert self._log is not None  # made with the material
+        # Both made with the material.
+        assert self._log is not None and self._secret_key is not None
         self._log.enter(message.round_number, message.numbers)
         self._last, self._replaced = (message.round_number, second), set()
         return self._answer(Kind.PARTIAL, self._secret_key)
@@ -338,24 +335,20 @@ class KeyHolder:
         factors = [lagrange_at_zero(points, q)[mine] for q in ring.moduli]
         total = np.zeros_like(self._shares[gone[0]])
         for holder in gone:
-            total = ring.reduce(total + self._shares[holder])
+            total = ring.add(total, self._shares[holder])
         key = self._scheme.secret_key(scale(total, factors, ring.moduli))
         return self._answer(Kind.RECOVERY, key)
 
-    def _answer(self, kind: Kind, key: SecretKey) -> bytes:
+    def _answer(self, kind: Kind, key: Factor) -> bytes:
         assert self._last is not None
         round_number, second = self._last
-        ring = self._scheme.ring
-
-        def row(index: int) -> bytes:
-            return ring.pack(self._scheme.partial(key, second[index])[None])
-
+        parts = self._scheme.partial(key, second)
         return write(
             self._party,
             SERVER,
             kind,
             round_number,
-            b"".join(self._workers.map(row, len(second))),
+            self._scheme.ring.pack(parts),
             key_id=self.material.key_id,
         )
 

@@ -1,0 +1,215 @@
+"""Polynomials of R_q evaluated, interpolated and multiplied, many at once, by XLA.
+
+A polynomial of Z_q[X] / (X^N + 1) is held, as in OpenFHE, by its values at the odd
+powers of a 2N-th root of unity modulo each prime, where sums and products are entry by
+entry. The root is the least one and the order bit-reversed, which is OpenFHE's choice;
+`schemes` verifies that it is. The transforms between values and coefficients are those
+of Harvey ("Faster arithmetic for number-theoretic transforms", Journal of Symbolic
+Computation 60, 2014), on residues below 4 q that are reduced at the end.
+
+All of it is exact, draws nothing at random, and runs on the host's processor whatever
+accelerator JAX trains on: what is multiplied may be a secret key.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.experimental
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from fedjax_private.encryption.modular import lazy_product, quotients
+from fedjax_private.encryption.rings import Residues, Ring
+
+# JAX 0.6 has it among its experiments.
+_enable_x64: Any = (
+    jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+)
+
+# Rows of N residues that a kernel takes at once; XLA compiles one for each size.
+_SIZES = (8, 64)
+
+_Words = npt.NDArray[np.uint64]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Factor:
+    """A polynomial that others are multiplied with.
+
+    Attributes:
+        residues: (L, N).
+        quotients: (L, N), see `modular`.
+    """
+
+    residues: Residues
+    quotients: Residues
+
+    @classmethod
+    def of(cls, residues: Residues, ring: Ring) -> "Factor":
+        """Prepares the polynomial (L, N)."""
+        pairs = zip(residues, ring.moduli, strict=True)
+        return cls(residues, np.stack([quotients(row, q) for row, q in pairs]))
+
+
+def evaluate(coefficients: Residues, ring: Ring) -> Residues:
+    """Returns the values (M, L, N) of polynomials with the coefficients (M, L, N)."""
+    values = np.empty_like(coefficients)
+    for limb, q in enumerate(ring.moduli):
+        constants = _powers(ring.dimension, q)
+        _fill(values[:, limb], _evaluate, coefficients[:, limb], *constants)
+    return values
+
+
+def interpolate(values: Residues, ring: Ring) -> Residues:
+    """Returns the coefficients (M, L, N) of polynomials with the values (M, L, N)."""
+    coefficients = np.empty_like(values)
+    for limb, q in enumerate(ring.moduli):
+        constants = _inverse_powers(ring.dimension, q)
+        _fill(coefficients[:, limb], _interpolate, values[:, limb], *constants)
+    return coefficients
+
+
+def multiply(polynomials: Residues, factor: Factor, ring: Ring) -> Residues:
+    """Returns the products (M, L, N) of polynomials (M, L, N) with one factor."""
+    products = np.empty_like(polynomials)
+    for limb, q in enumerate(ring.moduli):
+        constants = factor.residues[limb], factor.quotients[limb], np.uint64(q)
+        _fill(products[:, limb], _multiply, polynomials[:, limb], *constants)
+    return products
+
+
+def residues(
+    high: npt.NDArray[np.int64], low: _Words, shift: int, ring: Ring
+) -> Residues:
+    """Returns the residues (M, L, N) of the integers `high 2^shift + low` (M, N)."""
+    made = np.empty((len(high), ring.limbs, ring.dimension), np.uint64)
+    negative, size = high < 0, np.abs(high).view(np.uint64)
+    for limb, q in enumerate(ring.moduli):
+        upper = remainder(size, q, 1 << shift)
+        np.subtract(np.uint64(q), upper, out=upper, where=negative)
+        total = upper + remainder(low, q)
+        np.minimum(total, total - np.uint64(q), out=made[:, limb])
+    return made
+
+
+def remainder(integers: _Words, modulus: int, factor: int = 1) -> _Words:
+    """Returns `integers * factor` modulo `modulus`, below 2^63; uint64 (M, N)."""
+    products = np.empty_like(integers)
+    factor %= modulus
+    (quotient,) = quotients([factor], modulus)
+    constants = np.uint64(factor), quotient, np.uint64(modulus)
+    _fill(products, _multiply, integers, *constants)
+    return products
+
+
+def _fill(
+    into: _Words,
+    kernel: Callable[..., Any],
+    rows: _Words,
+    *constants: _Words | np.uint64,
+) -> None:
+    """Fills `into` with what a kernel makes of rows (M, N), piece by piece."""
+    size = next((s for s in _SIZES if len(rows) <= s), _SIZES[-1])
+    with _host(), _enable_x64(True):
+        for first in range(0, len(rows), size):
+            piece = rows[first : first + size]
+            count = len(piece)
+            if count < size:
+                filling = np.zeros((size - count, piece.shape[1]), np.uint64)
+                piece = np.concatenate([piece, filling])
+            into[first : first + count] = np.asarray(kernel(piece, *constants))[:count]
+
+
+def _host() -> contextlib.AbstractContextManager[Any]:
+    try:
+        return jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:  # JAX_PLATFORMS leaves the host out
+        return contextlib.nullcontext()
+
+
+@jax.jit
+def _multiply(rows: Any, factors: Any, quotients: Any, modulus: Any) -> Any:
+    product = lazy_product(rows, factors, quotients, modulus)
+    return jnp.minimum(product, product - modulus)
+
+
+@jax.jit
+def _evaluate(rows: Any, powers: Any, quotients: Any, modulus: Any) -> Any:
+    # Rows last: every step is the same for all of them, next to one another in memory.
+    x, size, double = rows.T, rows.shape[1], modulus + modulus
+    blocks = 1
+    while blocks < size:
+        pairs = x.reshape(blocks, 2, size // (2 * blocks), -1)
+        here = slice(blocks, 2 * blocks), None, None
+        left = jnp.minimum(pairs[:, 0], pairs[:, 0] - double)
+        right = lazy_product(pairs[:, 1], powers[here], quotients[here], modulus)
+        x = jnp.stack([left + right, left - right + double], axis=1).reshape(size, -1)
+        blocks *= 2
+    x = jnp.minimum(x, x - double)
+    return jnp.minimum(x, x - modulus).T
+
+
+@jax.jit
+def _interpolate(
+    rows: Any, powers: Any, quotients: Any, last: Any, modulus: Any
+) -> Any:
+    x, size, double = rows.T, rows.shape[1], modulus + modulus
+    blocks = size // 2
+    while blocks:
+        pairs = x.reshape(blocks, 2, size // (2 * blocks), -1)
+        here = slice(blocks, 2 * blocks), None, None
+        total = pairs[:, 0] + pairs[:, 1]
+        left = jnp.minimum(total, total - double)
+        difference = pairs[:, 0] - pairs[:, 1] + double
+        right = lazy_product(difference, powers[here], quotients[here], modulus)
+        x = jnp.stack([left, right], axis=1).reshape(size, -1)
+        blocks //= 2
+    x = lazy_product(x, last[0], last[1], modulus)
+    return jnp.minimum(x, x - modulus).T
+
+
+@functools.lru_cache(maxsize=32)
+def _powers(dimension: int, modulus: int) -> tuple[_Words, _Words, np.uint64]:
+    """The root's powers in bit-reversed order, their quotients, and the modulus."""
+    return _table(_least_root(2 * dimension, modulus), dimension, modulus)
+
+
+@functools.lru_cache(maxsize=32)
+def _inverse_powers(
+    dimension: int, modulus: int
+) -> tuple[_Words, _Words, _Words, np.uint64]:
+    """Those of the root's inverse, and that of N: what undoes `_evaluate`."""
+    root = pow(_least_root(2 * dimension, modulus), -1, modulus)
+    powers, shoup, q = _table(root, dimension, modulus)
+    inverse = pow(dimension, -1, modulus)
+    last = np.array([inverse, *quotients([inverse], modulus)], np.uint64)
+    return powers, shoup, last, q
+
+
+def _table(root: int, dimension: int, modulus: int) -> tuple[_Words, _Words, np.uint64]:
+    bits = dimension.bit_length() - 1
+    powers = [1]
+    for _ in range(dimension - 1):
+        powers.append(powers[-1] * root % modulus)
+    order = [int(f"{i:0{bits}b}"[::-1], 2) for i in range(dimension)]
+    ordered = [powers[i] for i in order]
+    table = np.array(ordered, np.uint64), quotients(ordered, modulus)
+    return *table, np.uint64(modulus)
+
+
+def _least_root(order: int, modulus: int) -> int:
+    """The least number of multiplicative order `order`, a power of two."""
+    base = 2
+    while pow(base, (modulus - 1) // 2, modulus) != modulus - 1:
+        base += 1
+    root = least = pow(base, (modulus - 1) // order, modulus)
+    square = root * root % modulus
+    for _ in range(order // 2 - 1):
+        root = root * square % modulus
+        least = min(least, root)
+    return least
