@@ -37,7 +37,7 @@ from fedjax_private.quantization import Grid
 from fedjax_private.trust import Decryptor, Trust
 
 # As many are held at once, or one upload's.
-_CIPHERTEXTS = 64
+_CIPHERTEXTS = 512
 
 
 class _Decryption(Protocol):

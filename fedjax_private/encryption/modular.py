@@ -1,4 +1,4 @@
-"""Products modulo a word-sized prime, exact in 64-bit words, on NumPy's arrays or JAX's.
+"""Products modulo a word-sized prime, exact in 64-bit words, by NumPy or by JAX.
 
 Each multiplies by a constant w < q, for which Shoup's quotient is computed beforehand
 (Harvey, "Faster arithmetic for number-theoretic transforms", Journal of Symbolic

@@ -12,6 +12,9 @@ import enum
 import functools
 import math
 from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
 
 # (ring dimension, bits of each prime of the modulus), by size of the upload. All are
 # within Bossuat et al., "Security Guidelines for Implementing Homomorphic Encryption"
@@ -141,6 +144,11 @@ class SumRequest:
             raise ValueError(
                 f"{self.scheme.value} has no unprotected mode: only ckks has."
             )
+
+    @property
+    def released(self) -> np.dtype[Any]:
+        """How an authority writes an entry of a sum: 24 bits at most, if whole."""
+        return np.dtype("<u4" if self.scheme.exact else "<f8")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """Rows of slots as polynomials: what is encrypted, and what a decryption means.
 
 CKKS: slot i is the value at zeta^(4 i + 1), with zeta = e^(pi i / N), of a polynomial
-with real coefficients, scaled and rounded (Cheon, Kim, Kim and Song, ASIACRYPT 2017; the
-slots of other libraries are the same ones in another order). Exact schemes: slot i is
-the coefficient of X^i mod t; BGV hides it below multiples of t, and BFV above the
-noise, times q / t. Sums need no other structure.
+with real coefficients, scaled and rounded (Cheon, Kim, Kim and Song, ASIACRYPT 2017;
+other libraries have the same slots in another order). Exact schemes: slot i is the
+coefficient of X^i mod t; BGV adds multiples of t as noise, and BFV multiplies by q / t
+to be above the noise. Sums need no other structure.
 
 Nothing here is secret or random by itself.
 """
@@ -35,16 +35,16 @@ def encode(rows: Rows, parameters: Parameters, ring: Ring) -> Residues:
     scheme, t = parameters.request.scheme, parameters.plaintext_modulus
     if not scheme.exact:
         coefficients = _to_coefficients(rows, parameters.scale)
-        high = np.floor(np.ldexp(coefficients, -_WORD))
-        low = coefficients - np.ldexp(high, _WORD)
+        high = np.floor(coefficients * 2.0**-_WORD)
+        low = coefficients - high * 2.0**_WORD
         return residues(high.astype(np.int64), low.astype(np.uint64), _WORD, ring)
     message = rows.view(np.uint64)
     if scheme is Scheme.EXACT:
         upper = message > t // 2  # centred: as small as can be
         limbs = [message + upper * np.uint64(q - t) for q in ring.moduli]
         return np.stack(limbs, axis=1)
-    # round(q m / t) = (q m + h - r) / t for h = t // 2 and r = (q m + h) mod t, and q is
-    # zero modulo each of its primes.
+    # round(q m / t) = (q m + h - r) / t for h = t // 2 and r = (q m + h) mod t, and q
+    # is zero modulo each of its primes.
     half = np.uint64(t // 2)
     rest = remainder(message, t, math.prod(ring.moduli)) + half
     rest = np.minimum(rest, rest - np.uint64(t))
@@ -86,7 +86,7 @@ def decode(coefficients: Residues, parameters: Parameters, ring: Ring) -> Rows:
 def _to_coefficients(
     slots: npt.NDArray[np.complex128] | npt.NDArray[np.float64], scale: float
 ) -> npt.NDArray[np.float64]:
-    """Returns whole numbers (M, N), the coefficients of `scale` times slots (M, N/2)."""
+    """Returns coefficients (M, N), whole, of `scale` times the slots (M, N/2)."""
     half = slots.shape[-1]
     folded = fft.fft(slots, norm="forward")
     folded *= scale * np.exp(-1j * np.pi / (2 * half) * np.arange(half))

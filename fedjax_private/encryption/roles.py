@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from fedjax_private.encryption.channels import Party
 from fedjax_private.encryption.material import Material
-from fedjax_private.encryption.packing import FloatArray, IntArray, pack, unpack
+from fedjax_private.encryption.packing import Rows, pack, unpack
 from fedjax_private.encryption.parameters import SumRequest, derive
 from fedjax_private.encryption.rings import Residues
 from fedjax_private.encryption.schemes import HomomorphicScheme
@@ -189,15 +189,19 @@ class KeyAuthority:
         ciphertexts = self._workers.map(unpack_rows, len(spans))
         self._log.enter(message.round_number, message.numbers)
 
-        rows = self._scheme.decrypt(self._secret_key, np.concatenate(ciphertexts))
-        if parameters.flooding_std:
-            rows += self._scheme.slot_noise(len(rows))
+        def decrypt_rows(index: int) -> Rows:
+            rows = self._scheme.decrypt(self._secret_key, ciphertexts[index])
+            if parameters.flooding_std:
+                rows += self._scheme.slot_noise(len(rows))
+            return rows
+
+        rows = np.concatenate(self._workers.map(decrypt_rows, len(spans)))
         return write(
             self._party,
             SERVER,
             Kind.RELEASED,
             message.round_number,
-            released_bytes(unpack(rows, parameters)),
+            unpack(rows, parameters).astype(parameters.request.released).tobytes(),
             key_id=self.material.key_id,
             numbers=message.numbers,
         )
@@ -278,20 +282,18 @@ class Encryptor:
         packed = self._workers.map(
             lambda index: pack(vectors[index], parameters), len(vectors)
         )
-        spans = self._workers.spans(parameters.rows, len(packed))
-
-        messages = self._scheme.encode(np.concatenate(packed))
+        rows = np.concatenate(packed)
+        spans = self._workers.spans(len(rows))
 
         def encrypt_rows(index: int) -> bytes:
-            client, span = divmod(index, len(spans))
-            of_client = messages[client * parameters.rows :][: parameters.rows]
-            made = self._scheme.encrypt(self._public_key, of_client[spans[span]])
+            messages = self._scheme.encode(rows[spans[index]])
+            made = self._scheme.encrypt(self._public_key, messages)
             return ring.pack(made.reshape(-1, ring.limbs, ring.dimension))
 
-        pieces = self._workers.map(encrypt_rows, len(packed) * len(spans))
+        data = memoryview(b"".join(self._workers.map(encrypt_rows, len(spans))))
+        size = len(data) // len(packed)
         return [
-            b"".join(pieces[first : first + len(spans)])
-            for first in range(0, len(pieces), len(spans))
+            bytes(data[first : first + size]) for first in range(0, len(data), size)
         ]
 
     def upload(
@@ -327,8 +329,3 @@ class Encryptor:
                 f"{largest:g}, beyond the declared bound of {bound:g}; declare a "
                 "larger value bound, which costs precision, or clip."
             )
-
-
-def released_bytes(vector: FloatArray | IntArray) -> bytes:
-    """A released sum as bytes: eight for every value, little endian."""
-    return vector.astype(vector.dtype.newbyteorder("<")).tobytes()

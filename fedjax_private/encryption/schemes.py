@@ -138,10 +138,10 @@ class HomomorphicScheme:
             ForkedProcessError: in a forked child of the process that loaded OpenFHE.
         """
         self._backend.check_process()
-        encrypt = self._context.Encrypt
-        made = np.stack(
-            [self._residues(encrypt(public_key, self._zero), 2) for _ in messages]
-        )
+        made = np.empty((len(messages), 2, *messages.shape[1:]), np.uint64)
+        for ciphertext in made:
+            zero = self._context.Encrypt(public_key, self._zero)
+            ciphertext[:] = self._residues(zero, 2)
         made[:, 0] = self.ring.add(made[:, 0], messages)
         return made
 

@@ -145,14 +145,16 @@ class AggregationServer:
             self._party,
             data,
             Kind.RELEASED,
-            payload=8 * request.values,
+            payload=request.released.itemsize * request.values,
             most_numbers=request.uploads,
             key_id=self.material.key_id,
         )
         if message.sender != AUTHORITY:
             raise WireError(f"a released sum from {message.sender}.")
-        kind = "<i8" if request.scheme.exact else "<f8"
-        return message.round_number, np.frombuffer(message.payload, kind).copy()
+        released = np.frombuffer(message.payload, request.released)
+        if request.scheme.exact:
+            return message.round_number, released.astype(np.int64)
+        return message.round_number, released.astype(np.float64)
 
     def _finish(self, kind: Kind, receiver: int) -> bytes:
         round_number, clients, total = self.take_total()

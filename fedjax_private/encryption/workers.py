@@ -8,8 +8,8 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 
-# Ciphertexts that a thread takes at once: few enough to stay in its cache.
-_SPAN = 16
+# Ciphertexts that a thread takes at once, as many as `arithmetic` does.
+_SPAN = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,18 +59,14 @@ class Workers:
             results[first :: self.count] = share
         return results  # type: ignore[return-value]  # every index has been filled
 
-    def spans(self, count: int, times: int = 1) -> list[slice]:
+    def spans(self, count: int) -> list[slice]:
         """Cuts `count` ciphertexts into pieces, each for one task.
 
         Threads that take few of NumPy's and OpenFHE's calls one by one wait for one
-        another between them, so pieces are as large as a cache allows and as all
-        threads can be kept busy with.
-
-        Args:
-            count: of one vector.
-            times: how many such vectors there are.
+        another between them, so pieces are as large as pays and as all threads can be
+        kept busy with.
         """
-        size = max(1, min(_SPAN, count * times // self.count))
+        size = max(1, min(_SPAN, -(-count // self.count)))
         return [
             slice(first, min(first + size, count)) for first in range(0, count, size)
         ]
