@@ -252,7 +252,7 @@ class _EncryptedSession:
                     self._of._parties(client), self._uploading(ciphertexts)
                 )
 
-    def _uploading(self, ciphertexts: bytes) -> Callable[[Party, int], bytes]:
+    def _uploading(self, ciphertexts: memoryview) -> Callable[[Party, int], bytes]:
         def upload(client: Party, receiver: int) -> bytes:
             start = time.perf_counter()
             made = self._key.encryptor.upload(

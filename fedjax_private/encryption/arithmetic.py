@@ -3,9 +3,10 @@
 A polynomial of Z_q[X] / (X^N + 1) is held, as in OpenFHE, by its values at the odd
 powers of a 2N-th root of unity modulo each prime, where sums and products are entry by
 entry. The root is the least one and the order bit-reversed, which is OpenFHE's choice;
-`schemes` verifies that it is. The transforms between values and coefficients are those
-of Harvey ("Faster arithmetic for number-theoretic transforms", Journal of Symbolic
-Computation 60, 2014), on residues below 4 q that are reduced at the end.
+`schemes` verifies that it is. The transforms between values and coefficients are
+number-theoretic ones with decimation in frequency (Gentleman and Sande, AFIPS 1966), on
+residues below 2 q that are reduced at the end (Harvey, "Faster arithmetic for
+number-theoretic transforms", Journal of Symbolic Computation 60, 2014).
 
 All of it is exact, draws nothing at random, and runs on the host's processor whatever
 accelerator JAX trains on: what is multiplied may be a secret key.
@@ -142,15 +143,13 @@ def _multiply(rows: Any, factors: Any, quotients: Any, modulus: Any) -> Any:
 def _evaluate(rows: Any, powers: Any, quotients: Any, modulus: Any) -> Any:
     # Rows last: every step is the same for all of them, next to one another in memory.
     x, size, double = rows.T, rows.shape[1], modulus + modulus
-    blocks = 1
-    while blocks < size:
-        pairs = x.reshape(blocks, 2, size // (2 * blocks), -1)
-        here = slice(blocks, 2 * blocks), None, None
-        left = jnp.minimum(pairs[:, 0], pairs[:, 0] - double)
-        right = lazy_product(pairs[:, 1], powers[here], quotients[here], modulus)
-        x = jnp.stack([left + right, left - right + double], axis=1).reshape(size, -1)
-        blocks *= 2
-    x = jnp.minimum(x, x - double)
+    # Odd powers of the root are its square's powers times it: decimation in frequency.
+    x = lazy_product(x, powers[:, None], quotients[:, None], modulus)
+    half, step = size // 2, 2
+    while half:
+        here = slice(0, half * step, step), None
+        x = _butterflies(x, half, powers[here], quotients[here], modulus)
+        half, step = half // 2, step * 2
     return jnp.minimum(x, x - modulus).T
 
 
@@ -158,48 +157,59 @@ def _evaluate(rows: Any, powers: Any, quotients: Any, modulus: Any) -> Any:
 def _interpolate(
     rows: Any, powers: Any, quotients: Any, last: Any, modulus: Any
 ) -> Any:
-    x, size, double = rows.T, rows.shape[1], modulus + modulus
+    x, size = rows.T, rows.shape[1]
     blocks = size // 2
     while blocks:
-        pairs = x.reshape(blocks, 2, size // (2 * blocks), -1)
         here = slice(blocks, 2 * blocks), None, None
-        total = pairs[:, 0] + pairs[:, 1]
-        left = jnp.minimum(total, total - double)
-        difference = pairs[:, 0] - pairs[:, 1] + double
-        right = lazy_product(difference, powers[here], quotients[here], modulus)
-        x = jnp.stack([left, right], axis=1).reshape(size, -1)
+        x = _butterflies(x, size // 2 // blocks, powers[here], quotients[here], modulus)
         blocks //= 2
     x = lazy_product(x, last[0], last[1], modulus)
     return jnp.minimum(x, x - modulus).T
 
 
+def _butterflies(x: Any, half: int, powers: Any, quotients: Any, modulus: Any) -> Any:
+    """One step on x (N, M), residues below 2 q: sums, and differences times powers.
+
+    Args:
+        x: N = blocks * 2 * half.
+        half: how far apart the two of a pair are.
+        powers: that broadcast against (blocks, half, M).
+        quotients: theirs.
+        modulus: q.
+    """
+    pairs, double = x.reshape(-1, 2, half, x.shape[1]), modulus + modulus
+    total, difference = pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1] + double
+    total = jnp.minimum(total, total - double)
+    product = lazy_product(difference, powers, quotients, modulus)
+    return jnp.stack([total, product], axis=1).reshape(x.shape)
+
+
 @functools.lru_cache(maxsize=32)
 def _powers(dimension: int, modulus: int) -> tuple[_Words, _Words, np.uint64]:
-    """The root's powers in bit-reversed order, their quotients, and the modulus."""
-    return _table(_least_root(2 * dimension, modulus), dimension, modulus)
+    """The root's powers, their quotients, and the modulus."""
+    powers = _powers_of(_least_root(2 * dimension, modulus), dimension, modulus)
+    return np.array(powers, np.uint64), quotients(powers, modulus), np.uint64(modulus)
 
 
 @functools.lru_cache(maxsize=32)
 def _inverse_powers(
     dimension: int, modulus: int
 ) -> tuple[_Words, _Words, _Words, np.uint64]:
-    """Those of the root's inverse, and that of N: what undoes `_evaluate`."""
+    """Those of the root's inverse, bit-reversed, and that of N; then as above."""
     root = pow(_least_root(2 * dimension, modulus), -1, modulus)
-    powers, shoup, q = _table(root, dimension, modulus)
+    powers, bits = _powers_of(root, dimension, modulus), dimension.bit_length() - 1
+    ordered = [powers[int(f"{i:0{bits}b}"[::-1], 2)] for i in range(dimension)]
+    table = np.array(ordered, np.uint64), quotients(ordered, modulus)
     inverse = pow(dimension, -1, modulus)
     last = np.array([inverse, *quotients([inverse], modulus)], np.uint64)
-    return powers, shoup, last, q
+    return *table, last, np.uint64(modulus)
 
 
-def _table(root: int, dimension: int, modulus: int) -> tuple[_Words, _Words, np.uint64]:
-    bits = dimension.bit_length() - 1
+def _powers_of(root: int, count: int, modulus: int) -> list[int]:
     powers = [1]
-    for _ in range(dimension - 1):
+    for _ in range(count - 1):
         powers.append(powers[-1] * root % modulus)
-    order = [int(f"{i:0{bits}b}"[::-1], 2) for i in range(dimension)]
-    ordered = [powers[i] for i in order]
-    table = np.array(ordered, np.uint64), quotients(ordered, modulus)
-    return *table, np.uint64(modulus)
+    return powers
 
 
 def _least_root(order: int, modulus: int) -> int:

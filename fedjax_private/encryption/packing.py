@@ -53,8 +53,10 @@ def pack(vector: npt.NDArray[Any], parameters: Parameters) -> Rows:
             f"{filled.min()} to {filled.max()}."
         )
     lanes = filled.reshape(parameters.rows, parameters.lanes, parameters.slots)
-    shifts = parameters.lane_bits * np.arange(parameters.lanes)
-    return np.asarray((lanes.astype(np.int64) << shifts[:, None]).sum(axis=1))
+    rows = lanes[:, 0].copy()
+    for lane in range(1, parameters.lanes):
+        rows |= lanes[:, lane] << parameters.lane_bits * lane
+    return rows
 
 
 def unpack(rows: Rows, parameters: Parameters) -> FloatArray | IntArray:

@@ -262,7 +262,7 @@ class Encryptor:
         self,
         clients: Sequence[int],
         vectors: Sequence[npt.NDArray[Any]] | npt.NDArray[Any],
-    ) -> list[bytes]:
+    ) -> list[memoryview]:
         """Returns the packed ciphertexts of several clients' vectors.
 
         In a simulation: threads that share many clients' ciphertexts wait less for one
@@ -292,12 +292,10 @@ class Encryptor:
 
         data = memoryview(b"".join(self._workers.map(encrypt_rows, len(spans))))
         size = len(data) // len(packed)
-        return [
-            bytes(data[first : first + size]) for first in range(0, len(data), size)
-        ]
+        return [data[first : first + size] for first in range(0, len(data), size)]
 
     def upload(
-        self, party: Party, receiver: int, round_number: int, ciphertexts: bytes
+        self, party: Party, receiver: int, round_number: int, ciphertexts: memoryview
     ) -> bytes:
         """Returns the upload that carries a client's packed ciphertexts.
 

@@ -99,7 +99,7 @@ def write(
     receiver: int,
     kind: Kind,
     round_number: int,
-    payload: bytes,
+    payload: bytes | memoryview,
     *,
     key_id: bytes = NO_KEY,
     numbers: tuple[int, ...] = (),

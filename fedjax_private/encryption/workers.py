@@ -63,10 +63,11 @@ class Workers:
         """Cuts `count` ciphertexts into pieces, each for one task.
 
         Threads that take few of NumPy's and OpenFHE's calls one by one wait for one
-        another between them, so pieces are as large as pays and as all threads can be
-        kept busy with.
+        another between them, so pieces are as large as pays, of one size, and as many
+        for every thread.
         """
-        size = max(1, min(_SPAN, -(-count // self.count)))
+        turns = -(-count // (_SPAN * self.count))
+        size = -(-count // (turns * self.count))
         return [
             slice(first, min(first + size, count)) for first in range(0, count, size)
         ]
