@@ -142,7 +142,7 @@ def _multiply(rows: Any, factors: Any, quotients: Any, modulus: Any) -> Any:
 @jax.jit
 def _evaluate(rows: Any, powers: Any, quotients: Any, modulus: Any) -> Any:
     # Rows last: every step is the same for all of them, next to one another in memory.
-    x, size, double = rows.T, rows.shape[1], modulus + modulus
+    x, size = rows.T, rows.shape[1]
     # Odd powers of the root are its square's powers times it: decimation in frequency.
     x = lazy_product(x, powers[:, None], quotients[:, None], modulus)
     half, step = size // 2, 2

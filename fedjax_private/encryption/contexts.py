@@ -101,7 +101,7 @@ def _bfv_context(openfhe: Any, parameters: Parameters) -> Context:
     wanted.SetScalingModSize(parameters.limb_bits[0])
     # OpenFHE takes as many primes as it finds necessary. That so many sums follow makes
     # it take two; our parameters keep the noise within them.
-    wanted.SetEvalAddCount(2**20)
+    wanted.SetEvalAddCount(2**31 - 1)
     return _enabled(openfhe, wanted, parameters)
 
 

@@ -13,7 +13,7 @@ from fedjax_private.encryption.parameters import (
 from fedjax_private.encryption.wire import KEY_ID_BYTES, WireError
 
 MAGIC = b"FJPK"
-VERSION = 2
+VERSION = 3
 
 # Magic, version; the request: scheme, values, uploads, holders, bound, precision, bits,
 # protect, complex, statistical bits, budget; key id.

@@ -52,7 +52,8 @@ def pack(vector: npt.NDArray[Any], parameters: Parameters) -> Rows:
             f"whole numbers to be added lie in [0, 2^{request.bits}), got "
             f"{filled.min()} to {filled.max()}."
         )
-    lanes = filled.reshape(parameters.rows, parameters.lanes, parameters.slots)
+    shape = parameters.rows, parameters.lanes, parameters.slots
+    lanes: npt.NDArray[Any] = filled.reshape(shape)
     rows = lanes[:, 0].copy()
     for lane in range(1, parameters.lanes):
         rows |= lanes[:, lane] << parameters.lane_bits * lane

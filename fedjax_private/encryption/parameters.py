@@ -311,15 +311,18 @@ def _exact(request: SumRequest) -> Iterator[Parameters]:
         if threshold:
             # Recovery adds as many partial decryptions again, at most.
             noise = math.hypot(noise, flooding * math.sqrt(2 * request.holders))
-        # q / (2 t) >= 14 sigma, with t below twice the lanes' product.
-        bits = sum(limbs) - 2 - math.ceil(math.log2(_NOISE_MARGIN * noise))
-        bits = min(bits, _MAX_PLAINTEXT_BITS)
+        # q / (2 t) >= 14 sigma. The least t is below twice the lanes' product, unless
+        # there are so few bits that the least prime 1 mod 2N has more.
+        room = sum(limbs) - 1 - math.log2(_NOISE_MARGIN * noise)
         lane = request.bits + (request.uploads - 1).bit_length()
-        lanes = bits // lane
-        if lanes >= 1:
-            yield Parameters(
-                request, dimension, limbs, lanes=lanes, flooding_std=flooding
-            )
+        lanes = min(math.floor(room) - 1, _MAX_PLAINTEXT_BITS) // lane
+        if lanes < 1:
+            continue
+        found = Parameters(
+            request, dimension, limbs, lanes=lanes, flooding_std=flooding
+        )
+        if math.log2(found.plaintext_modulus) <= room:
+            yield found
 
 
 def _fresh_variance(request: SumRequest, dimension: int) -> float:

@@ -89,13 +89,19 @@ class Child:
         # default: a fork copies the state of OpenFHE's random generator, and two
         # clients would encrypt with the same randomness (see `backend.Backend`). A
         # session of its own: interrupts from the keyboard are the driver's to handle.
+        # Accelerators are the driver's too: JAX would take one's memory on sight.
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "JAX_PLATFORMS": "cpu",
+        }
         with theirs:
             self.process = subprocess.Popen(
                 [*python, "-m", __name__, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                env=environment,
             )
         self._send((role, run))
 

@@ -66,8 +66,8 @@ class HomomorphicScheme:
     def _check(self, public: Residues, secret: Factor) -> None:
         """Raises UnexpectedLayoutError unless keys do what OpenFHE's are taken to do.
 
-        If OpenFHE held polynomials by values at other points, or added its noise at
-        another place, decryptions would be as good as random.
+        If OpenFHE held polynomials by their values in another order, its noise would be
+        no small polynomial to us, and decryptions as good as random.
         """
         p = self.parameters
         rows: Rows = np.arange(p.slots)[None]
@@ -127,7 +127,12 @@ class HomomorphicScheme:
         return Factor.of(polynomial, self.ring)
 
     def encode(self, rows: Rows) -> Residues:
-        """Returns rows (M, slots) of slots as messages (M, L, N)."""
+        """Returns rows (M, slots) of slots as messages (M, L, N).
+
+        Raises:
+            ForkedProcessError: in a forked child of the process that loaded OpenFHE.
+        """
+        self._backend.check_process()
         coefficients = plaintexts.encode(rows, self.parameters, self.ring)
         return arithmetic.evaluate(coefficients, self.ring)
 

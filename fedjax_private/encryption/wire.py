@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fedjax_private.encryption.channels import Party
 
 MAGIC = b"FJPE"
-VERSION = 2
+VERSION = 3
 KEY_ID_BYTES = 16
 TAG_BYTES = 32
 

@@ -28,21 +28,21 @@ def test_roles_pass_the_sentence_on(monkeypatch, scheme):
         KeyAuthority(Party(AUTHORITY, {}), SumRequest(scheme, 10, 2), trust)
 
 
-def test_imports_neither_jax_nor_openfhe(in_new_process):
+def test_imports_do_not_load_openfhe(in_new_process):
     loaded = in_new_process(
         "import pkgutil, importlib, fedjax_private.encryption as e\n"
         "for name in e.__all__: getattr(e, name)\n"
         "for module in pkgutil.iter_modules(e.__path__):\n"
         "    importlib.import_module(e.__name__ + '.' + module.name)\n"
-        "result = [m for m in ('jax', 'openfhe') if m in sys.modules]"
+        "result = 'openfhe' in sys.modules"
     )
-    assert loaded == []
+    assert not loaded
 
 
-def test_parameters_and_messages_need_no_openfhe(in_new_process):
+def test_parameters_and_messages_need_neither_openfhe_nor_jax(in_new_process):
     read = in_new_process(
         """
-sys.modules["openfhe"] = None
+sys.modules["openfhe"] = sys.modules["jax"] = None
 from fedjax_private.encryption import Kind, Material, Party, Scheme, SumRequest, derive
 from fedjax_private.encryption import wire
 material = Material(derive(SumRequest(Scheme.EXACT, 10, 2)), bytes(16))
@@ -55,16 +55,6 @@ result = bytes(wire.read(two, data, Kind.SHARE, payload=5).payload)
 """
     )
     assert read == b"hello"
-
-
-@pytest.mark.needs_openfhe
-def test_using_it_does_not_import_jax(in_new_process):
-    loaded = in_new_process(
-        "from fedjax_private.encryption.backend import load\n"
-        "load()\n"
-        "result = [m for m in ('jax', 'openfhe') if m in sys.modules]"
-    )
-    assert loaded == ["openfhe"]
 
 
 @pytest.mark.needs_openfhe
@@ -97,7 +87,7 @@ message = server.sum_message()
 threshold = SumRequest(Scheme.THRESHOLD_EXACT, 10, 1, holders=2)
 holder = HomomorphicScheme(derive(threshold))
 public, secret = holder.generate_keys()
-holder.partial(secret, public[0])
+holder.partial(secret, public[:1])
 statuses = []
 for act in (
     lambda: encryptor.encrypt(client, SERVER, 1, vector),
@@ -106,7 +96,7 @@ for act in (
     lambda: KeyAuthority(party(AUTHORITY), request, trust),
     holder.generate_keys,
     lambda: holder.generate_share(public[1]),
-    lambda: holder.partial(secret, public[0]),
+    lambda: holder.partial(secret, public[:1]),
 ):
     child = os.fork()
     if child == 0:
@@ -133,13 +123,17 @@ import os
 os.environ.pop("OMP_NUM_THREADS", None)
 import numpy as np
 import scipy.special
+from fedjax_private.encryption import arithmetic
 from fedjax_private.encryption.parameters import Scheme, SumRequest, derive
 from fedjax_private.encryption.schemes import HomomorphicScheme
+parameters = derive(SumRequest(Scheme.THRESHOLD_EXACT, 10, 2, 2))
+arithmetic.remainder(np.zeros((1, 8), np.uint64), 17)  # XLA starts its own
 before = len(os.listdir("/proc/self/task"))
-scheme = HomomorphicScheme(derive(SumRequest(Scheme.THRESHOLD_EXACT, 10, 2, 2)))
+scheme = HomomorphicScheme(parameters)
 public, secret = scheme.generate_keys()
-row = np.zeros(scheme.parameters.slots, np.int64)
-scheme.partial(secret, scheme.encrypt(scheme.public_key(public), row)[1])
+messages = scheme.encode(np.zeros((1, parameters.slots), np.int64))
+ciphertexts = scheme.encrypt(scheme.public_key(public), messages)
+scheme.partial(secret, ciphertexts[:, 1])
 after = len(os.listdir("/proc/self/task"))
 result = before, after, os.environ.get("OMP_NUM_THREADS")
 """

@@ -1,9 +1,11 @@
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from fedjax_private.encryption import entropy
-from fedjax_private.encryption.entropy import gaussian, words
+from fedjax_private.encryption.entropy import gaussian, wide_gaussian, words
 
 SIZE = 400_000
 STD = 3.5e9
@@ -104,3 +106,38 @@ def test_words_are_uniform():
     bits = np.unpackbits(drawn.view(np.uint8)).reshape(SIZE, 64).sum(axis=0)
     assert min(stats.binomtest(int(b), SIZE).pvalue for b in bits) > SIGNIFICANCE / 64
     assert words(0).size == gaussian(0, 1.0).size == 0
+
+
+WIDTHS = [1.0, 1e3, 2.0**39, 2.0**41, 3.7e15, 2.0**60, 2.0**85, 2.0**100]
+
+
+@pytest.mark.parametrize("std", WIDTHS)
+def test_wide_samples_are_gaussian_integers(std):
+    high, low, shift = wide_gaussian((400, 1000), std)
+    assert high.shape == low.shape == (400, 1000)
+    assert (high.dtype, low.dtype) == (np.int64, np.uint64)
+    assert int(low.max()) < 2**shift
+    samples = (high * 2.0**shift + low).ravel()
+    assert samples.std() == pytest.approx(std, rel=5.5 / math.sqrt(2 * SIZE), abs=0.1)
+    assert abs(samples.mean()) < 5.5 * std / math.sqrt(SIZE)
+    if std > 100:  # else steps show
+        assert p_value(samples, std) > SIGNIFICANCE
+
+
+@pytest.mark.parametrize("std", [2.0**41, 3.7e15, 2.0**60, 2.0**100])
+def test_every_bit_of_wide_samples_is_as_good_as_a_coin(std):
+    # A float64's lowest bits would be zero wherever a sample has more than 53 bits.
+    high, low, shift = wide_gaussian((SIZE,), std)
+    assert 0 < shift < 64
+    for bit in range(shift):
+        ones = int((low >> np.uint64(bit) & np.uint64(1)).sum())
+        assert stats.binomtest(ones, SIZE).pvalue > SIGNIFICANCE / 64
+    for bit in range(20):
+        ones = int((high >> bit & 1).sum())
+        assert stats.binomtest(ones, SIZE).pvalue > SIGNIFICANCE / 64
+
+
+def test_no_width_gives_no_noise():
+    high, low, _ = wide_gaussian((3, 5), 0.0)
+    assert not high.any()
+    assert not low.any()

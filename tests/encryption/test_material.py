@@ -85,7 +85,7 @@ def test_layout():
     data = MATERIAL.to_bytes()
     fields = dict(zip(FIELDS, LAYOUT.unpack_from(data), strict=True))
     assert fields["magic"] == b"FJPK"
-    assert fields["version"] == 2
+    assert fields["version"] == 3
     assert fields["key_id"] == MATERIAL.key_id
     for name in FIELDS[3:-1]:
         assert fields[name] == getattr(MATERIAL.parameters.request, name)
@@ -141,9 +141,9 @@ def test_another_public_key_is_refused():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("magic", b"FJPE", "format version 2"),
-        ("version", 1, "format version 2"),
-        ("version", 3, "format version 2"),
+        ("magic", b"FJPE", "format version 3"),
+        ("version", 2, "format version 3"),
+        ("version", 4, "format version 3"),
         ("scheme", 4, "unknown scheme"),
         ("scheme", 255, "unknown scheme"),
         ("values", 0, "unusable key material: values must"),
@@ -226,7 +226,7 @@ def test_random_fields_never_crash(name, content, scheme):
     assert got.to_bytes() == bytes(data)
     p = got.parameters
     assert p.modulus_bits <= {2048: 53, 4096: 106, 8192: 214}[p.ring_dimension]
-    assert p.request.scheme.exact or 0 < p.prescale < math.inf
+    assert p.request.scheme.exact or 0 < p.scale < math.inf
 
 
 def test_material_is_immutable():

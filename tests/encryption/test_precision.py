@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fedjax_private.encryption.moulds import UnexpectedLayoutError
 from fedjax_private.encryption.packing import pack, unpack
 from fedjax_private.encryption.parameters import Scheme, SumRequest, derive
 from fedjax_private.encryption.schemes import HomomorphicScheme
@@ -145,18 +146,23 @@ def test_the_tightest_noise_budget_suffices(network):
         net.assert_sum(net.sum(full), full)
 
 
-@pytest.mark.parametrize(("uploads", "bits", "more"), [(8, 5, 1), (1, 8, 2)])
-def test_past_the_noise_budget_sums_are_wrong(uploads, bits, more):
+def test_past_the_noise_budget_sums_are_wrong():
     # What keeping it is good for: as many lanes as there is room for before the noise.
+    uploads, bits = 8, 5
     p = derive(exact(uploads, bits))
-    for lanes, right in ((p.lanes, True), (p.lanes + more, False)):
+    for lanes, right in ((p.lanes, True), (p.lanes + 1, False)):
         scheme = HomomorphicScheme(dataclasses.replace(p, lanes=lanes))
         vector = np.random.default_rng(0).integers(0, 2**bits, VALUES)
         public, secret = scheme.generate_keys()
         key = scheme.public_key(public)
-        rows = pack(vector, scheme.parameters)
-        for index, row in enumerate(rows):
-            total = sum(scheme.encrypt(key, row) for _ in range(uploads))
-            rows[index] = scheme.decrypt(secret, scheme.ring.reduce(total))
+        messages = scheme.encode(pack(vector, scheme.parameters))
+        total = sum(scheme.encrypt(key, messages) for _ in range(uploads))
+        rows = scheme.decrypt(secret, scheme.ring.reduce(total))
         got = unpack(rows, scheme.parameters)
         assert (got == uploads * vector % 2**bits).all() == right
+
+
+def test_far_past_the_noise_budget_no_scheme_is_made():
+    p = derive(exact(1, 8))
+    with pytest.raises(UnexpectedLayoutError, match="encrypts otherwise"):
+        HomomorphicScheme(dataclasses.replace(p, lanes=p.lanes + 2))

@@ -1,6 +1,5 @@
 import dataclasses
 import math
-import struct
 
 import numpy as np
 import pytest
@@ -463,7 +462,11 @@ def test_edges_release_nothing(tree):
     with pytest.raises(WireError, match="who is not the server"):
         net.authority.decrypt(edges[0].sum_message())
     message = net.forge(
-        edges[0]._party, number, bytes(8 * VALUES), kind=Kind.RELEASED, numbers=(0, 1)
+        edges[0]._party,
+        number,
+        bytes(net.request.released.itemsize * VALUES),
+        kind=Kind.RELEASED,
+        numbers=(0, 1),
     )
     with pytest.raises(WireError, match="a released sum from"):
         net.server.released(message)
@@ -658,7 +661,7 @@ def test_the_trust_model_has_to_fit(network):
 
 def test_only_the_authority_releases(net):
     number = net.open()
-    payload = struct.pack("<d", 1.0) * VALUES
+    payload = np.ones(VALUES, net.request.released).tobytes()
     for party in (net.clients[0], net.server_party):
         forged = net.forge(party, number, payload, kind=Kind.RELEASED)
         with pytest.raises(WireError, match=f"a released sum from {party.number}"):
@@ -669,7 +672,7 @@ def test_altered_releases_are_refused(net):
     number = net.open()
     net.add(number, net.vectors())
     message = net.authority.decrypt(net.server.sum_message())
-    assert len(message) == 58 + 8 * 4 + 8 * VALUES + 32
+    assert len(message) == 58 + 8 * 4 + net.request.released.itemsize * VALUES + 32
     for position in (0, 5, 20, 30, 60, 100, 5000, len(message) - 1):
         altered = bytearray(message)
         altered[position] ^= 1
@@ -694,7 +697,7 @@ def test_releases_name_their_clients(exact):
         exact.server_party,
         exact.authority.decrypt(exact.server.sum_message()),
         Kind.RELEASED,
-        payload=8 * VALUES,
+        payload=4 * VALUES,
         most_numbers=4,
         key_id=exact.material.key_id,
     )
@@ -708,7 +711,7 @@ def test_releases_are_for_the_server(exact):
         0,
         Kind.RELEASED,
         number,
-        bytes(8 * VALUES),
+        bytes(4 * VALUES),
         key_id=exact.material.key_id,
     )
     with pytest.raises(WireError, match="another receiver"):

@@ -56,7 +56,7 @@ def with_field(data, name, value):
 def test_round_trip_and_layout():
     data = upload(numbers=(5, 1))
     assert len(data) == size(2, 7) == 58 + 16 + 7 + 32
-    header = b"FJPE\x02\x01" + KEY + struct.pack("<QQQIQ", 7, 1, SERVER, 2, 7)
+    header = b"FJPE\x03\x01" + KEY + struct.pack("<QQQIQ", 7, 1, SERVER, 2, 7)
     body = header + struct.pack("<QQ", 5, 1) + PAYLOAD
     assert data[:-32] == body
     assert data[-32:] == PARTIES[SERVER].by(1).tag(body)
@@ -130,8 +130,8 @@ def test_every_altered_field_is_refused(name):
     ("name", "value", "message"),
     [
         ("magic", b"FJPK", "another magic number"),
-        ("version", 1, "another format version"),
-        ("version", 3, "another format version"),
+        ("version", 2, "another format version"),
+        ("version", 4, "another format version"),
         ("kind", Kind.SUM, "another kind"),
         ("kind", 0, "another kind"),
         ("kind", 255, "another kind"),
@@ -260,7 +260,7 @@ def test_a_sender_that_does_not_fit_does_not_write():
 @given(st.binary(max_size=200))
 @settings(deadline=None, max_examples=300)
 def test_random_bytes_are_refused(data):
-    for altered in (data, data + bytes(size(1, 7) - len(data)), b"FJPE\x02\x01" + data):
+    for altered in (data, data + bytes(size(1, 7) - len(data)), b"FJPE\x03\x01" + data):
         with pytest.raises(WireError):
             received(altered)
 
