@@ -1,5 +1,8 @@
 """Shared fixtures, and what is skipped where."""
 
+from collections.abc import Iterator
+
+import jax
 import pytest
 
 from experiments import build, runtime
@@ -13,3 +16,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if needing and (reason := build.unavailable()):
         for item in needing:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def full_precision() -> Iterator[None]:
+    """Matrix products in all of float32's bits on accelerators too, as on CPUs."""
+    with jax.default_matmul_precision("highest"):
+        yield

@@ -11,6 +11,8 @@ from fedjax_private import models, simulation
 from fedjax_private.datasets import load
 from fedjax_private.inference.compiler import UnsupportedLayerError
 
+pytestmark = pytest.mark.usefixtures("full_precision")
+
 SMALL = ("--model=polynomial_cnn", "--rounds=1", "--clients=2", "--augmentations=1")
 
 

@@ -10,6 +10,8 @@ from fedjax_private.inference.compiler import UnsupportedLayerError, compile_mod
 from fedjax_private.models.cnn import FedAvgCnn, TutorialCnn
 from fedjax_private.models.model import build
 
+pytestmark = pytest.mark.usefixtures("full_precision")
+
 SHAPE = (10, 10, 2)
 
 

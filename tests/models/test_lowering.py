@@ -9,6 +9,10 @@ from jax import lax
 
 from fedjax_private.models.lowering import lowered
 
+pytestmark = pytest.mark.skipif(
+    jax.default_backend() != "cpu", reason="other platforms run XLA's own"
+)
+
 
 def primitives(function, *arguments):
     """Names of the equations of a function, those of inner functions included."""

@@ -15,6 +15,8 @@ from fedjax_private.models.model import from_flax
 from fedjax_private.privacy.bookkeeping import bookkept_gradients
 from fedjax_private.privacy.gradients import total_norms
 
+pytestmark = pytest.mark.usefixtures("full_precision")
+
 FUNCTIONS = {"relu": poly.relu, "sigmoid": poly.sigmoid, "tanh": np.tanh}
 GRID = np.linspace(-1, 1, 20_001)
 

@@ -12,6 +12,8 @@ from fedjax_private import models
 from fedjax_private.datasets import Dataset, Examples, Normalization
 from fedjax_private.models import scattering
 
+pytestmark = pytest.mark.usefixtures("full_precision")
+
 ANGLES = np.arange(8) * np.pi / 8
 features_of = jax.jit(scattering.scattering)
 

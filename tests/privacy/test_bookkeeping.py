@@ -25,6 +25,8 @@ from fedjax_private.privacy.gradients import (
     weighted_sum,
 )
 
+pytestmark = pytest.mark.usefixtures("full_precision")
+
 
 def agree(loss, params, inputs, labels, rtol=2e-5):
     """Norms and sums are those of the formed gradients, by array and by example."""
