@@ -22,9 +22,10 @@ from fedjax_private.aggregation.types import (
     Session,
     SessionReport,
 )
+from fedjax_private.encryption.backend import interpreter
 from fedjax_private.encryption.material import Material
 from fedjax_private.encryption.parameters import SumRequest, derive
-from fedjax_private.encryption.processes import Child, interpreter, together
+from fedjax_private.encryption.processes import Child, together
 from fedjax_private.encryption.sockets import Run
 from fedjax_private.encryption.threshold import KeyHolder, make_joint_key
 from fedjax_private.encryption.wire import AUTHORITY, SERVER

@@ -1,11 +1,13 @@
-"""OpenFHE, imported in this file only, and only when somebody asks for it."""
+"""OpenFHE, imported here only and when somebody asks for it; and never in a fork."""
 
 import contextlib
 import dataclasses
 import functools
 import importlib
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 
@@ -86,3 +88,17 @@ def _one_openmp_thread() -> Iterator[None]:
 def _loading_process() -> int:
     # Cached on purpose: a forked child inherits the answer, which is how it is caught.
     return os.getpid()
+
+
+def interpreter() -> list[str]:
+    """The command that starts this interpreter again.
+
+    More than its path where the dynamic loader was named on the command line, to run
+    with other C libraries than the system's.
+    """
+    path = Path("/proc/self/cmdline")
+    words = path.read_text().split("\0") if path.exists() else []
+    binary = os.path.realpath(sys.executable)
+    if words and "ld-linux" in words[0] and binary in words:
+        return words[: words.index(binary) + 1]
+    return [sys.executable]

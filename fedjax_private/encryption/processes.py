@@ -31,7 +31,6 @@ from multiprocessing.connection import (
     Connection,
     Pipe,
 )
-from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
@@ -51,20 +50,6 @@ from fedjax_private.encryption.wire import (
 from fedjax_private.encryption.workers import Workers
 
 _SECONDS_TO_END = 10.0
-
-
-def interpreter() -> list[str]:
-    """The command that starts this interpreter again.
-
-    More than its path where the dynamic loader was named on the command line, to run
-    with other C libraries than the system's.
-    """
-    path = Path("/proc/self/cmdline")
-    words = path.read_text().split("\0") if path.exists() else []
-    binary = os.path.realpath(sys.executable)
-    if words and "ld-linux" in words[0] and binary in words:
-        return words[: words.index(binary) + 1]
-    return [sys.executable]
 
 
 class Child:

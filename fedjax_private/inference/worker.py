@@ -23,7 +23,7 @@ import struct
 import sys
 from typing import BinaryIO
 
-from fedjax_private.encryption.processes import interpreter
+from fedjax_private.encryption.backend import interpreter
 from fedjax_private.encryption.wire import ProtocolError, RefusedError, WireError
 from fedjax_private.inference.circuit import Circuit
 from fedjax_private.inference.evaluator import Evaluator

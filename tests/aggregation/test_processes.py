@@ -30,8 +30,8 @@ from fedjax_private.encryption import (
     Scheme,
     SumRequest,
 )
+from fedjax_private.encryption.backend import interpreter
 from fedjax_private.encryption.contexts import ring_of
-from fedjax_private.encryption.processes import interpreter
 from fedjax_private.encryption.sockets import Run
 from fedjax_private.encryption.wire import MAGIC, TAG_BYTES, read_sender
 from fedjax_private.trust import Decryptor, Trust

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedjax_private.encryption.backend import interpreter
 from fedjax_private.encryption.channels import Party
 from fedjax_private.encryption.material import Material
 from fedjax_private.encryption.parameters import SumRequest
-from fedjax_private.encryption.processes import interpreter
 from fedjax_private.encryption.rings import Residues
 from fedjax_private.encryption.roles import Encryptor, KeyAuthority
 from fedjax_private.encryption.server import AggregationServer

@@ -14,7 +14,7 @@ import pytest
 from experiments.infer import infer, serve
 from experiments.query import FIGURE, PREDICTIONS
 from fedjax_private.datasets import load
-from fedjax_private.encryption.processes import interpreter
+from fedjax_private.encryption.backend import interpreter
 from fedjax_private.inference.access import make_token
 from fedjax_private.inference.head import Head
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedjax_private.encryption.processes import interpreter
+from fedjax_private.encryption.backend import interpreter
 from fedjax_private.inference import frames
 from fedjax_private.inference.access import make_token
 from fedjax_private.inference.circuit import Affine, Circuit, Polynomial

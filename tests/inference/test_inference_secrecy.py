@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from networks import Session, images, multilayer, network
 
-from fedjax_private.encryption.backend import load
+from fedjax_private.encryption.backend import interpreter, load
 from fedjax_private.encryption.entropy import gaussian
-from fedjax_private.encryption.processes import interpreter
 from fedjax_private.encryption.wire import RefusedError, WireError
 from fedjax_private.inference import plan
 from fedjax_private.inference.ckks import Number, RingChoice, ckks_of

@@ -13,7 +13,7 @@ import pytest
 from serving import Server, Stranger, images, tiny
 
 from fedjax_private.datasets import Normalization
-from fedjax_private.encryption.processes import interpreter
+from fedjax_private.encryption.backend import interpreter
 from fedjax_private.encryption.wire import RefusedError, WireError
 from fedjax_private.inference import frames, plan
 from fedjax_private.inference.access import Quota
