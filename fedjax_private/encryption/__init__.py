@@ -1,7 +1,7 @@
 """Encrypted sums: parameters, packing, wire format, and who holds which key.
 
-Nothing here imports JAX, and importing it does not import OpenFHE: only making keys or
-reading somebody's material does.
+Importing it does not import OpenFHE: only making keys or reading somebody's material
+does. Parameters, key material and messages need neither OpenFHE nor JAX.
 """
 
 from fedjax_private._lazy import exports

@@ -1,8 +1,9 @@
 """Keys and encryption by OpenFHE, as arrays of residues; decryption and messages by us.
 
 OpenFHE's objects stay with whoever made them. What parties exchange are the residues of
-polynomials, spliced into serialised objects of the receiver's own making: OpenFHE never
-parses a byte of another party's, and its framing is neither sent nor trusted.
+polynomials; a public key's are spliced into a serialised object of the receiver's own
+making. OpenFHE never parses a byte of another party's that was not checked, and its
+framing is neither sent nor trusted.
 
 All that is drawn at random for keys and ciphertexts OpenFHE draws: its encryptions are
 encryptions of zero, to which the message is added, as its own encryption does last.
@@ -38,6 +39,14 @@ class HomomorphicScheme:
 
     Safe to use from several threads once made: OpenFHE keeps one random generator per
     thread. Make it in the main thread: OpenFHE's first encoding elsewhere can hang.
+
+    Formal guarantees: `encrypt` is OpenFHE's public-key encryption, IND-CPA secure
+    against whoever lacks the secret key under ring learning with errors with ternary
+    secrets at 128 bits, its Gaussian and ternary samplers trusted; that the message is
+    added afterwards changes no ciphertext's distribution. `decrypt` hides nothing of
+    the noise that a ciphertext has, which tells of the key in CKKS (Li and Micciancio,
+    EUROCRYPT 2021): its results are for whoever has the key. `partial` hides the noise
+    as `Parameters.flooding_std` says.
 
     Raises:
         OpenFHEUnavailable: on construction, where OpenFHE cannot be imported.
