@@ -260,7 +260,7 @@ def derive(request: SumRequest) -> Parameters:
     """
     made = _exact(request) if request.scheme.exact else _ckks(request)
     # A smaller ring at equal bytes is faster; candidates come smallest first.
-    best = min(made, key=lambda found: found.bytes_per_value, default=None)
+    best = min(made, key=lambda f: f.rows * f.polynomial_bytes, default=None)
     if best is not None:
         return best
     if request.scheme.exact:

@@ -222,7 +222,8 @@ def test_no_smaller_upload_serves(wanted):
     made = (
         parameters._exact(wanted) if wanted.scheme.exact else parameters._ckks(wanted)
     )
-    assert found.bytes_per_value == min(other.bytes_per_value for other in made)
+    uploads = [other.rows * other.polynomial_bytes for other in made]
+    assert found.rows * found.polynomial_bytes == min(uploads)
 
 
 # The flooding noise.
