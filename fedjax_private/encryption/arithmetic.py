@@ -12,7 +12,6 @@ All of it is exact, draws nothing at random, and runs on the host's processor wh
 accelerator JAX trains on: what is multiplied may be a secret key.
 """
 
-import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -24,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from fedjax_private.encryption.backend import OpenFHEUnavailable
 from fedjax_private.encryption.modular import lazy_product, quotients
 from fedjax_private.encryption.rings import Residues, Ring
 
@@ -116,21 +116,37 @@ def _fill(
 ) -> None:
     """Fills `into` with what a kernel makes of rows (M, N), piece by piece."""
     size = next((s for s in _SIZES if len(rows) <= s), _SIZES[-1])
-    with _host(), _enable_x64(True):
+    host = _host()
+    with (
+        _enable_x64(True),
+        jax.numpy_rank_promotion("allow"),
+        jax.transfer_guard("allow"),
+    ):
+        own = jax.device_put(constants, host)
         for first in range(0, len(rows), size):
             piece = rows[first : first + size]
             count = len(piece)
             if count < size:
                 filling = np.zeros((size - count, piece.shape[1]), np.uint64)
                 piece = np.concatenate([piece, filling])
-            into[first : first + count] = np.asarray(kernel(piece, *constants))[:count]
+            # Put there, whatever devices or mesh the caller computes on.
+            made = kernel(jax.device_put(piece, host), *own)
+            into[first : first + count] = np.asarray(made)[:count]
 
 
-def _host() -> contextlib.AbstractContextManager[Any]:
+def _host() -> jax.Device:
+    """The device that may multiply a secret key.
+
+    Raises:
+        OpenFHEUnavailable: if JAX was told to leave the host out.
+    """
     try:
-        return jax.default_device(jax.local_devices(backend="cpu")[0])
-    except RuntimeError:  # JAX_PLATFORMS leaves the host out
-        return contextlib.nullcontext()
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        raise OpenFHEUnavailable(
+            "encrypted aggregation computes with keys on the host, which JAX_PLATFORMS "
+            "leaves out: let it name cpu too, as in JAX_PLATFORMS=cuda,cpu."
+        ) from error
 
 
 @jax.jit

@@ -6,7 +6,6 @@ import os
 import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
-from scipy import special
 
 
 def words(size: int) -> npt.NDArray[np.uint64]:
@@ -22,16 +21,17 @@ def words(size: int) -> npt.NDArray[np.uint64]:
 def gaussian(size: int, std: float) -> npt.NDArray[np.float64]:
     """Independent samples of N(0, std^2), (size,) float64.
 
-    By inversion of 63 random bits a side, so that the tail reaches 9 standard
-    deviations; the last bit of a word is the sign.
+    By pairs (Box and Muller, Annals of Mathematical Statistics 29, 1958): 63 random
+    bits of radius, so that the tail reaches 9 standard deviations, and 64 of angle, so
+    that even there every small interval is reached from many words. Inverting a single
+    word would leave holes from 6 deviations on.
     """
-    random = words(size)
-    tail = (random >> np.uint64(1)).astype(np.float64)
-    tail += 0.5
-    tail *= 2.0**-64
-    magnitude = special.ndtri(tail, out=tail)
-    magnitude *= np.where(random & np.uint64(1), std, -std)
-    return np.asarray(magnitude)
+    half = (size + 1) // 2
+    tail = ((words(half) >> np.uint64(1)).astype(np.float64) + 0.5) * 2.0**-63
+    radius = np.sqrt(-2 * np.log(tail)) * std
+    angle = words(half) * (2 * np.pi * 2.0**-64)
+    both = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+    return np.asarray(both[:size])
 
 
 def wide_gaussian(
@@ -41,20 +41,21 @@ def wide_gaussian(
 
     A float64 ends after 53 bits: wide noise made of one would leave the lowest bits of
     what it is added to in the clear. So the upper word is Gaussian, of a deviation of
-    2^39 to 2^40, and the bits below it are uniform: a density that is constant on steps
-    of 2^-39 deviations, whose logarithm differs from the Gaussian's by less than 2^-35
-    within the 9 deviations that there are.
+    at most 2^30, and what is below it the sum of two uniform numbers. The density is
+    then linear between the upper words: it has no step that would show a small shift.
 
     Args:
         shape: of each array.
-        std: the standard deviation, up to 2^103.
+        std: the standard deviation, up to 2^92.
 
     Returns:
-        high (int64), low (uint64, below 2^shift) and shift, up to 63; the integers are
-        `high 2^shift + low`.
+        high (int64), low (uint64, below 2^(shift + 1)) and shift, up to 62; the
+        integers are `high 2^shift + low`.
     """
-    shift = max(0, math.ceil(math.log2(std)) - 40) if std else 0
+    shift = max(0, math.ceil(math.log2(std)) - 30) if std else 0
     size = math.prod(shape)
     high = np.rint(gaussian(size, math.ldexp(std, -shift))).astype(np.int64)
-    low = words(size) >> np.uint64(64 - shift) if shift else np.zeros(size, np.uint64)
+    low = np.zeros(size, np.uint64)
+    for _ in range(2 if shift else 0):
+        low += words(size) >> np.uint64(64 - shift)
     return high.reshape(shape), low.reshape(shape), shift

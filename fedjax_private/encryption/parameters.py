@@ -32,7 +32,7 @@ _MAX_SCALE_BITS = 90
 _MAX_PLAINTEXT_BITS = 50
 
 # As wide as flooding noise can be drawn; see `entropy.wide_gaussian`.
-_MAX_FLOODING = 2.0**100
+_MAX_FLOODING = 2.0**92
 
 # Standard deviation of fresh keys' and ciphertexts' errors.
 NOISE_STD = 3.19
@@ -41,8 +41,8 @@ NOISE_STD = 3.19
 # coefficient, 2^-100 for every one of a long training.
 _NOISE_MARGIN = 14
 
-# A squared norm of N = 2048 or more independent errors exceeds its mean by this factor
-# with probability below 2^-60.
+# The squared norm of an error of N = 2048 or more coefficients deviates by 4 % from its
+# mean (simulated; they are not quite independent): this factor is ten deviations.
 _NORM_MARGIN = 1.4
 
 
@@ -239,17 +239,19 @@ class Parameters:
         """Standard deviation of an entry's error in a released sum, in values.
 
         A slot's real part is a sum of N coefficients times cosines, so its variance is
-        N/2 times theirs.
+        N/2 times theirs; values are float64, accurate to some 2^-51 of the largest.
+        With a recovery it is up to sqrt(2) times as large.
 
         Args:
             uploads: how many fresh ciphertexts the sum holds.
         """
         if self.request.scheme.exact:
             return 0.0
-        variance = _fresh_variance(self.request, self.ring_dimension) * uploads
+        variance = fresh_variance(self.ring_dimension, self.request.holders) * uploads
         # Of every holder, or of the one that decrypts.
         variance += self.request.holders * self.flooding_std**2
-        return math.sqrt(variance * self.ring_dimension / 2) / self.scale
+        error = math.sqrt(variance * self.ring_dimension / 2) / self.scale
+        return math.hypot(error, 2.0**-51 * self.request.sum_bound)
 
 
 def derive(request: SumRequest) -> Parameters:
@@ -285,10 +287,10 @@ def _ckks(request: SumRequest) -> Iterator[Parameters]:
         # The largest coefficient of an encoded polynomial is at most the largest slot:
         # sqrt(2) times the largest part of a complex one. It must stay below q/2, with
         # room for all noise.
-        noise = math.sqrt(_fresh_variance(request, dimension) * request.uploads)
-        if request.scheme.threshold:
-            # Recovery adds as many partial decryptions again, at most.
-            noise = math.hypot(noise, flooding * math.sqrt(2 * request.holders))
+        noise = math.sqrt(fresh_variance(dimension, request.holders) * request.uploads)
+        # Recovery adds as many partial decryptions again, at most.
+        terms = 2 * request.holders if request.scheme.threshold else 1
+        noise = math.hypot(noise, flooding * math.sqrt(terms))
         room = 2.0 ** (sum(limbs) - 1) * (1 - 2.0**-8) - _NOISE_MARGIN * noise
         largest = request.sum_bound * (math.sqrt(2) if request.complex_packing else 1.0)
         scale = min(room / largest, 2.0**_MAX_SCALE_BITS / largest)
@@ -307,7 +309,7 @@ def _exact(request: SumRequest) -> Iterator[Parameters]:
         flooding = _flooding(request, dimension) if threshold else 0.0
         if flooding > _MAX_FLOODING:
             continue
-        noise = math.sqrt(_fresh_variance(request, dimension) * request.uploads)
+        noise = math.sqrt(fresh_variance(dimension, request.holders) * request.uploads)
         if threshold:
             # Recovery adds as many partial decryptions again, at most.
             noise = math.hypot(noise, flooding * math.sqrt(2 * request.holders))
@@ -325,17 +327,17 @@ def _exact(request: SumRequest) -> Iterator[Parameters]:
             yield found
 
 
-def _fresh_variance(request: SumRequest, dimension: int) -> float:
+def fresh_variance(dimension: int, holders: int = 1) -> float:
     """Variance of a fresh ciphertext's error, per coefficient.
 
     The error is `v e + e0 + s e1` with ternary v (variance 2/3) and Gaussian e, e0, e1;
     a key in n shares sums n ternary s and n Gaussian e.
     """
-    return NOISE_STD**2 * (1 + 4 * dimension * request.holders / 3)
+    return NOISE_STD**2 * (1 + 4 * dimension * holders / 3)
 
 
 def _flooding(request: SumRequest, dimension: int) -> float:
-    variance = _fresh_variance(request, dimension) * request.uploads
+    variance = fresh_variance(dimension, request.holders) * request.uploads
     queries = max(request.query_budget, -(-request.values // (dimension // 2)))
     if request.scheme.threshold:
         queries *= 2  # a recovery shows a second partial decryption

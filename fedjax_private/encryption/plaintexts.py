@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from fedjax_private.encryption.arithmetic import remainder, residues
+from fedjax_private.encryption.arithmetic import interpolate, remainder, residues
 from fedjax_private.encryption.packing import Rows
 from fedjax_private.encryption.parameters import Parameters, Scheme
 from fedjax_private.encryption.rings import Residues, Ring
@@ -54,6 +54,11 @@ def encode(rows: Rows, parameters: Parameters, ring: Ring) -> Residues:
     return np.stack(limbs, axis=1)
 
 
+def read(polynomials: Residues, parameters: Parameters, ring: Ring) -> Rows:
+    """Returns the rows (M, slots) of polynomials (M, L, N) by their values."""
+    return decode(interpolate(polynomials, ring), parameters, ring)
+
+
 def decode(coefficients: Residues, parameters: Parameters, ring: Ring) -> Rows:
     """Returns the rows (M, slots) that coefficients (M, L, N), noise and all, mean.
 
@@ -62,7 +67,7 @@ def decode(coefficients: Residues, parameters: Parameters, ring: Ring) -> Rows:
     """
     scheme, t = parameters.request.scheme, parameters.plaintext_modulus
     if not scheme.exact:
-        slots = _to_slots(_centred(coefficients, ring), parameters.scale)
+        slots = _to_slots(centred(coefficients, ring), parameters.scale)
         return slots if parameters.request.complex_packing else slots.real.copy()
     if scheme is Scheme.EXACT:
         (q,) = ring.moduli
@@ -104,14 +109,15 @@ def _to_slots(
     return np.asarray(fft.ifft(folded, norm="forward", overwrite_x=True))
 
 
-def _centred(coefficients: Residues, ring: Ring) -> npt.NDArray[np.float64]:
-    """Returns coefficients (M, N) between -q/2 and q/2, rounded to float64."""
+def centred(coefficients: Residues, ring: Ring) -> npt.NDArray[np.float64]:
+    """Returns coefficients (M, N) between -q/2 and q/2, rounded to 53 bits or units."""
     low, *upper = (coefficients[:, limb] for limb in range(ring.limbs))
     if not upper:
         (q,) = ring.moduli
         return (low - (low > q // 2) * np.uint64(q)).view(np.int64).astype(np.float64)
     # x = low + first v with v = (high - low) / first modulo second (Garner).
     (high,), (first, second) = upper, ring.moduli
+    # Both primes have the same length, so that this is not negative.
     difference = high + np.uint64(2 * second) - low
     v = remainder(difference, second, pow(first, -1, second))
     signed = (v - (v > second // 2) * np.uint64(second)).view(np.int64)

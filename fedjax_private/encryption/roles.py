@@ -190,10 +190,9 @@ class KeyAuthority:
         self._log.enter(message.round_number, message.numbers)
 
         def decrypt_rows(index: int) -> Rows:
-            rows = self._scheme.decrypt(self._secret_key, ciphertexts[index])
             if parameters.flooding_std:
-                rows += self._scheme.slot_noise(len(rows))
-            return rows
+                return self._scheme.flooded(self._secret_key, ciphertexts[index])
+            return self._scheme.decrypt(self._secret_key, ciphertexts[index])
 
         rows = np.concatenate(self._workers.map(decrypt_rows, len(spans)))
         return write(

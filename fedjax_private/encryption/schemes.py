@@ -15,7 +15,6 @@ Vaikuntanathan (ITCS 2012). BFV: Brakerski (CRYPTO 2012), Fan and Vercauteren (2
 Shares of keys: Asharov et al. (EUROCRYPT 2012).
 """
 
-import math
 from typing import Any
 
 import numpy as np
@@ -24,10 +23,10 @@ from fedjax_private.encryption import arithmetic, plaintexts
 from fedjax_private.encryption.arithmetic import Factor
 from fedjax_private.encryption.backend import load
 from fedjax_private.encryption.contexts import context_for, ring_of
-from fedjax_private.encryption.entropy import gaussian, wide_gaussian
+from fedjax_private.encryption.entropy import wide_gaussian
 from fedjax_private.encryption.moulds import Mould, UnexpectedLayoutError
 from fedjax_private.encryption.packing import Rows
-from fedjax_private.encryption.parameters import Parameters
+from fedjax_private.encryption.parameters import Parameters, Scheme, fresh_variance
 from fedjax_private.encryption.rings import Residues
 
 # OpenFHE's classes carry no type stubs; this name says which one is meant.
@@ -45,8 +44,8 @@ class HomomorphicScheme:
     secrets at 128 bits, its Gaussian and ternary samplers trusted; that the message is
     added afterwards changes no ciphertext's distribution. `decrypt` hides nothing of
     the noise that a ciphertext has, which tells of the key in CKKS (Li and Micciancio,
-    EUROCRYPT 2021): its results are for whoever has the key. `partial` hides the noise
-    as `Parameters.flooding_std` says.
+    EUROCRYPT 2021): its results are for whoever has the key. `flooded` and `partial`
+    hide the noise as `Parameters.flooding_std` says.
 
     Raises:
         OpenFHEUnavailable: on construction, where OpenFHE cannot be imported.
@@ -73,19 +72,21 @@ class HomomorphicScheme:
         return self._context.MakeCKKSPackedPlaintext(slots)
 
     def _check(self, public: Residues, secret: Factor) -> None:
-        """Raises UnexpectedLayoutError unless keys do what OpenFHE's are taken to do.
+        """Raises UnexpectedLayoutError unless encryptions carry the noise assumed.
 
-        If OpenFHE held polynomials by their values in another order, its noise would be
-        no small polynomial to us, and decryptions as good as random.
+        All flooding and every noise budget is sized by it. And if OpenFHE held
+        polynomials by their values in another order, its noise would be no small
+        polynomial to us.
         """
-        p = self.parameters
-        rows: Rows = np.arange(p.slots)[None]
-        # Numbers that a slot has room for.
-        rows = rows % p.plaintext_modulus if p.lanes else rows % 2 * p.request.sum_bound
-        rows = rows.astype(self._dtype)
-        made = self.encrypt(self.public_key(public), self.encode(rows))
-        found = self.decrypt(secret, made)
-        if np.abs(found - rows).max() > 16 * p.error_std(1):
+        zero = np.zeros((1, self.ring.limbs, self.ring.dimension), np.uint64)
+        made = self.encrypt(self.public_key(public), zero)
+        coefficients = arithmetic.interpolate(self._opened(secret, made), self.ring)
+        noise = plaintexts.centred(coefficients, self.ring)
+        if self.parameters.request.scheme is Scheme.EXACT:
+            noise /= self.parameters.plaintext_modulus
+        ratio = np.square(noise).mean() / fresh_variance(self.ring.dimension)
+        # Ten deviations of the mean on either side: see `parameters`.
+        if not 0.6 < ratio < 1.4:
             raise UnexpectedLayoutError(
                 "this version of OpenFHE encrypts otherwise than the tested ones do: "
                 "install the version that pyproject.toml names."
@@ -166,13 +167,30 @@ class HomomorphicScheme:
             ForkedProcessError: in a forked child of the process that loaded OpenFHE.
         """
         self._backend.check_process()
-        product = arithmetic.multiply(ciphertexts[:, 1], secret_key, self.ring)
-        return self.decode(self.ring.add(ciphertexts[:, 0], product))
+        return self.decode(self._opened(secret_key, ciphertexts))
+
+    def flooded(self, secret_key: Factor, ciphertexts: Residues) -> Rows:
+        """Returns the same with `flooding_std` of noise, which may be shown to others.
+
+        The noise is whole numbers on whole coefficients: what a float64 rounds after
+        that is a function of the sum, and tells of nothing else (Mironov, "On
+        Significance of the Least Significant Bits for Differential Privacy", CCS 2012).
+
+        Raises:
+            ForkedProcessError: in a forked child of the process that loaded OpenFHE.
+        """
+        self._backend.check_process()
+        opened = self._opened(secret_key, ciphertexts)
+        return self.decode(self.ring.add(opened, self.noise(len(opened))))
 
     def decode(self, polynomials: Residues) -> Rows:
         """Returns the rows (M, slots) of sums of all parts (M, L, N). Needs no key."""
-        coefficients = arithmetic.interpolate(polynomials, self.ring)
-        return plaintexts.decode(coefficients, self.parameters, self.ring)
+        return plaintexts.read(polynomials, self.parameters, self.ring)
+
+    def _opened(self, secret_key: Factor, ciphertexts: Residues) -> Residues:
+        """Returns `c0 + c1 s` (M, L, N): the messages with their noise."""
+        product = arithmetic.multiply(ciphertexts[:, 1], secret_key, self.ring)
+        return self.ring.add(ciphertexts[:, 0], product)
 
     def partial(self, secret_key: Factor, seconds: Residues) -> Residues:
         """Returns one share of decryptions, `c1 s + noise` (M, L, N).
@@ -197,16 +215,10 @@ class HomomorphicScheme:
         wide = wide_gaussian(shape, self.parameters.flooding_std)
         return arithmetic.evaluate(arithmetic.residues(*wide, self.ring), self.ring)
 
-    def slot_noise(self, count: int) -> Rows:
-        """Returns that noise as rows (count, slots) of CKKS, in the values' units."""
-        p = self.parameters
-        std = p.flooding_std * math.sqrt(p.ring_dimension / 2) / p.scale
-        parts = 2 if p.request.complex_packing else 1
-        noise = gaussian(count * p.slots * parts, std)
-        return noise.view(self._dtype).reshape(count, p.slots)
-
     def _secret(self, pair: Any) -> Factor:
-        return self.secret_key(self._residues(pair.secretKey, 1)[0])
+        data = self._serialise(pair.secretKey)
+        # No layout of it is kept, which would keep the key.
+        return self.secret_key(Mould.of(data, self.ring, 1).read(data)[0])
 
     def _serialise(self, value: Any) -> bytes:
         return bytes(self._openfhe.Serialize(value, self._openfhe.BINARY))

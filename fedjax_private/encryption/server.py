@@ -4,12 +4,12 @@ from collections.abc import Container, Sequence
 
 import numpy as np
 
+from fedjax_private.encryption import plaintexts
 from fedjax_private.encryption.channels import Party
 from fedjax_private.encryption.contexts import ring_of
 from fedjax_private.encryption.material import Material
 from fedjax_private.encryption.packing import FloatArray, IntArray, unpack
 from fedjax_private.encryption.rings import Residues
-from fedjax_private.encryption.schemes import HomomorphicScheme
 from fedjax_private.encryption.wire import (
     AUTHORITY,
     EDGE_SERVERS,
@@ -222,7 +222,7 @@ class Fusion:
     ) -> None:
         self._party, self._holders, self._quorum = party, tuple(holders), quorum
         self._material = server.material
-        self._scheme = HomomorphicScheme(self._material.parameters)
+        self._ring = ring_of(self._material.parameters)
         self.round_number, self.clients, total = server.take_total()
         self._total, self._second = total[0::2], total[1::2]
         self._answered: list[int] = []
@@ -235,7 +235,7 @@ class Fusion:
 
     def requests(self) -> Messages:
         """The sum, for every holder."""
-        payload = self._scheme.ring.pack(self._second)
+        payload = self._ring.pack(self._second)
         return {
             holder: write(
                 self._party,
@@ -259,7 +259,7 @@ class Fusion:
         sender, parts = self._read(Kind.PARTIAL, data)
         if sender not in self.missing:
             raise RefusedError(f"a part of {sender}, unasked for.")
-        self._total = self._scheme.ring.add(self._total, parts)
+        self._total = self._ring.add(self._total, parts)
         self._answered.append(sender)
 
     def recovery_requests(self) -> Messages:
@@ -303,7 +303,7 @@ class Fusion:
         sender, parts = self._read(Kind.RECOVERY, data)
         if sender not in self._standing_in:
             raise RefusedError(f"{sender} stands in, unasked for.")
-        self._total = self._scheme.ring.add(self._total, parts)
+        self._total = self._ring.add(self._total, parts)
         self._standing_in.remove(sender)
 
     def release(self) -> FloatArray | IntArray:
@@ -317,10 +317,11 @@ class Fusion:
                 f"round {self.round_number} is void: parts of holders "
                 f"{sorted({*self.missing, *self._standing_in})} are missing."
             )
-        return unpack(self._scheme.decode(self._total), self._scheme.parameters)
+        parameters = self._material.parameters
+        return unpack(plaintexts.read(self._total, parameters, self._ring), parameters)
 
     def _read(self, kind: Kind, data: bytes) -> tuple[int, Residues]:
-        ring = self._scheme.ring
+        ring = self._ring
         message = read(
             self._party,
             data,

@@ -66,8 +66,8 @@ class Workers:
         another between them, so pieces are as large as pays, of one size, and as many
         for every thread.
         """
-        turns = -(-count // (_SPAN * self.count))
-        size = -(-count // (turns * self.count))
+        turns = max(1, -(-count // (_SPAN * self.count)))
+        size = max(1, -(-count // (turns * self.count)))
         return [
             slice(first, min(first + size, count)) for first in range(0, count, size)
         ]

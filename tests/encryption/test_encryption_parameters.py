@@ -56,10 +56,9 @@ def own_variance(found):
 
 def total_noise(found):
     """Deviation of all noise in a full sum as it is decrypted."""
-    variance = own_variance(found)
-    if found.request.scheme.threshold:
-        # Twice: recovery adds as many partial decryptions again.
-        variance += 2 * found.request.holders * found.flooding_std**2
+    # Twice with a threshold: recovery adds as many partial decryptions again.
+    terms = 2 * found.request.holders if found.request.scheme.threshold else 1
+    variance = own_variance(found) + terms * found.flooding_std**2
     return math.sqrt(variance)
 
 

@@ -47,21 +47,23 @@ def test_tails_are_as_heavy_as_they_should_be(limit):
 
 
 @pytest.mark.parametrize(
-    ("word", "sample"),
+    ("radius", "angle", "first", "second"),
     [
-        (0, 9.155),  # the tail beyond holds 2^-65
-        (1, -9.155),
-        (2**64 - 2, 0.0),
-        (2**64 - 1, 0.0),
-        (2**63, 0.6745),  # the tail beyond holds a quarter
-        (2**63 + 1, -0.6745),
-        (int(0.3173 * 2**64), 1.0),
+        (0, 0, 9.419, 0.0),  # the farthest that there is
+        (0, 2**62, 0.0, 9.419),
+        (1, 2**63, -9.419, 0.0),
+        (2**64 - 1, 12345, 0.0, 0.0),
+        (int(math.exp(-0.5) * 2**64), 2**61, 0.5**0.5, 0.5**0.5),
     ],
 )
-def test_words_are_inverted(monkeypatch, word, sample):
-    monkeypatch.setattr(entropy, "words", lambda size: np.full(size, word, np.uint64))
-    samples = gaussian(3, 2.0)
-    np.testing.assert_allclose(samples, 2 * sample, rtol=1e-3, atol=1e-9)
+def test_words_become_points_of_the_plane(monkeypatch, radius, angle, first, second):
+    drawn = iter([radius, angle])
+    monkeypatch.setattr(
+        entropy, "words", lambda size: np.full(size, next(drawn), np.uint64)
+    )
+    samples = gaussian(5, 2.0)
+    expected = 2 * np.array([first] * 3 + [second] * 2)
+    np.testing.assert_allclose(samples, expected, rtol=1e-3, atol=1e-9)
 
 
 def test_calls_are_independent():
@@ -108,7 +110,7 @@ def test_words_are_uniform():
     assert words(0).size == gaussian(0, 1.0).size == 0
 
 
-WIDTHS = [1.0, 1e3, 2.0**39, 2.0**41, 3.7e15, 2.0**60, 2.0**85, 2.0**100]
+WIDTHS = [1.0, 1e3, 2.0**29, 2.0**31, 3.7e15, 2.0**60, 2.0**85, 2.0**92]
 
 
 @pytest.mark.parametrize("std", WIDTHS)
@@ -116,7 +118,7 @@ def test_wide_samples_are_gaussian_integers(std):
     high, low, shift = wide_gaussian((400, 1000), std)
     assert high.shape == low.shape == (400, 1000)
     assert (high.dtype, low.dtype) == (np.int64, np.uint64)
-    assert int(low.max()) < 2**shift
+    assert int(low.max()) < (2 ** (shift + 1) if shift else 1)
     samples = (high * 2.0**shift + low).ravel()
     assert samples.std() == pytest.approx(std, rel=5.5 / math.sqrt(2 * SIZE), abs=0.1)
     assert abs(samples.mean()) < 5.5 * std / math.sqrt(SIZE)
@@ -124,7 +126,7 @@ def test_wide_samples_are_gaussian_integers(std):
         assert p_value(samples, std) > SIGNIFICANCE
 
 
-@pytest.mark.parametrize("std", [2.0**41, 3.7e15, 2.0**60, 2.0**100])
+@pytest.mark.parametrize("std", [2.0**31, 3.7e15, 2.0**60, 2.0**92])
 def test_every_bit_of_wide_samples_is_as_good_as_a_coin(std):
     # A float64's lowest bits would be zero wherever a sample has more than 53 bits.
     high, low, shift = wide_gaussian((SIZE,), std)
@@ -135,6 +137,21 @@ def test_every_bit_of_wide_samples_is_as_good_as_a_coin(std):
     for bit in range(20):
         ones = int((high >> bit & 1).sum())
         assert stats.binomtest(ones, SIZE).pvalue > SIGNIFICANCE / 64
+
+
+def test_what_lies_between_the_upper_words_has_no_step():
+    # The sum of two uniform numbers: its density is a triangle.
+    _, low, shift = wide_gaussian((SIZE,), 2.0**40)
+    triangle = stats.triang(0.5, scale=2.0 ** (shift + 1))
+    assert stats.kstest(low, triangle.cdf).pvalue > SIGNIFICANCE
+
+
+def test_far_samples_are_as_many_kinds_as_they_should_be():
+    # Of one word a sample there would be holes here: 2^34 words for 2^40 numbers.
+    samples = gaussian(4_000_000, 2.0**40)
+    far = np.rint(samples[np.abs(samples) > 4.5 * 2.0**40]).astype(np.int64)
+    assert len(far) > 10
+    assert len(set(far.tolist())) == len(far)
 
 
 def test_no_width_gives_no_noise():

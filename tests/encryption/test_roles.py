@@ -98,7 +98,7 @@ def test_threads_give_the_same_sum(network, kind):
 
 def test_as_many_uploads_as_words_cannot_hold_at_once(network):
     # Sixteen residues below 2^60 fill 64 bits; these are as large as they get.
-    net = network(SumRequest(Scheme.EXACT, 10, 40, bits=8), least=1)
+    net = network(SumRequest(Scheme.EXACT, 5000, 40, bits=15), least=1)
     (q,) = net.ring.moduli
     assert net.ring.additions == 16
     largest = np.full((2, 1, net.ring.dimension), q - 1, np.uint64)

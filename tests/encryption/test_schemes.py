@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedjax_private.encryption import arithmetic, contexts
+from fedjax_private.encryption import arithmetic, contexts, schemes
 from fedjax_private.encryption.arithmetic import Factor
 from fedjax_private.encryption.backend import load
 from fedjax_private.encryption.contexts import ring_of
@@ -21,9 +21,9 @@ pytestmark = pytest.mark.needs_openfhe
 VALUES = 5000
 
 
-def parameters_of(scheme, **changes):
+def parameters_of(scheme, values=VALUES, **changes):
     fields = {"uploads": 4, "holders": 3 if scheme.threshold else 1}
-    return derive(SumRequest(scheme, VALUES, **{**fields, **changes}))
+    return derive(SumRequest(scheme, values, **{**fields, **changes}))
 
 
 def random_row(parameters, rng, uploads=None):
@@ -115,7 +115,8 @@ EXACT_REQUESTS = [
 def test_integers_below_the_plaintext_modulus_come_back(
     scheme, uploads, bits, modulus_bits
 ):
-    parameters = parameters_of(scheme, uploads=uploads, bits=bits)
+    # Of so many values that as many as possible fill a ciphertext.
+    parameters = parameters_of(scheme, 10**6, uploads=uploads, bits=bits)
     modulus = parameters.plaintext_modulus
     assert modulus.bit_length() == modulus_bits
     scheme, rng = HomomorphicScheme(parameters), np.random.default_rng(0)
@@ -377,6 +378,44 @@ def test_another_order_of_values_is_noticed_when_a_scheme_is_made(kind, monkeypa
     )
     with pytest.raises(UnexpectedLayoutError, match="encrypts otherwise"):
         HomomorphicScheme(parameters_of(kind))
+
+
+@pytest.mark.parametrize("kind", list(Scheme))
+@pytest.mark.parametrize("factor", [0.0, 0.5, 2.0])
+def test_other_noise_than_assumed_is_noticed(kind, factor, monkeypatch):
+    # What hides it, and what fails by it, is sized for OpenFHE's usual deviation.
+    monkeypatch.setattr(
+        schemes, "fresh_variance", lambda n: factor * 3.19**2 * 4 * n / 3
+    )
+    with (
+        np.errstate(divide="ignore"),
+        pytest.raises(UnexpectedLayoutError, match="encrypts otherwise"),
+    ):
+        HomomorphicScheme(parameters_of(kind))
+
+
+@pytest.mark.parametrize("changes", [{}, {"complex_packing": False}], ids=str)
+def test_what_is_shown_is_a_function_of_whole_numbers(changes):
+    # Noise in a float64's last bits would not hide the error there.
+    scheme = HomomorphicScheme(parameters_of(Scheme.CKKS, **changes))
+    parameters, ring = scheme.parameters, scheme.ring
+    public, secret = keys_of(scheme)
+    row = random_row(parameters, np.random.default_rng(0))
+    messages = scheme.encode(np.stack([row] * 3))
+    ciphertexts = scheme.encrypt(public, messages)
+    opened, made, drawn = scheme._opened(secret, ciphertexts), scheme.noise, []
+
+    def noted(count):
+        drawn.append(made(count))
+        return drawn[-1]
+
+    scheme.noise = noted
+    found = scheme.flooded(secret, ciphertexts)
+    np.testing.assert_array_equal(found, scheme.decode(ring.add(opened, drawn[0])))
+    error = (found - row).view(np.float64)
+    assert error.std() == pytest.approx(parameters.error_std(1), rel=0.05)
+    again = scheme.flooded(secret, ciphertexts)
+    assert not (found == again).any()
 
 
 # Against OpenFHE's own encoding, encryption and decryption

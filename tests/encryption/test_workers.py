@@ -33,6 +33,10 @@ def test_spans_cover_every_ciphertext_and_keep_all_threads_busy(threads, count):
         assert busiest <= 1.1 * count / threads + threads
 
 
+def test_nothing_has_no_spans():
+    assert Workers().spans(0) == []
+
+
 def test_errors_come_out():
     def fail(index):
         raise RuntimeError(f"at {index}")
