@@ -49,10 +49,11 @@ class Prepared:
 
 def unavailable() -> str | None:
     """Why encrypted arms cannot run here; None where they can."""
-    from fedjax_private.encryption import OpenFHEUnavailable, backend
+    from fedjax_private.encryption import OpenFHEUnavailable, arithmetic, backend
 
     try:
         backend.load()
+        arithmetic.host()
     except OpenFHEUnavailable as error:
         return str(error)
     return None

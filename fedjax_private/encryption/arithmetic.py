@@ -116,13 +116,13 @@ def _fill(
 ) -> None:
     """Fills `into` with what a kernel makes of rows (M, N), piece by piece."""
     size = next((s for s in _SIZES if len(rows) <= s), _SIZES[-1])
-    host = _host()
+    device = host()
     with (
         _enable_x64(True),
         jax.numpy_rank_promotion("allow"),
         jax.transfer_guard("allow"),
     ):
-        own = jax.device_put(constants, host)
+        own = jax.device_put(constants, device)
         for first in range(0, len(rows), size):
             piece = rows[first : first + size]
             count = len(piece)
@@ -130,11 +130,11 @@ def _fill(
                 filling = np.zeros((size - count, piece.shape[1]), np.uint64)
                 piece = np.concatenate([piece, filling])
             # Put there, whatever devices or mesh the caller computes on.
-            made = kernel(jax.device_put(piece, host), *own)
+            made = kernel(jax.device_put(piece, device), *own)
             into[first : first + count] = np.asarray(made)[:count]
 
 
-def _host() -> jax.Device:
+def host() -> jax.Device:
     """The device that may multiply a secret key.
 
     Raises:

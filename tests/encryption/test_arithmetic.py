@@ -190,10 +190,12 @@ result = placed
     assert all(devices == [0] for devices in placed)
 
 
+@pytest.mark.needs_openfhe
 def test_without_the_host_nothing_is_computed(in_new_process):
-    sentence = in_new_process(
+    sentence, told = in_new_process(
         """
 import jax, numpy as np
+from experiments import build
 from fedjax_private.encryption import arithmetic
 from fedjax_private.encryption.backend import OpenFHEUnavailable
 def none(backend):
@@ -202,7 +204,8 @@ jax.local_devices = none
 try:
     arithmetic.remainder(np.zeros((1, 8), np.uint64), 17)
 except OpenFHEUnavailable as error:
-    result = str(error)
+    result = str(error), build.unavailable()
 """
     )
     assert "JAX_PLATFORMS=cuda,cpu" in sentence
+    assert told == sentence  # before any work
