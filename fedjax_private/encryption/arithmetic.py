@@ -87,9 +87,22 @@ def multiply(polynomials: Residues, factor: Factor, ring: Ring) -> Residues:
 def residues(
     high: npt.NDArray[np.int64], low: _Words, shift: int, ring: Ring
 ) -> Residues:
-    """Returns the residues (M, L, N) of the integers `high 2^shift + low` (M, N)."""
+    """Returns the residues (M, L, N) of the integers `high 2^shift + low` (M, N).
+
+    Args:
+        high: int64.
+        low: uint64, below 2^(shift + 1).
+        shift: up to 63.
+        ring: theirs.
+    """
     made = np.empty((len(high), ring.limbs, ring.dimension), np.uint64)
     negative, size = high < 0, np.abs(high).view(np.uint64)
+    if (int(size.max(initial=0)) + 2) << shift < min(ring.moduli):
+        whole = (high << shift).view(np.uint64) + low
+        below_zero = whole.view(np.int64) < 0
+        for limb, q in enumerate(ring.moduli):
+            np.add(whole, below_zero * np.uint64(q), out=made[:, limb])
+        return made
     for limb, q in enumerate(ring.moduli):
         upper = remainder(size, q, 1 << shift)
         np.subtract(np.uint64(q), upper, out=upper, where=negative)
@@ -116,22 +129,31 @@ def _fill(
 ) -> None:
     """Fills `into` with what a kernel makes of rows (M, N), piece by piece."""
     size = next((s for s in _SIZES if len(rows) <= s), _SIZES[-1])
-    device = host()
+    *others, modulus = constants
+    pinned = _on_the_host(int(modulus))
     with (
         _enable_x64(True),
         jax.numpy_rank_promotion("allow"),
         jax.transfer_guard("allow"),
     ):
-        own = jax.device_put(constants, device)
         for first in range(0, len(rows), size):
             piece = rows[first : first + size]
             count = len(piece)
             if count < size:
                 filling = np.zeros((size - count, piece.shape[1]), np.uint64)
                 piece = np.concatenate([piece, filling])
-            # Put there, whatever devices or mesh the caller computes on.
-            made = kernel(jax.device_put(piece, device), *own)
+            made = kernel(piece, *others, pinned)
             into[first : first + count] = np.asarray(made)[:count]
+
+
+@functools.lru_cache(maxsize=64)
+def _on_the_host(modulus: int) -> jax.Array:
+    """An argument that has its place, where the whole computation then is.
+
+    Whatever device the caller prefers; under a mesh of other devices JAX refuses.
+    """
+    with _enable_x64(True), jax.transfer_guard("allow"):
+        return jax.device_put(np.uint64(modulus), host())
 
 
 def host() -> jax.Device:

@@ -27,11 +27,19 @@ def gaussian(size: int, std: float) -> npt.NDArray[np.float64]:
     word would leave holes from 6 deviations on.
     """
     half = (size + 1) // 2
-    tail = ((words(half) >> np.uint64(1)).astype(np.float64) + 0.5) * 2.0**-63
-    radius = np.sqrt(-2 * np.log(tail)) * std
+    # In place: memory that is new to the process costs more than what fills it.
+    radius = (words(half) >> np.uint64(1)).astype(np.float64)
+    radius += 0.5
+    radius *= 2.0**-63
+    np.log(radius, out=radius)
+    radius *= -2 * std**2
+    np.sqrt(radius, out=radius)
     angle = words(half) * (2 * np.pi * 2.0**-64)
-    both = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
-    return np.asarray(both[:size])
+    both = np.empty((2, half))
+    np.cos(angle, out=both[0])
+    np.sin(angle, out=both[1])
+    both *= radius
+    return both.reshape(-1)[:size]
 
 
 def wide_gaussian(

@@ -181,7 +181,9 @@ class HomomorphicScheme:
         """
         self._backend.check_process()
         opened = self._opened(secret_key, ciphertexts)
-        return self.decode(self.ring.add(opened, self.noise(len(opened))))
+        coefficients = arithmetic.interpolate(opened, self.ring)
+        total = self.ring.add(coefficients, self._coefficients(len(opened)))
+        return plaintexts.decode(total, self.parameters, self.ring)
 
     def decode(self, polynomials: Residues) -> Rows:
         """Returns the rows (M, slots) of sums of all parts (M, L, N). Needs no key."""
@@ -211,9 +213,12 @@ class HomomorphicScheme:
 
         Integers, `flooding_std` wide, which leave no bit of what they are added to.
         """
+        return arithmetic.evaluate(self._coefficients(count), self.ring)
+
+    def _coefficients(self, count: int) -> Residues:
         shape = count, self.ring.dimension
         wide = wide_gaussian(shape, self.parameters.flooding_std)
-        return arithmetic.evaluate(arithmetic.residues(*wide, self.ring), self.ring)
+        return arithmetic.residues(*wide, self.ring)
 
     def _secret(self, pair: Any) -> Factor:
         data = self._serialise(pair.secretKey)

@@ -115,13 +115,15 @@ def test_evaluation_is_linear(ring):
 
 
 @rings
-@pytest.mark.parametrize("shift", [0, 1, 32, 63])
-def test_residues_are_those_of_the_integers(ring, shift):
+@pytest.mark.parametrize("shift", [0, 1, 6, 32, 62])
+@pytest.mark.parametrize("largest", [1, 2**30, 2**62])
+def test_residues_are_those_of_the_integers(ring, shift, largest):
     rng = np.random.default_rng(shift)
-    largest = 2**62
     high = rng.integers(-largest, largest, (3, ring.dimension), endpoint=True)
-    low = rng.integers(0, 2**shift, (3, ring.dimension), np.uint64)
-    high[0, :4], low[0, :4] = (0, -1, largest, -largest), (0, 0, 2**shift - 1, 0)
+    low = rng.integers(0, 2 ** (shift + 1), (3, ring.dimension), np.uint64)
+    last = 2 ** (shift + 1) - 1
+    high[0, :5] = 0, -1, largest, -largest, -1
+    low[0, :5] = 0, 0, last, 0, last
     integers = high.astype(object) * 2**shift + low.astype(object)
     found = residues(high, low, shift, ring)
     for limb, q in enumerate(ring.moduli):

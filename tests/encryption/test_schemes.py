@@ -403,15 +403,16 @@ def test_what_is_shown_is_a_function_of_whole_numbers(changes):
     row = random_row(parameters, np.random.default_rng(0))
     messages = scheme.encode(np.stack([row] * 3))
     ciphertexts = scheme.encrypt(public, messages)
-    opened, made, drawn = scheme._opened(secret, ciphertexts), scheme.noise, []
+    opened, made, drawn = scheme._opened(secret, ciphertexts), scheme._coefficients, []
 
     def noted(count):
         drawn.append(made(count))
         return drawn[-1]
 
-    scheme.noise = noted
+    scheme._coefficients = noted
     found = scheme.flooded(secret, ciphertexts)
-    np.testing.assert_array_equal(found, scheme.decode(ring.add(opened, drawn[0])))
+    noise = arithmetic.evaluate(drawn[0], ring)
+    np.testing.assert_array_equal(found, scheme.decode(ring.add(opened, noise)))
     error = (found - row).view(np.float64)
     assert error.std() == pytest.approx(parameters.error_std(1), rel=0.05)
     again = scheme.flooded(secret, ciphertexts)
