@@ -1,7 +1,7 @@
 """Encrypted sums: parameters, packing, wire format, and who holds which key.
 
-Importing it does not import OpenFHE: only making keys or reading somebody's material
-does. Parameters, key material and messages need neither OpenFHE nor JAX.
+Importing it imports neither OpenFHE nor JAX: only what makes or uses keys does. A
+server that adds ciphertexts needs no JAX.
 """
 
 from fedjax_private._lazy import exports

@@ -14,28 +14,22 @@ accelerator JAX trains on: what is multiplied may be a secret key.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import jax
-import jax.experimental
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from fedjax_private.encryption.backend import OpenFHEUnavailable
-from fedjax_private.encryption.modular import lazy_product, quotients
+from fedjax_private.encryption.modular import quotients
 from fedjax_private.encryption.rings import Residues, Ring
-
-# JAX 0.6 has it among its experiments.
-_enable_x64: Any = (
-    jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
-)
 
 # Rows of N residues that a kernel takes at once; XLA compiles one for each size.
 _SIZES = (8, 64)
 
 _Words = npt.NDArray[np.uint64]
+
+# (rows (B, N), constants, modulus) -> rows, see `kernels`.
+_Kernel = Callable[..., Any]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,29 +53,21 @@ class Factor:
 
 def evaluate(coefficients: Residues, ring: Ring) -> Residues:
     """Returns the values (M, L, N) of polynomials with the coefficients (M, L, N)."""
-    values = np.empty_like(coefficients)
-    for limb, q in enumerate(ring.moduli):
-        constants = _powers(ring.dimension, q)
-        _fill(values[:, limb], _evaluate, coefficients[:, limb], *constants)
-    return values
+    constants = [_powers(ring.dimension, q) for q in ring.moduli]
+    return _limb_by_limb(_kernels().evaluate, coefficients, constants)
 
 
 def interpolate(values: Residues, ring: Ring) -> Residues:
     """Returns the coefficients (M, L, N) of polynomials with the values (M, L, N)."""
-    coefficients = np.empty_like(values)
-    for limb, q in enumerate(ring.moduli):
-        constants = _inverse_powers(ring.dimension, q)
-        _fill(coefficients[:, limb], _interpolate, values[:, limb], *constants)
-    return coefficients
+    constants = [_inverse_powers(ring.dimension, q) for q in ring.moduli]
+    return _limb_by_limb(_kernels().interpolate, values, constants)
 
 
 def multiply(polynomials: Residues, factor: Factor, ring: Ring) -> Residues:
     """Returns the products (M, L, N) of polynomials (M, L, N) with one factor."""
-    products = np.empty_like(polynomials)
-    for limb, q in enumerate(ring.moduli):
-        constants = factor.residues[limb], factor.quotients[limb], np.uint64(q)
-        _fill(products[:, limb], _multiply, polynomials[:, limb], *constants)
-    return products
+    moduli = map(np.uint64, ring.moduli)
+    constants = zip(factor.residues, factor.quotients, moduli, strict=True)
+    return _limb_by_limb(_kernels().multiply, polynomials, constants)
 
 
 def residues(
@@ -92,12 +78,13 @@ def residues(
     Args:
         high: int64.
         low: uint64, below 2^(shift + 1).
-        shift: up to 63.
+        shift: up to 62.
         ring: theirs.
     """
     made = np.empty((len(high), ring.limbs, ring.dimension), np.uint64)
     negative, size = high < 0, np.abs(high).view(np.uint64)
     if (int(size.max(initial=0)) + 2) << shift < min(ring.moduli):
+        # They fit a word, as all but the widest do: a quarter of the time.
         whole = (high << shift).view(np.uint64) + low
         below_zero = whole.view(np.int64) < 0
         for limb, q in enumerate(ring.moduli):
@@ -117,25 +104,27 @@ def remainder(integers: _Words, modulus: int, factor: int = 1) -> _Words:
     factor %= modulus
     (quotient,) = quotients([factor], modulus)
     constants = np.uint64(factor), quotient, np.uint64(modulus)
-    _fill(products, _multiply, integers, *constants)
+    _fill(products, _kernels().multiply, integers, *constants)
     return products
 
 
-def _fill(
-    into: _Words,
-    kernel: Callable[..., Any],
-    rows: _Words,
-    *constants: _Words | np.uint64,
-) -> None:
+def _limb_by_limb(
+    kernel: _Kernel, polynomials: Residues, constants: Iterable[Sequence[Any]]
+) -> Residues:
+    """Returns what a kernel makes of each limb with its constants, the modulus last."""
+    made = np.empty_like(polynomials)
+    for limb, own in enumerate(constants):
+        _fill(made[:, limb], kernel, polynomials[:, limb], *own)
+    return made
+
+
+def _fill(into: _Words, kernel: _Kernel, rows: _Words, *constants: Any) -> None:
     """Fills `into` with what a kernel makes of rows (M, N), piece by piece."""
     size = next((s for s in _SIZES if len(rows) <= s), _SIZES[-1])
+    kernels = _kernels()
     *others, modulus = constants
-    pinned = _on_the_host(int(modulus))
-    with (
-        _enable_x64(True),
-        jax.numpy_rank_promotion("allow"),
-        jax.transfer_guard("allow"),
-    ):
+    pinned = kernels.on_the_host(int(modulus))
+    with kernels.words():
         for first in range(0, len(rows), size):
             piece = rows[first : first + size]
             count = len(piece)
@@ -146,80 +135,15 @@ def _fill(
             into[first : first + count] = np.asarray(made)[:count]
 
 
-@functools.lru_cache(maxsize=64)
-def _on_the_host(modulus: int) -> jax.Array:
-    """An argument that has its place, where the whole computation then is.
-
-    Whatever device the caller prefers; under a mesh of other devices JAX refuses.
-    """
-    with _enable_x64(True), jax.transfer_guard("allow"):
-        return jax.device_put(np.uint64(modulus), host())
+def host() -> object:
+    """The device that may multiply a secret key: see `kernels.host`."""
+    return _kernels().host()
 
 
-def host() -> jax.Device:
-    """The device that may multiply a secret key.
+def _kernels() -> Any:
+    from fedjax_private.encryption import kernels
 
-    Raises:
-        OpenFHEUnavailable: if JAX was told to leave the host out.
-    """
-    try:
-        return jax.local_devices(backend="cpu")[0]
-    except RuntimeError as error:
-        raise OpenFHEUnavailable(
-            "encrypted aggregation computes with keys on the host, which JAX_PLATFORMS "
-            "leaves out: let it name cpu too, as in JAX_PLATFORMS=cuda,cpu."
-        ) from error
-
-
-@jax.jit
-def _multiply(rows: Any, factors: Any, quotients: Any, modulus: Any) -> Any:
-    product = lazy_product(rows, factors, quotients, modulus)
-    return jnp.minimum(product, product - modulus)
-
-
-@jax.jit
-def _evaluate(rows: Any, powers: Any, quotients: Any, modulus: Any) -> Any:
-    # Rows last: every step is the same for all of them, next to one another in memory.
-    x, size = rows.T, rows.shape[1]
-    # Odd powers of the root are its square's powers times it: decimation in frequency.
-    x = lazy_product(x, powers[:, None], quotients[:, None], modulus)
-    half, step = size // 2, 2
-    while half:
-        here = slice(0, half * step, step), None
-        x = _butterflies(x, half, powers[here], quotients[here], modulus)
-        half, step = half // 2, step * 2
-    return jnp.minimum(x, x - modulus).T
-
-
-@jax.jit
-def _interpolate(
-    rows: Any, powers: Any, quotients: Any, last: Any, modulus: Any
-) -> Any:
-    x, size = rows.T, rows.shape[1]
-    blocks = size // 2
-    while blocks:
-        here = slice(blocks, 2 * blocks), None, None
-        x = _butterflies(x, size // 2 // blocks, powers[here], quotients[here], modulus)
-        blocks //= 2
-    x = lazy_product(x, last[0], last[1], modulus)
-    return jnp.minimum(x, x - modulus).T
-
-
-def _butterflies(x: Any, half: int, powers: Any, quotients: Any, modulus: Any) -> Any:
-    """One step on x (N, M), residues below 2 q: sums, and differences times powers.
-
-    Args:
-        x: N = blocks * 2 * half.
-        half: how far apart the two of a pair are.
-        powers: that broadcast against (blocks, half, M).
-        quotients: theirs.
-        modulus: q.
-    """
-    pairs, double = x.reshape(-1, 2, half, x.shape[1]), modulus + modulus
-    total, difference = pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1] + double
-    total = jnp.minimum(total, total - double)
-    product = lazy_product(difference, powers, quotients, modulus)
-    return jnp.stack([total, product], axis=1).reshape(x.shape)
+    return kernels
 
 
 @functools.lru_cache(maxsize=32)

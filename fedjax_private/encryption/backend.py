@@ -12,7 +12,7 @@ from typing import Any
 
 
 class OpenFHEUnavailable(RuntimeError):
-    """OpenFHE's extension cannot be imported on this machine."""
+    """Nothing can be encrypted here: no OpenFHE, or no device of the host's."""
 
 
 class ForkedProcessError(RuntimeError):

@@ -104,7 +104,8 @@ def _to_slots(
     """Returns the slots (M, N/2) of a polynomial with the coefficients (M, N)."""
     # zeta^(N/2) = i at all these points: two coefficients make one complex number.
     half = coefficients.shape[-1] // 2
-    folded = coefficients[:, :half] + 1j * coefficients[:, half:]
+    folded = np.empty((len(coefficients), half), np.complex128)
+    folded.real, folded.imag = coefficients[:, :half], coefficients[:, half:]
     folded *= np.exp(1j * np.pi / (2 * half) * np.arange(half)) / scale
     return np.asarray(fft.ifft(folded, norm="forward", overwrite_x=True))
 

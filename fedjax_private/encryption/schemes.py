@@ -63,15 +63,14 @@ class HomomorphicScheme:
         # A key of nobody's, forgotten at once: the mould of others'.
         pair = self._context.KeyGen()
         self._public_mould = Mould.of(self._serialise(pair.publicKey), self.ring, 2)
-        self._check(*self.generate_keys())
+        self._check(pair)
 
     def _encode_zero(self) -> Any:
         if self.parameters.request.scheme.exact:
             return self._context.MakePackedPlaintext([0])
-        slots: Rows = np.zeros(self.parameters.slots, self._dtype)
-        return self._context.MakeCKKSPackedPlaintext(slots)
+        return self._context.MakeCKKSPackedPlaintext([0.0])
 
-    def _check(self, public: Residues, secret: Factor) -> None:
+    def _check(self, pair: Any) -> None:
         """Raises UnexpectedLayoutError unless encryptions carry the noise assumed.
 
         All flooding and every noise budget is sized by it. And if OpenFHE held
@@ -79,8 +78,8 @@ class HomomorphicScheme:
         polynomial to us.
         """
         zero = np.zeros((1, self.ring.limbs, self.ring.dimension), np.uint64)
-        made = self.encrypt(self.public_key(public), zero)
-        coefficients = arithmetic.interpolate(self._opened(secret, made), self.ring)
+        opened = self._opened(self._secret(pair), self.encrypt(pair.publicKey, zero))
+        coefficients = arithmetic.interpolate(opened, self.ring)
         noise = plaintexts.centred(coefficients, self.ring)
         if self.parameters.request.scheme is Scheme.EXACT:
             noise /= self.parameters.plaintext_modulus
@@ -91,13 +90,6 @@ class HomomorphicScheme:
                 "this version of OpenFHE encrypts otherwise than the tested ones do: "
                 "install the version that pyproject.toml names."
             )
-
-    @property
-    def _dtype(self) -> type:
-        request = self.parameters.request
-        if request.scheme.exact:
-            return np.int64
-        return np.complex128 if request.complex_packing else np.float64
 
     def generate_keys(self) -> tuple[Residues, Factor]:
         """Returns a fresh key pair: (2, L, N) public residues, the secret polynomial.

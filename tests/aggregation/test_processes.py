@@ -67,7 +67,7 @@ def residues(role):
     ]
 
 def origin(role):
-    return os.getpid(), os.getppid(), backend.load().process
+    return os.getpid(), os.getppid(), backend.load().process, "jax" in sys.modules
 
 for added in (private_keys, identities, residues, origin):
     setattr(processes._Role, added.__name__, added)
@@ -293,9 +293,12 @@ def test_processes_are_spawned_not_forked(running):
     origins = roles(running("exact"), "origin")
     assert len(origins) == 4
     assert len({pid for pid, *_ in origins.values()}) == 4
-    for pid, parent, loader in origins.values():
+    for pid, parent, loader, _ in origins.values():
         assert parent == os.getpid() != pid
         assert loader == pid  # OpenFHE was loaded there, not inherited
+    # A new interpreter has not what this one has, and who only adds needs no JAX.
+    *_, with_jax = origins["server"]
+    assert not with_jax
 
 
 def test_equal_vectors_of_two_processes_are_encrypted_apart(running, numbers):

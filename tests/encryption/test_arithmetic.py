@@ -162,7 +162,7 @@ def test_it_computes_on_the_host_whatever_the_caller_computes_on(in_new_process)
 import os
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 import jax, numpy as np
-from fedjax_private.encryption import arithmetic
+from fedjax_private.encryption import arithmetic, kernels
 from fedjax_private.encryption.rings import Ring
 placed = []
 def noting(kernel):
@@ -171,8 +171,8 @@ def noting(kernel):
         placed.append(sorted(device.id for device in made.devices()))
         return made
     return call
-for name in ("_multiply", "_evaluate", "_interpolate"):
-    setattr(arithmetic, name, noting(getattr(arithmetic, name)))
+for name in ("multiply", "evaluate", "interpolate"):
+    setattr(kernels, name, noting(getattr(kernels, name)))
 ring, rows = Ring(8, (97,)), np.arange(64, dtype=np.uint64).reshape(8, 1, 8)
 factor = arithmetic.Factor.of(rows[1], ring)
 mesh = jax.sharding.Mesh(np.array(jax.devices()), "x")
