@@ -16,7 +16,8 @@ from typing import Any
 import rich.box
 import rich.table
 
-from experiments import command, flags, peers, runtime
+from experiments import command, flags, runtime
+from experiments.benchmarks import peers
 from experiments.config import flag
 
 USAGE = """Measures speed: medians of interleaved repeats, beside the machine's limits.

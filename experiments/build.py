@@ -49,7 +49,9 @@ class Prepared:
 
 def unavailable() -> str | None:
     """Why encrypted arms cannot run here; None where they can."""
-    from fedjax_private.encryption import OpenFHEUnavailable, arithmetic, backend
+    from fedjax_private.encryption import OpenFHEUnavailable
+    from fedjax_private.encryption.math import polynomials as arithmetic
+    from fedjax_private.encryption.openfhe import backend
 
     try:
         backend.load()

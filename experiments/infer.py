@@ -14,8 +14,8 @@ outputs, encrypted; `fit_head` asks for those of labelled training images and fi
 client's own last layer on them; `query --head=FILE` applies it.
 
 What clients and server learn, and what many queries reveal of the model (Tramer et al.,
-USENIX Security 2016), is written in `fedjax_private.inference.service`, under "Formal
-guarantees".
+USENIX Security 2016), is written under "Formal guarantees" in
+`fedjax_private.inference.serving.service`.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from typing import Any
 from experiments import command, flags
 from experiments.config import flag
 from experiments.query import fit_head, query
-from fedjax_private.inference.access import (
+from fedjax_private.inference.serving.access import (
     Quota,
     default_token_file,
     make_token,
@@ -172,10 +172,10 @@ def _service(
 ) -> _Made:
     from experiments.serving import load_served
     from fedjax_private.inference import plan
-    from fedjax_private.inference.offer import RUN_BYTES, Offer
-    from fedjax_private.inference.service import Service
-    from fedjax_private.inference.sessions import Limits
-    from fedjax_private.inference.worker import Task
+    from fedjax_private.inference.serving.offer import RUN_BYTES, Offer
+    from fedjax_private.inference.serving.service import Service
+    from fedjax_private.inference.serving.sessions import Limits
+    from fedjax_private.inference.serving.worker import Task
 
     served = flags.checked(lambda: load_served(Path(what.model or ""), what.checkpoint))
     circuit = served.circuit

@@ -17,10 +17,14 @@ from experiments import command, flags, runtime
 from experiments.config import OutputConfig, flag
 from experiments.figure import prediction
 from fedjax_private.datasets import load
-from fedjax_private.inference.access import default_token_file, read_token
-from fedjax_private.inference.head import Head, fit
-from fedjax_private.inference.offer import Offer
-from fedjax_private.inference.remote import RemoteModel, ServiceError, read_offer
+from fedjax_private.inference.serving.access import default_token_file, read_token
+from fedjax_private.inference.serving.head import Head, fit
+from fedjax_private.inference.serving.offer import Offer
+from fedjax_private.inference.serving.remote import (
+    RemoteModel,
+    ServiceError,
+    read_offer,
+)
 
 QUERY_USAGE = """Asks a server about images that it never sees.
 

@@ -12,8 +12,11 @@ import numpy.typing as npt
 
 from fedjax_private import models, simulation
 from fedjax_private.datasets import Dataset, Normalization, load
-from fedjax_private.inference.circuit import Circuit
-from fedjax_private.inference.compiler import UnsupportedLayerError, compile_model
+from fedjax_private.inference.compiling.circuit import Circuit
+from fedjax_private.inference.compiling.compiler import (
+    UnsupportedLayerError,
+    compile_model,
+)
 from fedjax_private.typing import Params
 
 # Images whose largest values bound those to come; see `Circuit.measured`.

@@ -6,21 +6,6 @@ vectors pass through an encrypted sum; the server sees only ciphertext and the r
 aggregate.
 """
 
-from fedjax_private._lazy import exports
+import lazy_loader
 
-__getattr__, __dir__, __all__ = exports(
-    __name__,
-    {
-        "aggregation": "aggregation",
-        "algorithms": "algorithms",
-        "clients": "clients",
-        "datasets": "datasets",
-        "encryption": "encryption",
-        "models": "models",
-        "privacy": "privacy",
-        "simulation": "simulation",
-        "trust": "trust",
-        "typing": "typing",
-        "use_all_cores": "clients",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from experiments.benchmarks.measure import Case, Work
-from experiments.peers import STAGES
+from experiments.benchmarks.peers import STAGES
 from experiments.predictions import ask
 from fedjax_private import inference, models
 from fedjax_private.datasets import load

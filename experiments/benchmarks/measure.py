@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import peers
+from experiments.benchmarks import peers
 
 
 class Work(Protocol):
-    """Something that can be repeated, warm; `experiments.peers.Worker` is this."""
+    """Something that can be repeated, warm; such as a peer's `Worker`."""
 
     def repeat(self, times: int) -> list[Any]:
         """Seconds of each time, or a list of the seconds of its parts."""

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fedjax_private.aggregation.codecs import codec_of, grid_of
 from fedjax_private.aggregation.plain import BYTES_PER_VALUE
+from fedjax_private.aggregation.reference import PlainTwin
 from fedjax_private.aggregation.topologies import (
     TOPOLOGIES,
     Network,
@@ -17,7 +18,6 @@ from fedjax_private.aggregation.topologies import (
     Traffic,
     server_for,
 )
-from fedjax_private.aggregation.twin import PlainTwin
 from fedjax_private.aggregation.types import (
     Codec,
     FloatArray,
@@ -25,13 +25,13 @@ from fedjax_private.aggregation.types import (
     Session,
     SessionReport,
 )
-from fedjax_private.encryption.channels import Party
-from fedjax_private.encryption.material import Material
+from fedjax_private.encryption.messages.channels import Party
+from fedjax_private.encryption.messages.material import Material
+from fedjax_private.encryption.messages.wire import AUTHORITY, SERVER
 from fedjax_private.encryption.parameters import Parameters, SumRequest, derive
-from fedjax_private.encryption.roles import Encryptor, KeyAuthority
-from fedjax_private.encryption.server import AggregationServer, Fusion
-from fedjax_private.encryption.threshold import KeyHolder, make_joint_key
-from fedjax_private.encryption.wire import AUTHORITY, SERVER
+from fedjax_private.encryption.parties.roles import Encryptor, KeyAuthority
+from fedjax_private.encryption.parties.server import AggregationServer, Fusion
+from fedjax_private.encryption.parties.threshold import KeyHolder, make_joint_key
 from fedjax_private.encryption.workers import Workers
 from fedjax_private.quantization import Grid
 from fedjax_private.trust import Decryptor, Trust

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fedjax_private.aggregation.codecs import codec_of, grid_of
 from fedjax_private.aggregation.encrypted import describe
 from fedjax_private.aggregation.plain import BYTES_PER_VALUE
-from fedjax_private.aggregation.twin import PlainTwin
+from fedjax_private.aggregation.reference import PlainTwin
 from fedjax_private.aggregation.types import (
     Codec,
     FloatArray,
@@ -22,13 +22,13 @@ from fedjax_private.aggregation.types import (
     Session,
     SessionReport,
 )
-from fedjax_private.encryption.backend import interpreter
-from fedjax_private.encryption.material import Material
+from fedjax_private.encryption.messages.material import Material
+from fedjax_private.encryption.messages.wire import AUTHORITY, SERVER
+from fedjax_private.encryption.openfhe.backend import interpreter
 from fedjax_private.encryption.parameters import SumRequest, derive
-from fedjax_private.encryption.processes import Child, together
-from fedjax_private.encryption.sockets import Run
-from fedjax_private.encryption.threshold import KeyHolder, make_joint_key
-from fedjax_private.encryption.wire import AUTHORITY, SERVER
+from fedjax_private.encryption.parties.processes import Child, together
+from fedjax_private.encryption.parties.sockets import Run
+from fedjax_private.encryption.parties.threshold import KeyHolder, make_joint_key
 from fedjax_private.quantization import Grid
 from fedjax_private.trust import Trust
 

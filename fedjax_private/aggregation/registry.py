@@ -12,7 +12,7 @@ from fedjax_private.aggregation.plain import PlainAggregation
 from fedjax_private.aggregation.selective import SelectiveAggregation
 from fedjax_private.aggregation.types import Aggregation
 from fedjax_private.encryption.parameters import Scheme, SumRequest
-from fedjax_private.encryption.threshold import check_quorum
+from fedjax_private.encryption.parties.threshold import check_quorum
 from fedjax_private.trust import Decryptor, Trust
 
 # Name -> who decrypts, unless `Decryptor.EVERY_CLIENT` takes the authority's place.

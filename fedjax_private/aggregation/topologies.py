@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-from fedjax_private.encryption.channels import Party
-from fedjax_private.encryption.material import Material
-from fedjax_private.encryption.server import AggregationServer
-from fedjax_private.encryption.wire import EDGE_SERVERS, EDGES, SERVER
+from fedjax_private.encryption.messages.channels import Party
+from fedjax_private.encryption.messages.material import Material
+from fedjax_private.encryption.messages.wire import EDGE_SERVERS, EDGES, SERVER
+from fedjax_private.encryption.parties.server import AggregationServer
 
 # (client, receiver of its upload) -> the upload. Called once for each client.
 Encrypt = Callable[[Party, int], bytes]

@@ -4,39 +4,76 @@ No file has the name of a function it defines: once imported, a submodule would 
 function of that name here.
 """
 
-from fedjax_private._lazy import exports
-
-__getattr__, __dir__, __all__ = exports(
-    __name__,
-    {
-        "Algorithm": "algorithm",
-        "client_phase": "algorithm",
-        "client_key": "algorithm",
-        "round_key": "algorithm",
-        "distributed_dp_sgd": "distributed_noise",
-        "dopamine": "semi_central",
-        "dopamine_setting": "semi_central",
-        "DopamineRun": "semi_central",
-        "DopamineSettings": "semi_central",
-        "Setting": "semi_central",
-        "ClientLevelPlan": "client_level",
-        "dp_fedavg": "client_level",
-        "participants": "client_level",
-        "fedavg": "federated_averaging",
-        "fedprox": "federated_proximal",
-        "fedsgd": "federated_sgd",
-        "claims": "noising_before_aggregation",
-        "nbafl": "noising_before_aggregation",
-        "NbaflClaim": "noising_before_aggregation",
-        "NbaflSettings": "noising_before_aggregation",
-        "scaffold": "controlled_averaging",
-        "server_optimizer": "fedopt",
-        "SERVER_OPTIMIZERS": "fedopt",
-        "alone": "local_training",
-        "truex": "trusted_parties",
-        "truex_epsilons": "trusted_parties",
-        "truex_plan": "trusted_parties",
-        "truex_trust": "trusted_parties",
-        "TruexEpsilons": "trusted_parties",
-    },
+from fedjax_private.algorithms.algorithm import (
+    Algorithm,
+    client_key,
+    client_phase,
+    round_key,
 )
+from fedjax_private.algorithms.distributed_dp_sgd import distributed_dp_sgd
+from fedjax_private.algorithms.dopamine import (
+    DopamineRun,
+    DopamineSettings,
+    Setting,
+    dopamine,
+    dopamine_setting,
+)
+from fedjax_private.algorithms.dp_fedavg import (
+    ClientLevelPlan,
+    dp_fedavg,
+    participants,
+)
+from fedjax_private.algorithms.fedavg import fedavg
+from fedjax_private.algorithms.fedopt import (
+    SERVER_OPTIMIZERS,
+    server_optimizer,
+)
+from fedjax_private.algorithms.fedprox import fedprox
+from fedjax_private.algorithms.fedsgd import fedsgd
+from fedjax_private.algorithms.local import alone
+from fedjax_private.algorithms.nbafl import (
+    NbaflClaim,
+    NbaflSettings,
+    claims,
+    nbafl,
+)
+from fedjax_private.algorithms.scaffold import scaffold
+from fedjax_private.algorithms.truex import (
+    TruexEpsilons,
+    truex,
+    truex_epsilons,
+    truex_plan,
+    truex_trust,
+)
+
+__all__ = [
+    "SERVER_OPTIMIZERS",
+    "Algorithm",
+    "ClientLevelPlan",
+    "DopamineRun",
+    "DopamineSettings",
+    "NbaflClaim",
+    "NbaflSettings",
+    "Setting",
+    "TruexEpsilons",
+    "alone",
+    "claims",
+    "client_key",
+    "client_phase",
+    "distributed_dp_sgd",
+    "dopamine",
+    "dopamine_setting",
+    "dp_fedavg",
+    "fedavg",
+    "fedprox",
+    "fedsgd",
+    "nbafl",
+    "participants",
+    "round_key",
+    "scaffold",
+    "server_optimizer",
+    "truex",
+    "truex_epsilons",
+    "truex_plan",
+    "truex_trust",
+]

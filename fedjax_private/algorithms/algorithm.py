@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 from fedjax_private.aggregation.types import Codec
 from fedjax_private.clients.for_each import for_each_client
 from fedjax_private.clients.types import ClientUpdate
-from fedjax_private.datasets.padding import ClientData
+from fedjax_private.datasets.clients import ClientData
 from fedjax_private.trust import Trust
 from fedjax_private.typing import (
     Array,

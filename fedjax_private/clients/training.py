@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from fedjax_private.datasets.padding import ClientData
-from fedjax_private.privacy.gradients import summed_gradient
+from fedjax_private.datasets.clients import ClientData
+from fedjax_private.privacy.gradients.sums import summed_gradient
 from fedjax_private.privacy.plan import Plan
 from fedjax_private.privacy.sampling import shuffled
 from fedjax_private.programs import flat_program, largest_value

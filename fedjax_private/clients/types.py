@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
-from fedjax_private.datasets.padding import ClientData
+from fedjax_private.datasets.clients import ClientData
 from fedjax_private.typing import Broadcast, ClientKeys, ClientState, Metrics, Params
 
 

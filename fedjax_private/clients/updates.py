@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from fedjax_private.clients.training import Trainer, TrainState, sampled_sum
 from fedjax_private.clients.types import ClientOutput, ClientUpdate
-from fedjax_private.datasets.padding import ClientData
+from fedjax_private.datasets.clients import ClientData
 from fedjax_private.privacy.shares import SharedPlan
 from fedjax_private.typing import Array, ClientKeys, ClientState, LossFn, Params
 

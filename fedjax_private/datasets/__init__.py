@@ -7,27 +7,6 @@
 Everything here is NumPy on the host; TensorFlow is never imported.
 """
 
-from fedjax_private import _lazy
+import lazy_loader
 
-__getattr__, __dir__, __all__ = _lazy.exports(
-    __name__,
-    {
-        "ClientData": "padding",
-        "Dataset": "examples",
-        "DatasetError": "examples",
-        "Dirichlet": "partitions",
-        "Examples": "examples",
-        "Iid": "partitions",
-        "Normalization": "examples",
-        "Scheme": "partitions",
-        "Shards": "partitions",
-        "client_data": "padding",
-        "load": "loading",
-        "next_power_of_two": "padding",
-        "parse_scheme": "partitions",
-        "partition": "partitions",
-        "read_idx": "idx",
-        "split_validation": "examples",
-        "stratified": "examples",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import tensorflow_datasets as tfds
 
-    import fedjax_private.datasets.mnist_5k  # noqa: F401  # makes its name known to TFDS
+    import fedjax_private.datasets.sources.mnist_5k  # noqa: F401  # makes its name known to TFDS
 
     builder = tfds.builder(options.name, data_dir=options.data_dir)
     builder.download_and_prepare(

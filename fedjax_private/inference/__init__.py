@@ -3,22 +3,6 @@
 Only `compile_model` needs JAX, and importing this does not import OpenFHE.
 """
 
-from fedjax_private._lazy import exports
+import lazy_loader
 
-__getattr__, __dir__, __all__ = exports(
-    __name__,
-    {
-        "Affine": "circuit",
-        "Circuit": "circuit",
-        "Patches": "circuit",
-        "Polynomial": "circuit",
-        "UnsupportedLayerError": "compiler",
-        "compile_model": "compiler",
-        "Evaluator": "evaluator",
-        "Plan": "planning",
-        "PlanError": "placing",
-        "plan": "planning",
-        "PublicPlan": "public",
-        "Querier": "querier",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,47 +1,5 @@
 """Sampling, clipping, noise, and the plan that ties them to what they cost."""
 
-from fedjax_private._lazy import exports
+import lazy_loader
 
-__getattr__, __dir__, __all__ = exports(
-    __name__,
-    {
-        "accounting": "accounting",
-        "add_noise": "noise",
-        "AdaptiveClipping": "adaptive_clipping",
-        "AutomaticClipping": "clipping",
-        "BandedNoise": "noise",
-        "BoundedSum": "clipping",
-        "BoundedVector": "clipping",
-        "Clipping": "clipping",
-        "DiscreteGaussianNoise": "shares",
-        "SharedPlan": "shares",
-        "bits_for": "shares",
-        "on_grid": "shares",
-        "shared": "shares",
-        "CyclicPoissonSampling": "sampling",
-        "FixedSizeSampling": "sampling",
-        "FlatClipping": "clipping",
-        "GaussianNoise": "noise",
-        "MECHANISMS": "mechanisms",
-        "MechanismSettings": "mechanisms",
-        "Noise": "noise",
-        "PerLayerClipping": "clipping",
-        "Plan": "plan",
-        "PoissonSampling": "sampling",
-        "PrivacyPlan": "plan",
-        "Sampler": "sampling",
-        "Selection": "sampling",
-        "ShuffledEpochs": "sampling",
-        "discrete_gaussian": "discrete",
-        "discrete_gaussian_distance": "discrete",
-        "gaussian": "noise",
-        "mechanism": "mechanisms",
-        "mechanisms": "mechanisms",
-        "noise_key": "noise",
-        "norm_clipping": "clipping",
-        "per_example_gradients": "gradients",
-        "poisson": "sampling",
-        "shuffled": "sampling",
-        "square_root_coefficients": "noise",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,7 +11,7 @@ from fedjax_private.privacy.clipping import (
     Clipping,
     SumFn,
 )
-from fedjax_private.privacy.gradients import example_gradients, total_norms
+from fedjax_private.privacy.gradients.sums import example_gradients, total_norms
 from fedjax_private.typing import Array, LossFn, Params
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fedjax_private.aggregation.types import Aggregation, Session, SessionReport
 from fedjax_private.algorithms.algorithm import Algorithm
-from fedjax_private.datasets.padding import ClientData
+from fedjax_private.datasets.clients import ClientData
 from fedjax_private.privacy.noise import noise_key
 from fedjax_private.simulation.chunks import (
     Ids,

@@ -30,10 +30,10 @@ from fedjax_private.encryption import (
     Scheme,
     SumRequest,
 )
-from fedjax_private.encryption.backend import interpreter
-from fedjax_private.encryption.contexts import ring_of
-from fedjax_private.encryption.sockets import Run
-from fedjax_private.encryption.wire import MAGIC, TAG_BYTES, read_sender
+from fedjax_private.encryption.messages.wire import MAGIC, TAG_BYTES, read_sender
+from fedjax_private.encryption.openfhe.backend import interpreter
+from fedjax_private.encryption.openfhe.contexts import ring_of
+from fedjax_private.encryption.parties.sockets import Run
 from fedjax_private.trust import Decryptor, Trust
 
 pytestmark = pytest.mark.needs_openfhe
@@ -43,8 +43,9 @@ K, VALUES = 4, 5000
 # What the tests ask processes for besides: their roles get these methods.
 INSPECTED = """
 import gc, os, sys
-from fedjax_private.encryption import backend, processes
-from fedjax_private.encryption.arithmetic import Factor
+from fedjax_private.encryption.openfhe import backend
+from fedjax_private.encryption.parties import processes
+from fedjax_private.encryption.math.polynomials import Factor
 
 def private_keys(role):
     private = backend.load().openfhe.PrivateKey, Factor
@@ -237,10 +238,10 @@ import pickle, sys
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fedjax_private.encryption import *
-from fedjax_private.encryption import wire
-from fedjax_private.encryption.channels import Identity, Party
-from fedjax_private.encryption.packing import unpack
-from fedjax_private.encryption.schemes import HomomorphicScheme
+from fedjax_private.encryption.messages import wire
+from fedjax_private.encryption.messages.channels import Identity, Party
+from fedjax_private.encryption.math.packing import unpack
+from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
 
 request, trust, key, key_id, uploads, vectors = pickle.load(sys.stdin.buffer)
 identity = Identity()
@@ -484,8 +485,8 @@ def test_forgotten_processes_end():
 
 DRIVER = """
 import os, pickle, sys
-from fedjax_private.encryption.processes import Child
-from fedjax_private.encryption.sockets import Run
+from fedjax_private.encryption.parties.processes import Child
+from fedjax_private.encryption.parties.sockets import Run
 
 run, python = pickle.load(sys.stdin.buffer)
 os.mkdir(run.folder)

@@ -1,8 +1,16 @@
 import numpy as np
 import pytest
-from quadratics import START, loss, rounds, shards, sums, uneven, weights
 
 from fedjax_private import algorithms, clients, simulation
+from tests.algorithms.quadratics import (
+    START,
+    loss,
+    rounds,
+    shards,
+    sums,
+    uneven,
+    weights,
+)
 
 
 def fedprox(config, mu):

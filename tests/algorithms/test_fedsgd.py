@@ -1,8 +1,16 @@
 import numpy as np
 import pytest
-from quadratics import START, loss, rounds, shards, sums, uneven, weights
 
 from fedjax_private import algorithms, clients, simulation
+from tests.algorithms.quadratics import (
+    START,
+    loss,
+    rounds,
+    shards,
+    sums,
+    uneven,
+    weights,
+)
 
 # Gradients at w: (w - 3) + 3 (w - 1) from the first client, 2 (w + 1) from the second,
 # together 6 w - 4, a mean of (6 w - 4) / 3. The third has no records.

@@ -9,7 +9,7 @@ from scipy import optimize, stats
 
 from fedjax_private import simulation
 from fedjax_private.aggregation import make
-from fedjax_private.algorithms.noising_before_aggregation import (
+from fedjax_private.algorithms.nbafl import (
     NbaflSettings,
     claims,
     downlink_noise,

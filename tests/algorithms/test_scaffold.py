@@ -1,9 +1,17 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quadratics import START, loss, rounds, shards, sums, uneven, weights
 
 from fedjax_private import algorithms, clients, simulation
+from tests.algorithms.quadratics import (
+    START,
+    loss,
+    rounds,
+    shards,
+    sums,
+    uneven,
+    weights,
+)
 
 
 def scaffold(config, cohort, count, rate=1.0, backend="auto"):

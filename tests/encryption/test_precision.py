@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedjax_private.encryption.packing import pack, unpack
+from fedjax_private.encryption.math.packing import pack, unpack
+from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
 from fedjax_private.encryption.parameters import Scheme, SumRequest, derive
-from fedjax_private.encryption.schemes import HomomorphicScheme
 
 pytestmark = pytest.mark.needs_openfhe
 

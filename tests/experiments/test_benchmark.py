@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from experiments import benchmark, peers
-from experiments.benchmarks import learning, measure
+from experiments import benchmark
+from experiments.benchmarks import learning, measure, peers
 
 
 class Fake:

@@ -22,7 +22,7 @@ from experiments.config import (
 from experiments.spec import Spec
 from experiments.train import train
 from fedjax_private.datasets import load
-from fedjax_private.encryption.backend import interpreter
+from fedjax_private.encryption.openfhe.backend import interpreter
 from fedjax_private.privacy.accounting import Ledger, from_json
 from fedjax_private.simulation.records import ROW_NAMES, read_rows
 

@@ -14,9 +14,9 @@ import pytest
 from experiments.infer import infer, serve
 from experiments.query import FIGURE, PREDICTIONS
 from fedjax_private.datasets import load
-from fedjax_private.encryption.backend import interpreter
-from fedjax_private.inference.access import make_token
-from fedjax_private.inference.head import Head
+from fedjax_private.encryption.openfhe.backend import interpreter
+from fedjax_private.inference.serving.access import make_token
+from fedjax_private.inference.serving.head import Head
 
 
 def run(*argv):

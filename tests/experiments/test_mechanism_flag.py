@@ -5,7 +5,6 @@ import os
 
 import numpy as np
 import pytest
-from test_commands import SMALL, run
 
 from experiments import build, config, pricing
 from experiments.arms import ARMS
@@ -21,6 +20,7 @@ from fedjax_private.privacy.accounting import (
 )
 from fedjax_private.simulation.records import RunDirectory, read_rows
 from fedjax_private.trust import Adversary
+from tests.experiments.test_commands import SMALL, run
 
 FORK = '''
 """Laplace noise on gradients that are clipped coordinate by coordinate."""

@@ -9,7 +9,7 @@ from experiments import serving
 from experiments.train import train
 from fedjax_private import models, simulation
 from fedjax_private.datasets import load
-from fedjax_private.inference.compiler import UnsupportedLayerError
+from fedjax_private.inference.compiling.compiler import UnsupportedLayerError
 
 pytestmark = pytest.mark.usefixtures("full_precision")
 

@@ -5,10 +5,15 @@ import itertools
 import numpy as np
 
 from fedjax_private.inference import plan
-from fedjax_private.inference.circuit import Affine, Circuit, Patches, Polynomial
-from fedjax_private.inference.evaluator import Evaluator
-from fedjax_private.inference.public import PublicPlan
-from fedjax_private.inference.querier import Querier
+from fedjax_private.inference.compiling.circuit import (
+    Affine,
+    Circuit,
+    Patches,
+    Polynomial,
+)
+from fedjax_private.inference.evaluating.evaluator import Evaluator
+from fedjax_private.inference.evaluating.querier import Querier
+from fedjax_private.inference.planning.public import PublicPlan
 
 # By degree, ascending coefficients; the squares and more general ones.
 SQUARE = (0.0, 0.0, 1.0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedjax_private.encryption.backend import interpreter
+from fedjax_private.encryption.openfhe.backend import interpreter
 
 SCRIPT = Path(__file__).parent / "simulate_many.py"
 

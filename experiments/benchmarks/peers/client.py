@@ -1,0 +1,249 @@
+"""Starts a peer's worker in its environment and asks it for timings."""
+
+import contextlib
+import json
+import math
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from experiments.benchmarks.peers.environments import (
+    PeerUnavailable,
+    clean_environ,
+    python,
+)
+from experiments.benchmarks.peers.registry import (
+    PEERS,
+    SAID,
+    STAGES,
+    suite_of,
+    unsuitable,
+)
+
+SCRIPT = Path(__file__).with_name("worker.py")
+START_SECONDS = 600.0
+ANSWER_SECONDS = 600.0
+CLOSE_SECONDS = 5.0
+
+_LONGEST_LINE = 1 << 20
+_LONGEST_ERROR = 300
+
+
+class Worker:
+    """A running peer, warmed up; closes at the end of a `with` block.
+
+    Attributes:
+        peer: its name.
+        ready: what its worker said when it was ready: `warmup_seconds` (the first call,
+            compilation included, of the variant that is used), `variant`, `versions`,
+            and what `SAID` names for its suite.
+    """
+
+    peer: str
+    ready: Mapping[str, Any]
+
+    def __init__(
+        self,
+        peer: str,
+        case: Mapping[str, Any],
+        threads: int,
+        executable: str | Path,
+        *,
+        script: Path = SCRIPT,
+        start_seconds: float = START_SECONDS,
+        answer_seconds: float = ANSWER_SECONDS,
+    ):
+        """Starts the worker and waits until it is ready.
+
+        Args:
+            peer: a key of `PEERS`.
+            case: what to do.
+            threads: 1 keeps it on one core.
+            executable: the Python of its environment.
+            script: the program that it runs.
+            start_seconds: how long it may take to get ready.
+            answer_seconds: how long it may take for an answer.
+
+        Raises:
+            PeerUnavailable: it ended, was too slow, said why it cannot, or talked
+                nonsense.
+        """
+        self.peer = peer
+        self._suite = suite_of(case)
+        self._answer_seconds = answer_seconds
+        self._received = b""
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
+        try:
+            self._process = subprocess.Popen(
+                [str(executable), "-s", str(script)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                env=clean_environ(),
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._errors.close()
+            raise PeerUnavailable(f"{peer} cannot be started: {error}.") from error
+        request = {"peer": peer, "case": dict(case), "threads": threads}
+        self.ready = self._ask(request, start_seconds, self._is_ready)
+
+    def repeat(self, times: int) -> list[Any]:
+        """Does the work so many times.
+
+        Returns:
+            The seconds of each time; where the suite has `STAGES`, lists of theirs.
+
+        Raises:
+            PeerUnavailable: see the constructor; the worker is closed then.
+        """
+
+        def fits(answer: dict[str, Any]) -> bool:
+            seconds = answer.get("seconds")
+            return (
+                isinstance(seconds, list)
+                and len(seconds) == times
+                and all(map(self._is_measurement, seconds))
+            )
+
+        return self._ask({"repeat": times}, self._answer_seconds, fits)["seconds"]
+
+    def close(self) -> None:
+        """Ends the worker."""
+        if self._errors.closed:
+            return
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            self._process.stdin.close()
+            self._process.wait(CLOSE_SECONDS)
+        self._kill()
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _kill(self) -> None:
+        """Ends the worker at once, with all that it has started."""
+        if self._process.poll() is None:
+            with contextlib.suppress(OSError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        for file in (self._process.stdin, self._process.stdout, self._errors):
+            with contextlib.suppress(OSError):
+                file.close()
+
+    def _ask(
+        self,
+        request: dict[str, Any],
+        seconds: float,
+        fits: Callable[[dict[str, Any]], bool],
+    ) -> dict[str, Any]:
+        try:
+            self._send(request)
+            line = self._line(seconds)
+            try:
+                answer = json.loads(line)
+            except ValueError:
+                answer = None
+            if isinstance(answer, dict) and isinstance(answer.get("error"), str):
+                raise PeerUnavailable(
+                    f"{self.peer}: {answer['error'][:_LONGEST_ERROR]}"
+                )
+            if not isinstance(answer, dict) or not fits(answer):
+                raise PeerUnavailable(f"{self.peer} gave no answer that makes sense.")
+        except BaseException:
+            self._kill()
+            raise
+        return answer
+
+    def _send(self, request: dict[str, Any]) -> None:
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise self._ended() from None
+
+    def _line(self, seconds: float) -> bytes:
+        output = self._process.stdout.fileno()
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self._received:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([output], [], [], left)[0]:
+                raise PeerUnavailable(
+                    f"{self.peer} gave no answer within {seconds:g} s."
+                )
+            if not (chunk := os.read(output, _LONGEST_LINE)):
+                raise self._ended()
+            self._received += chunk
+            if len(self._received) > _LONGEST_LINE:
+                raise PeerUnavailable(f"{self.peer} gave no answer that makes sense.")
+        line, _, self._received = self._received.partition(b"\n")
+        return line
+
+    def _ended(self) -> PeerUnavailable:
+        """What to raise where the worker has gone, with the last that it said."""
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _LONGEST_LINE))
+        lines = self._errors.read().decode(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip()] or ["it said nothing"]
+        return PeerUnavailable(f"{self.peer} ended: {said[-1][:_LONGEST_ERROR]}")
+
+    def _is_ready(self, answer: dict[str, Any]) -> bool:
+        numbers = ("warmup_seconds", *SAID.get(self._suite, ()))
+        return answer.get("ready") is True and all(
+            _is_number(answer.get(name)) for name in numbers
+        )
+
+    def _is_measurement(self, value: Any) -> bool:
+        stages = STAGES.get(self._suite)
+        if stages is None:
+            return _is_number(value)
+        return (
+            isinstance(value, list)
+            and len(value) == len(stages)
+            and all(map(_is_number, value))
+        )
+
+
+def start(
+    peer: str,
+    case: Mapping[str, Any],
+    threads: int = 1,
+    say: Callable[[str], None] = lambda text: None,
+) -> Worker:
+    """Starts a peer, in an environment that is made where it does not exist yet.
+
+    Args:
+        peer: a key of `PEERS`.
+        case: what to do; its fields say which suite it belongs to.
+        threads: 1 keeps the peer on one core.
+        say: told what takes long.
+
+    Raises:
+        PeerUnavailable: it cannot run here.
+        ValueError: it is no such peer, or has nothing to do with such a case.
+    """
+    if reason := unsuitable(peer, case):
+        raise ValueError(reason)
+    return Worker(peer, case, threads, python(PEERS[peer].environment, say))
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value >= 0
+    )

@@ -1,0 +1,278 @@
+"""Client-level DP-FedAvg: what is hidden is whether a client takes part at all.
+
+McMahan, Ramage, Talwar, Zhang, "Learning Differentially Private Recurrent Language
+Models", ICLR 2018, Algorithm 1 with the estimator of a fixed denominator. In each round
+every one of N clients joins the cohort C by itself with probability q. A client that
+joins trains y_k from the global model x, and its difference as a whole is clipped to
+norm S; a trusted server adds Gaussian noise to the sum:
+
+    d_k = (y_k - x) min(1, S / |y_k - x|),
+    x <- x + (sum_{k in C} d_k + N(0, z^2 S^2 I)) / (q W).
+
+Clients weigh the same, w_k = 1, so that W = N; a weight by records would be a private
+fact in the sum of weights. The denominator is the public, expected cohort: with one
+client more or less the sum moves by S at most, whereas a mean over those who really
+joined would move by more and show how many they were. As the mean difference is already
+noisy, it may go through any server optimiser (post-processing); SGD with learning rate
+1 is the formula above.
+
+The noise is central: the server sees the differences in the clear, or their exact sum
+where the aggregation is encrypted, before it adds noise, and is trusted with them.
+Noise split over the clients is another mechanism, with a price of its own where not all
+shares arrive, and not offered here.
+
+Who joins is decided inside the client phase, by each client's secret key, and whoever
+does not join contributes zero. So that not all N train, `participants` makes a schedule
+of equally many places in every round: those who join, and others to fill the places up.
+A schedule of the bare cohorts would change its length from round to round, which means
+a compilation for every length, and an empty cohort could not be run. At 1,000 clients
+and q = 0.1 some 130 places serve 100 rounds, an eighth of the training that 1,000 would
+take, and where clients run one after another those who do not join do not train.
+
+Formal guarantees: n rounds are `ClientLevelPlan.event(n)`, n Poisson-sampled Gaussian
+mechanisms on a sum of clipped differences, where "one record" is one client with all it
+holds and neighbours differ in a client's presence (`Neighbors.ADD_REMOVE`). They hold
+against everybody who sees the global models of all rounds, other clients included, that
+is all but the server itself; if the server keeps the differences, its key, and who
+joined to itself, a schedule too; for roots of noise from the operating system's
+entropy; in real arithmetic (see `privacy.gaussian`); and with a codec that does not
+move a client's vector out of the ball of radius S, as rounding may. Nothing is claimed
+against the server.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+import optax
+from jax.flatten_util import ravel_pytree
+
+from fedjax_private.aggregation.types import Codec
+from fedjax_private.algorithms.algorithm import (
+    Algorithm,
+    client_key,
+    client_phase,
+    one_model,
+)
+from fedjax_private.clients.training import Trainer
+from fedjax_private.clients.types import ClientOutput, ClientUpdate
+from fedjax_private.clients.updates import kept
+from fedjax_private.datasets.clients import ClientData
+from fedjax_private.privacy.accounting import Event, Neighbors
+from fedjax_private.privacy.clipping import norm_clipping
+from fedjax_private.privacy.noise import GaussianNoise, noise_key
+from fedjax_private.privacy.sampling import PoissonSampling
+from fedjax_private.typing import Array, ClientKeys, ClientState, Params, PRNGKey
+
+# Folded into a client's noise key to decide whether it joins; neither a step's number
+# nor any other use of that key reaches it.
+JOINING = 2**31 - 3
+
+
+@dataclasses.dataclass(frozen=True)
+class ClientLevelPlan:
+    """Clipping, noise and sampling of clients, tied to what they cost.
+
+    Attributes:
+        clip_norm: S, the bound on one client's difference; positive and finite.
+        noise_multiplier: z, the noise's standard deviation over S; 0 or more.
+        sampling_probability: q, with which a client joins a round; in (0, 1].
+        clients: W, the public number of clients that the estimate is a mean over. With
+            a client more or less than that it stays what it is.
+
+    Raises:
+        ValueError: a value outside these ranges.
+    """
+
+    clip_norm: float
+    noise_multiplier: float
+    sampling_probability: float
+    clients: int
+    neighbors: ClassVar[Neighbors] = Neighbors.ADD_REMOVE
+
+    def __post_init__(self) -> None:
+        norm_clipping(self.clip_norm)  # checks it, as the next line its multiplier
+        GaussianNoise(self.noise_multiplier)
+        _threshold(self.sampling_probability)
+        if self.clients < 1:
+            raise ValueError(f"clients must be at least 1, got {self.clients}.")
+
+    @property
+    def expected_cohort(self) -> float:
+        """q W, the public number that a noisy sum is divided by."""
+        return self.sampling_probability * self.clients
+
+    def event(self, rounds: int) -> Event:
+        """What so many rounds cost one client, whoever it is, under `neighbors`."""
+        sampler = PoissonSampling(self.sampling_probability)
+        return GaussianNoise(self.noise_multiplier).event(sampler, rounds)
+
+    def release(self, key: PRNGKey, total: Array) -> Array:
+        """The noisy mean difference (P,) float32 of a sum of clipped ones (P,).
+
+        `key` must be secret, and fresh in every round.
+        """
+        noise = GaussianNoise(self.noise_multiplier)
+        noisy, _ = noise.add(key, total, self.clip_norm, ())
+        return noisy / jnp.float32(self.expected_cohort)
+
+
+class ClientLevelState(NamedTuple):
+    """The server's: the model, its optimiser, the secret noise key, rounds so far.
+
+    Whoever has the key can take the noise off: a state must not leave the server.
+    """
+
+    params: Params
+    optimizer: Any
+    key: PRNGKey
+    round: Array
+
+
+def participants(
+    key: PRNGKey, clients: int, rounds: int, sampling_probability: float
+) -> list[npt.NDArray[np.int64]]:
+    """A schedule for `simulation.simulate` in which everybody who joins has a place.
+
+    All rounds have as many places as the largest cohort among them, and at least one;
+    places that remain go to clients that do not join, and contribute nothing.
+
+    Args:
+        key: the secret root of the clients' noise keys, `roots.noise` of the same run.
+            With another key the wrong clients are scheduled: that costs accuracy, as
+            clients then join with a smaller probability, but no privacy.
+        clients: N, how many there are.
+        rounds: how many rounds.
+        sampling_probability: q, as in the plan.
+
+    Returns:
+        For each round the ids (places,), ascending. As secret as the key: whoever knows
+        the schedule knows more than the amplification by sampling allows for.
+
+    Raises:
+        ValueError: no clients, or a probability outside (0, 1].
+    """
+    threshold = _threshold(sampling_probability)
+    if clients < 1:
+        raise ValueError(f"clients must be at least 1, got {clients}.")
+    ids = jnp.arange(clients)
+
+    @jax.jit
+    def tickets(number: Array) -> Array:
+        return jax.vmap(lambda one: _ticket(client_key(key, number, one)))(ids)
+
+    drawn = [np.asarray(tickets(jnp.int32(n + 1))) for n in range(rounds)]
+    places = max([1, *(int((row < threshold).sum()) for row in drawn)])
+    # The lowest tickets are those of the clients that join, and then of some others.
+    return [np.sort(np.argsort(row, kind="stable")[:places]) for row in drawn]
+
+
+def _threshold(probability: float) -> int:
+    """Tickets below it join: probability floor(q 2^32) / 2^32, which is q at most."""
+    if not 0.0 < probability <= 1.0:
+        raise ValueError(
+            f"clients join with a probability in (0, 1], got {probability}: see "
+            "--sampling_probability."
+        )
+    return int(probability * 2.0**32)
+
+
+def _ticket(key: PRNGKey) -> Array:
+    """A client's draw in a round, () uint32, from its secret key of that round."""
+    return jax.random.bits(jax.random.fold_in(key, JOINING), (), jnp.uint32)
+
+
+def joining_client(trainer: Trainer, plan: ClientLevelPlan) -> ClientUpdate:
+    """Joins with the plan's probability; gives away the clipped difference, or zeros.
+
+    The update is `{"delta": d_k}`, (P,) in `ravel_pytree` order. There are no metrics:
+    nothing else may leave a client. Its state is that of its trainer's mechanism, which
+    does not change where the client does not join.
+
+    Formal guarantees: the update's norm is at most `plan.clip_norm`, up to rounding far
+    below the margin that is kept; one client's update depends on no other client.
+    """
+    bounded = norm_clipping(plan.clip_norm)
+    threshold = _threshold(plan.sampling_probability)
+
+    def client_update(
+        broadcast: Params, state: ClientState, data: ClientData, keys: ClientKeys
+    ) -> tuple[ClientOutput, ClientState]:
+        before, _ = ravel_pytree(broadcast)
+
+        def present() -> tuple[Array, ClientState]:
+            start = trainer.init(broadcast)._replace(mechanism=state)
+            trained, _ = trainer.train(start, data, keys)
+            after, _ = ravel_pytree(trained.params)
+            return bounded.clip(after - before), trained.mechanism
+
+        def absent() -> tuple[Array, ClientState]:
+            return jnp.zeros_like(before), state
+
+        if threshold == 2**32:  # which no uint32 equals
+            delta, state = present()
+        else:
+            joins = _ticket(keys.noise) < jnp.uint32(threshold)
+            delta, state = jax.lax.cond(joins, present, absent)
+        return ClientOutput({"delta": delta}, {}), state
+
+    return client_update
+
+
+def dp_fedavg(
+    trainer: Trainer,
+    plan: ClientLevelPlan,
+    optimizer: optax.GradientTransformation,
+    codec: Codec,
+    params_like: Params,
+    *,
+    server_key: Callable[[], PRNGKey] = lambda: noise_key(None),
+    backend: str = "auto",
+) -> Algorithm:
+    """Rounds of client-level DP-FedAvg.
+
+    Schedule the rounds by `participants`. With any other schedule, all clients in every
+    round say, the clients that join are the same, as far as they are scheduled.
+
+    Args:
+        trainer: local training, private or not.
+        plan: clipping, noise, sampling, and what they cost.
+        optimizer: applied to the negative noisy mean difference; the paper's is
+            `server_optimizer("sgd", 1.0)`.
+        codec: of the aggregation in use, whose vectors are of the params' size.
+        params_like: params or their shapes; fixes how a vector is unpacked.
+        server_key: called by every `init`, for the root key of a run's noise. It must
+            not be of the run's other keys. The default is the operating system's
+            entropy; a simulation to be repeated takes `noise_key(seed, "server")`.
+        backend: see `for_each_client`.
+    """
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params_like)
+    _, unpack = ravel_pytree(zeros)
+
+    def init(params: Params) -> ClientLevelState:
+        state = optimizer.init(params)
+        return ClientLevelState(params, state, server_key(), jnp.int32(0))
+
+    @jax.jit
+    def server_phase(state: ClientLevelState, total: Array) -> ClientLevelState:
+        key = jax.random.fold_in(state.key, state.round)
+        mean = plan.release(key, codec.decode(total).astype(jnp.float32))
+        updates, optimizer_state = optimizer.update(
+            unpack(-mean), state.optimizer, state.params
+        )
+        params = optax.apply_updates(state.params, updates)
+        return ClientLevelState(params, optimizer_state, state.key, state.round + 1)
+
+    return Algorithm(
+        init=init,
+        init_client=kept(trainer),
+        client_phase=client_phase(
+            joining_client(trainer, plan), lambda state: state.params, codec, backend
+        ),
+        server_phase=server_phase,
+        models=one_model,
+    )

@@ -1,0 +1,95 @@
+"""FedProx: local training that is held near the global model.
+
+Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith, "Federated Optimization in Heterogeneous
+Networks", MLSys 2020, Algorithm 2: client k approximately minimises
+
+    h_k(w) = F_k(w) + mu / 2 ||w - w_t||^2
+
+from the global model w_t, here by SGD, whose every step therefore goes against the
+batch's mean gradient g at w plus the gradient of the second term:
+
+    w <- w - lr (g + mu (w - w_t)).
+
+mu = 0 is FedAvg. Clients may do different amounts of work: steps follow the shards' own
+sizes. Algorithm 2 draws clients with probabilities by size and averages them equally;
+here, as in FedAvg, any cohort goes with any weights.
+"""
+
+import jax
+import optax
+
+from fedjax_private.aggregation.types import Codec
+from fedjax_private.algorithms.algorithm import Algorithm
+from fedjax_private.algorithms.fedavg import fedavg
+from fedjax_private.clients.training import SgdConfig, sgd
+from fedjax_private.clients.types import ClientOutput, ClientUpdate
+from fedjax_private.clients.updates import Weight, federated
+from fedjax_private.datasets.clients import ClientData
+from fedjax_private.typing import ClientKeys, ClientState, LossFn, Params
+
+
+def proximal_client(
+    loss: LossFn, config: SgdConfig, mu: float, weight: Weight
+) -> ClientUpdate:
+    """Trains with the proximal term; otherwise as `clients.federated`.
+
+    The term is not part of the loss: the examples' gradients stay what they are, and
+    the `loss` among the metrics is that of the records alone.
+
+    Args:
+        loss: of each example.
+        config: of the local training.
+        mu: how strongly clients are held, >= 0; well below 1 / learning rate, or
+            local steps overshoot.
+        weight: how much a client counts in the mean.
+
+    Raises:
+        ValueError: mu is negative or not finite.
+    """
+    if not 0.0 <= mu < float("inf"):
+        raise ValueError(
+            f"mu must be at least 0 and finite, got {mu}: 0 is FedAvg, and the paper "
+            "tries 0.001 to 1."
+        )
+
+    def client_update(
+        broadcast: Params, state: ClientState, data: ClientData, keys: ClientKeys
+    ) -> tuple[ClientOutput, ClientState]:
+        def direction(gradient: Params, params: Params) -> Params:
+            return jax.tree.map(
+                lambda g, w, start: g + mu * (w - start), gradient, params, broadcast
+            )
+
+        client = federated(sgd(loss, config, direction), weight)
+        return client(broadcast, state, data, keys)
+
+    return client_update
+
+
+def fedprox(
+    loss: LossFn,
+    config: SgdConfig,
+    mu: float,
+    weight: Weight,
+    optimizer: optax.GradientTransformation,
+    codec: Codec,
+    params_like: Params,
+    backend: str = "auto",
+) -> Algorithm:
+    """Rounds of FedAvg whose clients train with the proximal term.
+
+    Args:
+        loss: of each example.
+        config: of the local training.
+        mu: see `proximal_client`.
+        weight: how much a client counts in the mean.
+        optimizer: of the server; the paper's is `server_optimizer("sgd", 1.0)`.
+        codec: of the aggregation in use.
+        params_like: params or their shapes.
+        backend: see `for_each_client`.
+
+    Raises:
+        ValueError: mu is negative or not finite.
+    """
+    client_update = proximal_client(loss, config, mu, weight)
+    return fedavg(client_update, optimizer, codec, params_like, backend)

@@ -1,0 +1,103 @@
+"""FedSGD: one step a round on the gradient of all the cohort's records.
+
+McMahan, Moore, Ramage, Hampson, Aguera y Arcas, "Communication-Efficient Learning of
+Deep Networks from Decentralized Data", AISTATS 2017, section 2: the baseline of FedAvg.
+Client k gives away the mean gradient g_k of its n_k examples at the global model x, and
+
+    x <- x - eta sum_k n_k g_k / sum_k n_k.
+
+It is FedAvg with a single local step on the whole shard (E = 1, B = infinity).
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fedjax_private.aggregation.types import Codec
+from fedjax_private.algorithms.algorithm import Algorithm
+from fedjax_private.algorithms.fedavg import fedavg
+from fedjax_private.clients.training import (
+    MOST,
+    add_up,
+    check_physical_batch_size,
+    physical_batch_size,
+)
+from fedjax_private.clients.types import ClientOutput, ClientUpdate
+from fedjax_private.clients.updates import Weight
+from fedjax_private.datasets.clients import ClientData
+from fedjax_private.privacy.gradients.sums import summed_gradient
+from fedjax_private.typing import Array, ClientKeys, ClientState, LossFn, Params
+
+
+def gradient_client(
+    loss: LossFn, weight: Weight, physical_size: int | None = None
+) -> ClientUpdate:
+    """Gives away the weighted gradient of the client's whole shard; keeps nothing.
+
+    The update is `{"delta": -weight * mean gradient, "weight": weight}`: to `fedavg`'s
+    server the mean gradient is the pseudo-gradient. Metrics: `loss` (summed over the
+    shard, before the server's step) and `examples`.
+
+    Args:
+        loss: of each example.
+        weight: how much a client counts in the mean.
+        physical_size: examples whose gradient is taken at once; see `SgdConfig`.
+
+    Raises:
+        ValueError: a physical size below 1.
+    """
+    check_physical_batch_size(physical_size)
+    gradient_of = summed_gradient(loss)
+
+    def client_update(
+        broadcast: Params, state: ClientState, data: ClientData, keys: ClientKeys
+    ) -> tuple[ClientOutput, ClientState]:
+        data = jax.tree.map(jnp.asarray, data)
+        mask = jnp.asarray(data.mask)
+        size = physical_batch_size(physical_size, loss, broadcast, data, MOST)
+        # Padding comes last: the batches end with the last real example.
+        end = jnp.max(jnp.where(mask, jnp.arange(1, mask.size + 1), 0))
+
+        def batch(number: Array | int) -> tuple[Array, Params]:
+            places = number * size + jnp.arange(size)
+            inside = places < mask.size
+            indices = jnp.where(inside, places, 0)
+            valid = inside & mask[indices]
+            inputs, labels = data.inputs[indices], data.labels[indices]
+            return gradient_of(broadcast, inputs, labels, valid)
+
+        total, gradient = add_up(batch, -(-end // size))
+        count, share = mask.sum(dtype=jnp.int32), weight(data)
+        delta = jax.tree.map(lambda g: -share * g / jnp.maximum(count, 1), gradient)
+        metrics = {"loss": total, "examples": count}
+        return ClientOutput({"delta": delta, "weight": share}, metrics), state
+
+    return client_update
+
+
+def fedsgd(
+    loss: LossFn,
+    weight: Weight,
+    optimizer: optax.GradientTransformation,
+    codec: Codec,
+    params_like: Params,
+    backend: str = "auto",
+    physical_size: int | None = None,
+) -> Algorithm:
+    """Rounds of one gradient a client and one step of the server.
+
+    Args:
+        loss: of each example.
+        weight: the paper's is `clients.by_examples`.
+        optimizer: of the server, whose learning rate is the only one: the paper's is
+            `server_optimizer("sgd", eta)`.
+        codec: of the aggregation in use.
+        params_like: params or their shapes.
+        backend: see `for_each_client`.
+        physical_size: see `gradient_client`.
+
+    Raises:
+        ValueError: a physical size below 1.
+    """
+    client_update = gradient_client(loss, weight, physical_size)
+    return fedavg(client_update, optimizer, codec, params_like, backend)

@@ -1,0 +1,347 @@
+"""NbAFL: clients noise their weights before the server averages them.
+
+Wei, Li, Ding, Ma, Yang, Farokhi, Jin, Quek, Poor, "Federated Learning with Differential
+Privacy: Algorithms and Performance Analysis", IEEE TIFS 15, 2020 (arXiv 1911.00222),
+Algorithm 1. From the broadcast weights v, in each of T rounds, client i trains w_i, and
+
+    uplink    u_i = w_i / max(1, |w_i| / C) + N(0, sigma_U^2 I),
+    server    v <- sum_i p_i u_i + N(0, sigma_D^2 I),
+
+with p_i = 1 / N, which the paper finds best for privacy. The paper's clients hold on to
+v by a term mu / 2 |w - v|^2; any `Trainer` will do here.
+
+With c = sqrt(2 ln(1.25 / delta)), m the size of the smallest shard, and L <= T the
+exposures, uploads of one client that the adversary gets to see, the paper sets
+
+    sigma_U = c L (2C / m) / epsilon,
+    sigma_D = 2 c C sqrt(T^2 - L^2 N) / (m N epsilon) if T > L sqrt(N), else 0.
+
+This is the classical Gaussian mechanism, c Delta / e for e per release: e = epsilon / L
+for an upload, with Delta = 2C / m; e = epsilon / T for a broadcast, with 2C / (m N),
+less the variance sigma_U^2 / N that the mean of the uploads brings. Under random
+scheduling of K of the N clients the paper counts a broadcast's e as amplified, e -> b e
+with e^-e = 1 - K/N + (K/N) e^-(b e):
+
+    sigma_D = 2 c C sqrt(T^2 / b^2 - L^2 K) / (m K epsilon) if T > epsilon / g, else 0,
+    b = -(T / epsilon) ln(1 - N/K + (N/K) e^(-epsilon / T)),
+    g = -ln(1 - K/N + (K/N) e^(-epsilon / (L sqrt(K)))).
+
+The formulas are from memory; that they follow from the two lines of this paragraph, and
+that K = N gives the ones without scheduling, was worked out anew.
+
+Four steps of that argument do not hold, so this library takes no epsilon from it:
+- 2C / m is the sensitivity of an average over the shard's examples, each of norm up to
+  C. Trained weights are no such average: after several steps one record can move them
+  anywhere in the ball, and clipping bounds that by 2C and nothing less.
+- c Delta / e gives (e, delta)-DP for e < 1 only (Dwork, Roth 2014, theorem A.1), and
+  the paper's experiments, as far as remembered, have epsilons of 50 and more.
+- L releases at (epsilon / L, delta) compose to (epsilon, L delta), not to delta; and a
+  client uploads in all rounds that it is scheduled in, whatever L says.
+- The amplification bounds one side of the likelihood ratio; the other side's bound,
+  ln(1 + (K/N) (e^(b e) - 1)), is larger, and so is the noise that it asks for.
+
+Formal guarantees: `event(settings)`, T Gaussian mechanisms of sensitivity 2C, that is,
+noise multiplier sigma_U / C under `Neighbors.REPLACE_ONE`, where "one record" is all
+that one client holds. It holds against everybody, the server and all other clients
+included; if the client adds its own noise, from a key that nobody else knows; whatever
+the trainer does; in real arithmetic (see `privacy.gaussian`). With the paper's noise
+the epsilon is mostly too large to mean anything. The paper's own epsilon is a
+`NbaflClaim.claimed_epsilon`, for comparison, and no guarantee.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from fedjax_private.aggregation.types import Codec
+from fedjax_private.algorithms.algorithm import Algorithm, client_phase, one_model
+from fedjax_private.clients.training import Trainer
+from fedjax_private.clients.types import ClientOutput, ClientUpdate
+from fedjax_private.clients.updates import kept
+from fedjax_private.datasets.clients import ClientData
+from fedjax_private.privacy.accounting import (
+    Event,
+    Gaussian,
+    Neighbors,
+    RdpAccountant,
+    Repeated,
+)
+from fedjax_private.privacy.clipping import norm_clipping
+from fedjax_private.privacy.noise import add_noise, gaussian, noise_key
+from fedjax_private.typing import Array, ClientKeys, ClientState, Params, PRNGKey
+
+# Folded into a client's noise key for the noise of its upload; neither a step's number
+# nor any other use of that key reaches it.
+UPLINK = 2**31 - 2
+
+
+@dataclasses.dataclass(frozen=True)
+class NbaflSettings:
+    """What the paper's noise follows from.
+
+    Attributes:
+        clip_norm: C, the bound on the norm of a client's weights.
+        epsilon: the paper's target over all exposures, positive. Infinity switches all
+            noise off.
+        delta: the paper's, in (0, 1).
+        rounds: T.
+        exposures: L, from 1 to T.
+        clients: N.
+        smallest_shard: m, records of the client that has the fewest.
+        cohort: K, clients that are drawn for each round (see `simulation.cohorts`);
+            None takes all N.
+
+    Raises:
+        ValueError: a value outside these ranges.
+    """
+
+    clip_norm: float
+    epsilon: float
+    delta: float
+    rounds: int
+    exposures: int
+    clients: int
+    smallest_shard: int
+    cohort: int | None = None
+
+    def __post_init__(self) -> None:
+        norm_clipping(self.clip_norm)  # checks it
+        if not self.epsilon > 0.0:
+            raise ValueError(f"epsilon must be above 0, got {self.epsilon}.")
+        if not 0.0 < self.delta < 1.0:
+            raise ValueError(
+                f"delta must lie strictly between 0 and 1, got {self.delta}."
+            )
+        for name in ("rounds", "clients", "smallest_shard"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be 1 or more, got {getattr(self, name)}."
+                )
+        if not 1 <= self.exposures <= self.rounds:
+            raise ValueError(
+                f"exposures must lie between 1 and the {self.rounds} rounds, got "
+                f"{self.exposures}."
+            )
+        if not 1 <= self.scheduled <= self.clients:
+            raise ValueError(
+                f"--cohort must lie between 1 and the {self.clients} clients, got "
+                f"{self.cohort}."
+            )
+
+    @property
+    def scheduled(self) -> int:
+        """K, or N where all clients take part."""
+        return self.clients if self.cohort is None else self.cohort
+
+
+def uplink_noise(settings: NbaflSettings) -> float:
+    """sigma_U, the standard deviation of the noise of every entry of an upload."""
+    return settings.exposures * _one_exposure(settings)
+
+
+def downlink_noise(settings: NbaflSettings) -> float:
+    """sigma_D, that of the noise which the server adds to every entry; often 0."""
+    rounds, exposures, epsilon = settings.rounds, settings.exposures, settings.epsilon
+    cohort, rate = settings.scheduled, settings.scheduled / settings.clients
+    root = math.sqrt(cohort)
+    if epsilon == math.inf:
+        return 0.0
+    # b, the factor by which sampling raises the epsilon that a broadcast may spend; at
+    # that of the uploads' own mean, epsilon / (L sqrt K), no noise is missing.
+    b = 1.0
+    if cohort < settings.clients:
+        if epsilon / rounds >= -math.log1p(
+            rate * math.expm1(-epsilon / exposures / root)
+        ):
+            return 0.0
+        b = -rounds / epsilon * math.log1p(math.expm1(-epsilon / rounds) / rate)
+    missing = (rounds / b) ** 2 - exposures**2 * cohort
+    return _one_exposure(settings) * math.sqrt(max(missing, 0.0)) / cohort
+
+
+def _one_exposure(settings: NbaflSettings) -> float:
+    """c (2C / m) / epsilon, the noise of an upload that spends all of epsilon."""
+    c = math.sqrt(2.0 * math.log(1.25 / settings.delta))
+    return c * 2.0 * settings.clip_norm / settings.smallest_shard / settings.epsilon
+
+
+def event(settings: NbaflSettings) -> Event:
+    """What the T uploads cost one client's shard, under `Neighbors.REPLACE_ONE`.
+
+    A client that is scheduled less often pays less: what is charged is the most.
+    """
+    return _uploads(settings, uplink_noise(settings) / settings.clip_norm)
+
+
+def _uploads(settings: NbaflSettings, noise_multiplier: float) -> Event:
+    return Repeated(Gaussian(noise_multiplier), settings.rounds)
+
+
+@dataclasses.dataclass(frozen=True)
+class NbaflClaim:
+    """What the paper claims for its settings, beside what the same noise is worth.
+
+    All epsilons but the first are by `RdpAccountant`, over all T rounds, and at the
+    paper's delta; inf where there is no noise.
+
+    Attributes:
+        claimed_epsilon: the paper's. Not a guarantee: see the module.
+        delta: the paper's.
+        sigma_uplink: sigma_U.
+        sigma_downlink: sigma_D.
+        classical_bound_valid: whether the bound that sigma_U follows from may be used
+            at all: epsilon / L < 1. (A broadcast's share of epsilon is no larger.)
+        assumed_epsilon: of the uploads, if one record moved weights by 2C / m at most,
+            as the paper assumes.
+        guaranteed_epsilon: of the uploads, whatever the training: clipping bounds the
+            move by 2C, of any number of the client's records.
+        broadcast_epsilon: of the broadcasts, likewise with 2C / K, for an outsider who
+            sees nothing else, if all clients and the server add their noise. Random
+            scheduling is not counted.
+        words: the same in one paragraph.
+    """
+
+    claimed_epsilon: float
+    delta: float
+    sigma_uplink: float
+    sigma_downlink: float
+    classical_bound_valid: bool
+    assumed_epsilon: float
+    guaranteed_epsilon: float
+    broadcast_epsilon: float
+    words: str
+
+
+def claims(settings: NbaflSettings) -> NbaflClaim:
+    """Prices the paper's noise; see `NbaflClaim`.
+
+    Formal guarantees: `guaranteed_epsilon` and `broadcast_epsilon` are upper bounds, as
+    `event` and `RdpAccountant` say; the other two are not.
+    """
+    up, down = uplink_noise(settings), downlink_noise(settings)
+    cohort, norm = settings.scheduled, settings.clip_norm
+    mean = math.hypot(up / math.sqrt(cohort), down)
+
+    def epsilon(run: Event) -> float:
+        books = RdpAccountant(neighbors=Neighbors.REPLACE_ONE).compose(run)
+        return books.spent(settings.delta).epsilon
+
+    each = settings.epsilon / settings.exposures
+    valid = each < 1.0
+    assumed = epsilon(_uploads(settings, up * settings.smallest_shard / norm))
+    guaranteed = epsilon(event(settings))
+    broadcast = epsilon(_uploads(settings, mean * cohort / norm))
+    words = (
+        f"NbAFL claims epsilon {settings.epsilon:g} at delta {settings.delta:g}. Its "
+        f"Gaussian bound needs less than 1 a release and is used at {each:g}: "
+        f"{'valid' if valid else 'invalid'}. By RDP the noise of {settings.rounds} "
+        f"uploads costs epsilon {assumed:.4g} if a record moves the weights by 2C/m at "
+        "most, which local training does not ensure, and "
+        f"{guaranteed:.4g} by what clipping ensures, 2C; who sees the broadcasts only "
+        f"faces {broadcast:.4g}."
+    )
+    return NbaflClaim(
+        claimed_epsilon=settings.epsilon,
+        delta=settings.delta,
+        sigma_uplink=up,
+        sigma_downlink=down,
+        classical_bound_valid=valid,
+        assumed_epsilon=assumed,
+        guaranteed_epsilon=guaranteed,
+        broadcast_epsilon=broadcast,
+        words=words,
+    )
+
+
+class NbaflState(NamedTuple):
+    """The server's: the weights, the secret key of the downlink noise, rounds so far.
+
+    Whoever has the key can take that noise off: a state must not leave the server.
+    """
+
+    params: Params
+    key: PRNGKey
+    round: Array
+
+
+def noising_client(trainer: Trainer, settings: NbaflSettings) -> ClientUpdate:
+    """Trains, clips its weights, adds the uplink noise, and gives away its part.
+
+    The update is `{"params": u_i / K}`, (P,) in `ravel_pytree` order. There are no
+    metrics: nothing else may leave a client. Weights that are not finite count as zero.
+    Its state is that of its trainer's mechanism.
+
+    Formal guarantees: one event of `event(settings)` a round, for keys that are fresh.
+    """
+    bounded = norm_clipping(settings.clip_norm)
+    stddev, share = uplink_noise(settings), jnp.float32(1.0 / settings.scheduled)
+
+    def client_update(
+        broadcast: Params, state: ClientState, data: ClientData, keys: ClientKeys
+    ) -> tuple[ClientOutput, ClientState]:
+        start = trainer.init(broadcast)._replace(mechanism=state)
+        trained, _ = trainer.train(start, data, keys)
+        weights, _ = ravel_pytree(trained.params)
+        key = jax.random.fold_in(keys.noise, UPLINK)
+        noise = gaussian(key, weights.shape, stddev)
+        noisy = add_noise(bounded.clip(weights), noise)
+        return ClientOutput({"params": share * noisy}, {}), trained.mechanism
+
+    return client_update
+
+
+def nbafl(
+    trainer: Trainer,
+    settings: NbaflSettings,
+    codec: Codec,
+    params_like: Params,
+    *,
+    server_key: Callable[[], PRNGKey] = lambda: noise_key(None),
+    backend: str = "auto",
+) -> Algorithm:
+    """Rounds of NbAFL, each with `settings.scheduled` clients.
+
+    The server sees no count: in a round of fewer clients the sum is no mean.
+
+    Args:
+        trainer: local training; the paper's is SGD with a proximal term.
+        settings: the paper's parameters.
+        codec: of the aggregation in use, whose vectors are of the params' size.
+        params_like: params or their shapes; fixes how a vector is unpacked.
+        server_key: called by every `init`, for the root key of a run's downlink noise.
+            It must not be of the run's other keys. The default is the operating
+            system's entropy; a simulation to be repeated takes
+            `noise_key(seed, "server")`.
+        backend: see `for_each_client`.
+    """
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params_like)
+    _, unpack = ravel_pytree(zeros)
+    stddev = downlink_noise(settings)
+
+    def init(params: Params) -> NbaflState:
+        return NbaflState(params, server_key(), jnp.int32(0))
+
+    @jax.jit
+    def server_phase(state: NbaflState, total: Array) -> NbaflState:
+        key = jax.random.fold_in(state.key, state.round)
+        mean = codec.decode(total).astype(jnp.float32)
+        noisy = add_noise(mean, gaussian(key, mean.shape, stddev))
+        return NbaflState(unpack(noisy), state.key, state.round + 1)
+
+    return Algorithm(
+        init=init,
+        init_client=kept(trainer),
+        client_phase=client_phase(
+            noising_client(trainer, settings),
+            lambda state: state.params,
+            codec,
+            backend,
+        ),
+        server_phase=server_phase,
+        models=one_model,
+    )

@@ -1,0 +1,184 @@
+"""SCAFFOLD: control variates that correct the drift of heterogeneous clients.
+
+Karimireddy, Kale, Mohri, Reddi, Stich, Suresh, "SCAFFOLD: Stochastic Controlled
+Averaging for Federated Learning", ICML 2020, Algorithm 1 with option II. The server has
+the model x and a control variate c, each of the N clients a control variate c_i; all
+start from 0. Every client of a round's cohort S starts from y = x and takes K local
+steps on gradients g of its batches,
+
+    y   <- y - lr (g - c_i + c),
+    c_i+ = c_i - c + (x - y) / (K lr),
+
+keeps c_i+ and gives away y - x and c_i+ - c_i, of which the server takes plain means
+over the cohort:
+
+    x <- x + lr_g mean(y - x),
+    c <- c + |S| / N mean(c_i+ - c_i).
+
+Here K is the number of steps that the client really takes, which follows its shard's
+size. By its formula c_i+ is then the mean of the gradients g along the client's way.
+
+All that c leaves out of the clients' mean biases the model for good, so that an upload
+must not be lost once its client has kept c_i+. No privacy: a control variate is a
+function of the records. Uploads are twice as large as FedAvg's.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from fedjax_private.aggregation.types import Codec
+from fedjax_private.algorithms.algorithm import Algorithm, client_phase, one_model
+from fedjax_private.algorithms.fedopt import check_server_learning_rate
+from fedjax_private.clients.training import SgdConfig, sgd, steps_of
+from fedjax_private.clients.types import ClientOutput, ClientUpdate
+from fedjax_private.datasets.clients import ClientData
+from fedjax_private.typing import Array, ClientKeys, ClientState, LossFn, Params
+
+
+class ScaffoldState(NamedTuple):
+    """The server's model x and control variate c; both go to the clients."""
+
+    params: Params
+    control: Params
+
+
+def controlled_client(loss: LossFn, config: SgdConfig, cohort: int) -> ClientUpdate:
+    """One client, whose state is its control variate c_i, a pytree like the params.
+
+    The update is `{"control": (c_i+ - c_i) / cohort, "delta": (y - x) / cohort,
+    "weight": 1 / cohort}`. A client without records takes no step: its state stays, and
+    its update is 0 throughout. Metrics: those of `clients.sgd`.
+
+    Args:
+        loss: of each example.
+        config: of the local training.
+        cohort: |S|, clients a round; keeps sums near the size of one client's values.
+
+    Raises:
+        ValueError: a cohort below 1, or local momentum.
+    """
+    if cohort < 1:
+        raise ValueError(f"a cohort holds at least one client, got {cohort}.")
+    if config.momentum:
+        raise ValueError(
+            "SCAFFOLD takes c_i from the length of plain local steps: set --momentum=0 "
+            f"(got {config.momentum})."
+        )
+
+    def client_update(
+        broadcast: ScaffoldState,
+        state: ClientState,
+        data: ClientData,
+        keys: ClientKeys,
+    ) -> tuple[ClientOutput, ClientState]:
+        x, c = broadcast
+
+        def direction(gradient: Params, params: Params) -> Params:
+            return jax.tree.map(
+                lambda g, own, common: g - own + common, gradient, state, c
+            )
+
+        trainer = sgd(loss, config, direction)
+        trained, metrics = trainer.train(trainer.init(x), data, keys)
+        _, steps = steps_of(config, jnp.asarray(data.mask))
+        share = jnp.where(steps > 0, jnp.float32(1.0 / cohort), 0.0)
+        travelled = jnp.maximum(steps, 1) * config.learning_rate
+        delta = jax.tree.map(lambda new, old: new - old, trained.params, x)
+        # c_i+ - c_i, of which nothing is left where no step was taken.
+        change = jax.tree.map(
+            lambda common, moved: jnp.where(
+                steps > 0, -common - moved / travelled, 0.0
+            ),
+            c,
+            delta,
+        )
+        update = {
+            "control": jax.tree.map(lambda leaf: share * leaf, change),
+            "delta": jax.tree.map(lambda leaf: share * leaf, delta),
+            "weight": share,
+        }
+        kept = jax.tree.map(jnp.add, state, change)
+        return ClientOutput(update, metrics), kept
+
+    return client_update
+
+
+def scaffold(
+    loss: LossFn,
+    config: SgdConfig,
+    codec: Codec,
+    params_like: Params,
+    *,
+    cohort: int,
+    clients: int,
+    server_learning_rate: float = 1.0,
+    backend: str = "auto",
+) -> Algorithm:
+    """Rounds of SCAFFOLD; clients count equally, whatever they hold.
+
+    Clients without records do not count: the means are over those that trained.
+
+    Args:
+        loss: of each example.
+        config: of the local training, without momentum.
+        codec: of the aggregation in use, whose vectors are twice the params' size,
+            plus 1.
+        params_like: params or their shapes; fixes how a vector is unpacked.
+        cohort: |S|, clients a round.
+        clients: N, clients of all rounds together.
+        server_learning_rate: lr_g; the paper's own choice in its experiments is 1.
+        backend: see `for_each_client`.
+
+    Raises:
+        ValueError: a cohort outside 1..clients, local momentum, or a server learning
+            rate that is not positive and finite.
+    """
+    if not 1 <= cohort <= clients:
+        raise ValueError(
+            f"--cohort must lie between 1 and the {clients} clients, got {cohort}."
+        )
+    check_server_learning_rate(server_learning_rate)
+
+    def zeros(params: Params) -> Params:
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params)
+
+    empty = {"control": zeros(params_like), "delta": zeros(params_like)}
+    _, unpack = ravel_pytree({**empty, "weight": jnp.float32(0)})
+
+    def init(params: Params) -> ScaffoldState:
+        return ScaffoldState(params, zeros(params))
+
+    @jax.jit
+    def server_phase(state: ScaffoldState, total: Array) -> ScaffoldState:
+        summed = unpack(codec.decode(total).astype(jnp.float32))
+        # A sum of weights is a multiple of 1 / cohort, 0 where nobody trained.
+        weight = jnp.maximum(summed["weight"], 0.5 / cohort)
+        # |S| times the mean is the sum over the cohort, of which 1 / cohort was sent.
+        return ScaffoldState(
+            jax.tree.map(
+                lambda x, delta: x + server_learning_rate * delta / weight,
+                state.params,
+                summed["delta"],
+            ),
+            jax.tree.map(
+                lambda c, change: c + cohort / clients * change,
+                state.control,
+                summed["control"],
+            ),
+        )
+
+    return Algorithm(
+        init=init,
+        init_client=zeros,
+        client_phase=client_phase(
+            controlled_client(loss, config, cohort),
+            lambda state: state,
+            codec,
+            backend,
+        ),
+        server_phase=server_phase,
+        models=one_model,
+    )

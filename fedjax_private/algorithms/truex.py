@@ -1,0 +1,216 @@
+"""DP-SGD whose noise shrinks with the number of parties that are trusted.
+
+Truex, Baracaldo, Anwar, Steinke, Ludwig, Zhang, Zhou, "A Hybrid Approach to
+Privacy-Preserving Federated Learning", AISec 2019 (arXiv 1812.03224). Of n parties at
+least t are honest and do not collude. Each answers a query of sensitivity S, encrypted,
+with a part of the noise that local DP would take; the sum of the answers is decrypted
+by tbar of the parties together, one more than can collude:
+
+    r_i  = Q(D_i) + N(0, sigma^2 S^2 / (t - 1) I),
+    sum_i r_i   carries in all   n sigma^2 S^2 / (t - 1),
+    tbar = n - t + 1.
+
+Here the query is a step of DP-SGD, S is the clip norm C, and the server steps with the
+released sum over the expected batch q N; see `distributed_noise` for the rest.
+
+The paper counts sigma. Whoever colludes knows n - t shares of the noise at most, and so
+faces t of them, sigma sqrt(t / (t - 1)); everybody else faces all n, sigma sqrt(n / (t
+- 1)). t - 1 leaves out one honest party's share, presumably that of the party whose
+records are attacked, but no adversary knows that one either: dividing by t would do.
+With 4 parties and t = 3, a claimed epsilon of 2.9 is about 1.97 against outsiders. The
+rest of this library divides by what an adversary does not know (`privacy.shared`); the
+paper's rule is kept in this file, and `truex_epsilons` gives all three numbers.
+
+The formulas are from memory: the paper's text was not to be had when this was written.
+
+Changed, and why:
+- One release a step. The paper's parties train a network by several noisy steps, each
+  with a reduced share, before they send their models. Their argument is about the sum
+  of answers, and a model after several steps is no sum of bounded answers: each later
+  step depends on earlier ones whose noise, in the party's own model, is one share only.
+  Nothing is known here of what that is worth, and it is not offered.
+- The scheme is CKKS or exact sums under a shared key in place of threshold Paillier.
+  Where one party holds a share, all of them decrypt, and a quorum stands in for who has
+  gone; it must be a majority besides more than can collude. See `truex_trust`.
+- Parties sample with a common q and divide by the public q N, where the paper averages
+  models: for one step that is the same but for who counts how much.
+
+Formal guarantees: n rounds cost a record of an honest party what `SharedPlan.event(n,
+adversary)` says, with the noise multipliers above: against outsiders, who see the
+released sums only, and against insiders, that is the server and all parties but t, as
+long as these are too few to decrypt. `truex_plan` refuses a trust model where they are
+not. The claimed epsilon is a guarantee too, as it counts less noise than there is.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import optax
+
+from fedjax_private.aggregation.types import Codec
+from fedjax_private.algorithms.algorithm import Algorithm
+from fedjax_private.algorithms.distributed_dp_sgd import distributed_dp_sgd
+from fedjax_private.clients.training import check_physical_batch_size
+from fedjax_private.privacy.accounting import Event, RdpAccountant
+from fedjax_private.privacy.plan import PrivacyPlan
+from fedjax_private.privacy.shares import SharedPlan
+from fedjax_private.trust import Adversary, Decryptor, Trust
+from fedjax_private.typing import LossFn, Params
+
+
+def _check_honest(parties: int, honest: int) -> None:
+    if not 2 <= honest <= parties:
+        raise ValueError(
+            f"honest must lie between 2 and the {parties} parties, as noise is divided "
+            f"by honest - 1, got {honest}: with fewer use `privacy.shared`."
+        )
+
+
+def quorum(parties: int, honest: int) -> int:
+    """tbar = n - t + 1, the fewest holders that are more than can collude.
+
+    Raises:
+        ValueError: honest outside 2..parties.
+    """
+    _check_honest(parties, honest)
+    return parties - honest + 1
+
+
+def truex_trust(parties: int, honest: int) -> Trust:
+    """The paper's trust model: n parties in each sum, all with a share of the key.
+
+    Args:
+        parties: n.
+        honest: t, in 2..n: how many do not collude, at the least.
+
+    Returns:
+        With the quorum tbar, or more than half of the parties where that is more, as
+        `encryption.threshold` requires; give it to the aggregation as its
+        `recovery_threshold` too.
+
+    Raises:
+        ValueError: honest outside 2..parties.
+    """
+    enough = max(quorum(parties, honest), parties // 2 + 1)
+    return Trust(parties, Decryptor.HOLDERS, honest, enough)
+
+
+def truex_plan(
+    make: Callable[[float], PrivacyPlan], noise_multiplier: float, trust: Trust
+) -> SharedPlan:
+    """Splits a plan's noise by the paper's rule: sigma / sqrt(t - 1) to each party.
+
+    Args:
+        make: noise multiplier -> plan, whose expected batch size is that of all parties
+            together.
+        noise_multiplier: sigma, which the paper's epsilon counts.
+        trust: n and t, as from `truex_trust`; t is `trust.honest_clients`.
+
+    Raises:
+        ValueError: t outside 2..n; insiders read uploads under this trust model; or the
+            plan is none that parties can share.
+    """
+    _check_honest(trust.uploads, trust.honest_clients)
+    if trust.insiders_read_uploads:
+        raise ValueError(
+            "trust lets colluding parties decrypt single uploads, behind which lies "
+            "one share of the noise: use `truex_trust`, or a higher quorum."
+        )
+    return SharedPlan(make(noise_multiplier / math.sqrt(_counted(trust))), trust)
+
+
+def _counted(trust: Trust) -> int:
+    """t - 1, how many shares of noise the paper counts."""
+    return trust.honest_clients - 1
+
+
+def claimed_event(plan: SharedPlan, steps: int) -> Event:
+    """What the paper says so many steps cost: t - 1 shares of noise in each sum.
+
+    Args:
+        plan: from `truex_plan`.
+        steps: one a round.
+    """
+    noise = plan.plan.noise.summed(_counted(plan.trust))
+    return noise.event(plan.plan.sampler, steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class TruexEpsilons:
+    """What the same run is worth by three counts, at one delta.
+
+    Attributes:
+        claimed: the paper's: sigma, t - 1 shares.
+        outsiders: against who sees the released sums only: n shares.
+        insiders: against the server and all parties but t: t shares.
+    """
+
+    claimed: float
+    outsiders: float
+    insiders: float
+
+
+def truex_epsilons(plan: SharedPlan, steps: int, delta: float) -> TruexEpsilons:
+    """Prices so many steps, one a round, by the paper's count and by ours.
+
+    Args:
+        plan: from `truex_plan`.
+        steps: at least 0.
+        delta: in (0, 1).
+
+    Formal guarantees: upper bounds, as those of `RdpAccountant`.
+
+    Raises:
+        ValueError: a value outside these ranges.
+    """
+
+    def epsilon(event: Event) -> float:
+        books = RdpAccountant(neighbors=plan.neighbors).compose(event)
+        return books.spent(delta).epsilon
+
+    return TruexEpsilons(
+        claimed=epsilon(claimed_event(plan, steps)),
+        outsiders=epsilon(plan.event(steps, Adversary.OUTSIDERS)),
+        insiders=epsilon(plan.event(steps, Adversary.INSIDERS)),
+    )
+
+
+def truex(
+    loss: LossFn,
+    plan: SharedPlan,
+    optimizer: optax.GradientTransformation,
+    codec: Codec,
+    params_like: Params,
+    *,
+    backend: str = "auto",
+    physical_batch_size: int | None = None,
+) -> Algorithm:
+    """One noisy step of all parties a round.
+
+    Args:
+        loss: of each example.
+        plan: from `truex_plan`.
+        optimizer: applied to the noisy mean gradient; the paper's is
+            `server_optimizer("sgd", eta)`.
+        codec: of the aggregation in use, whose vectors are of the params' size.
+        params_like: params or their shapes.
+        backend: see `for_each_client`.
+        physical_batch_size: see `DpSgdConfig`.
+
+    Formal guarantees: those of the module.
+
+    Raises:
+        ValueError: a physical batch of nothing, or a plan with t outside 2..n.
+    """
+    _check_honest(plan.trust.uploads, plan.trust.honest_clients)
+    check_physical_batch_size(physical_batch_size)
+    return distributed_dp_sgd(
+        loss,
+        plan,
+        optimizer,
+        codec,
+        params_like,
+        backend=backend,
+        physical_batch_size=physical_batch_size,
+    )

@@ -1,0 +1,1 @@
+"""Exact arithmetic on polynomials modulo primes, and what is encoded in them."""

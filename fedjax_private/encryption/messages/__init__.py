@@ -1,0 +1,1 @@
+"""Bytes between parties: their format, and the keys that authenticate them."""

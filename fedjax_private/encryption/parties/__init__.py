@@ -1,0 +1,1 @@
+"""Who holds which key: clients, server, key authority, holders of key shares."""

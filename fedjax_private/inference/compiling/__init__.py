@@ -1,0 +1,1 @@
+"""From a Flax model to a circuit of affine maps and polynomials."""

@@ -1,0 +1,172 @@
+"""A circuit in the form that is cheapest encrypted.
+
+Affine maps and monic polynomials in turns, an affine map first and last, and all values
+in [-1, 1] where the circuit's bounds hold: scales then fit every layer alike. Leading
+coefficients go into the next affine map, where multiplying by them costs nothing, and
+squares are completed, so that a polynomial of degree 2 is one square.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from fedjax_private.inference.compiling.circuit import (
+    Affine,
+    Circuit,
+    Floats,
+    Patches,
+    Polynomial,
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """An affine map, and the polynomial of its outputs.
+
+    Attributes:
+        matrix: (outputs, inputs) float64.
+        bias: (outputs,) float64.
+        powers: (degree, outputs): coefficients of 1, x, ..., x^(degree - 1); that of
+            x^degree is 1. No rows after the last affine map.
+        input_spread: root mean square of the inputs, about.
+        spread: of the affine map's outputs, about.
+    """
+
+    matrix: Floats
+    bias: Floats
+    powers: Floats
+    input_spread: float
+    spread: float
+
+    @property
+    def outputs(self) -> int:
+        """Entries of the result."""
+        return len(self.bias)
+
+    @property
+    def degree(self) -> int:
+        """Of the polynomial; 0 where there is none."""
+        return len(self.powers)
+
+    @property
+    def depth(self) -> int:
+        """Products that follow one another in the polynomial."""
+        return (max(self.degree, 1) - 1).bit_length()
+
+    def __call__(self, inputs: Floats) -> Floats:
+        """(B, inputs) -> (B, outputs)."""
+        x = inputs @ self.matrix.T + self.bias
+        if not self.degree:
+            return x
+        result = np.ones_like(x)
+        for row in self.powers[::-1]:
+            result = result * x + row
+        return result
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program:
+    """What a server evaluates.
+
+    Attributes:
+        steps: in order; only the last has no polynomial.
+        input_scale: the client divides its inputs by this, and the server does not.
+        output_scale: the client multiplies what it decrypts by this.
+        patches: the geometry of the first map, where it is a convolution.
+    """
+
+    steps: tuple[Step, ...]
+    input_scale: float
+    output_scale: float
+    patches: Patches | None
+
+    def __call__(self, inputs: Floats) -> Floats:
+        """The circuit's results: (B, inputs) -> (B, outputs)."""
+        x = inputs / self.input_scale
+        for step in self.steps:
+            x = step(x)
+        return x * self.output_scale
+
+
+def normal_form(circuit: Circuit) -> Program:
+    """Returns the program that computes what the circuit does.
+
+    Raises:
+        ValueError: if the circuit has no bounds, or a polynomial whose leading
+            coefficient is zero in some entries only.
+    """
+    if not circuit.bounds:
+        raise ValueError(
+            "the circuit has no bounds: give it some by circuit.measured(sample)."
+        )
+    input_scale = circuit.bounds[0]
+    # Between polynomials: matrix x + bias; a diagonal one until a layer mixes entries.
+    matrix: Floats | None = None
+    diagonal: Floats = np.full(circuit.inputs, input_scale)
+    bias: Floats = np.zeros(circuit.inputs)
+    bound, spread = circuit.bounds[0], circuit.spreads[0]
+    input_spread = spread / input_scale
+    first = circuit.layers[0]
+    patches = first.patches if isinstance(first, Affine) else None
+    steps: list[Step] = []
+    for layer, after, after_spread in zip(
+        circuit.layers, circuit.bounds[1:], circuit.spreads[1:], strict=True
+    ):
+        if isinstance(layer, Affine):
+            before = matrix
+            matrix = (
+                layer.matrix * diagonal if before is None else layer.matrix @ before
+            )
+            bias = layer.matrix @ bias + layer.bias
+        else:
+            matrix = np.diag(diagonal) if matrix is None else matrix
+            step, diagonal, constant = _monic(layer, matrix, bias, bound, spread)
+            steps.append(dataclasses.replace(step, input_spread=input_spread))
+            matrix, bias = None, constant
+            largest = after_spread + float(np.abs(constant).max())
+            input_spread = largest / float(np.abs(diagonal).min())
+        bound, spread = after, after_spread
+    matrix = np.diag(diagonal) if matrix is None else matrix
+    output_scale = bound
+    steps.append(
+        Step(
+            matrix / output_scale,
+            bias / output_scale,
+            np.empty((0, len(bias))),
+            input_spread,
+            spread / output_scale,
+        )
+    )
+    return Program(tuple(steps), input_scale, output_scale, patches)
+
+
+def _monic(
+    layer: Polynomial, matrix: Floats, bias: Floats, bound: float, spread: float
+) -> tuple[Step, Floats, Floats]:
+    """A step y = q((A x + b) / beta), and the factor f and constant c of f y + c."""
+    coefficients = layer.coefficients.copy()
+    while len(coefficients) > 2 and not coefficients[-1].any():
+        coefficients = coefficients[:-1]
+    lead = coefficients[-1]
+    if not lead.all():
+        raise ValueError(
+            f"{layer.name}: the leading coefficient of the polynomial is zero in some "
+            "entries only; use one degree for the whole layer."
+        )
+    degree = len(coefficients) - 1
+    # x^d + c x^(d-1) + ... is a polynomial of x + c / d without that term; worth it
+    # where nothing else is left.
+    shift = np.zeros_like(lead)
+    if degree == 2:
+        shift = coefficients[1] / (2 * lead)
+        constant = coefficients[0] - lead * shift**2
+        coefficients = np.stack([constant, np.zeros_like(lead), lead])
+    beta = bound + float(np.abs(shift).max())
+    powers = np.arange(degree + 1)[:, None]
+    # p(beta x) / (lead beta^degree), monic; its constant waits for the next map.
+    scaled = coefficients * beta ** (powers - degree) / lead
+    constant = coefficients[0]
+    scaled = np.where(powers == 0, 0.0, scaled)
+    moved = float(np.hypot(spread, np.abs(shift).max())) / beta
+    step = Step(matrix / beta, (bias + shift) / beta, scaled[:-1], 0.0, moved)
+    return step, lead * beta**degree, constant

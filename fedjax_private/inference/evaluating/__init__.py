@@ -1,0 +1,1 @@
+"""Both sides of one encrypted prediction: the querier and the evaluator."""

@@ -1,0 +1,222 @@
+"""Many images at a time: one slot an image, one ciphertext for each of its numbers.
+
+A weight is then one integer for a whole ciphertext, and an affine map is a product of
+matrices of integers modulo each prime, coefficient by coefficient: the work of a BLAS,
+or of a sparse product where a layer is a convolution. Only products of ciphertexts and
+rescaling need OpenFHE. CryptoNets' packing (Gilad-Bachrach et al., ICML 2016).
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from fedjax_private.encryption.workers import Workers
+from fedjax_private.inference.compiling.canonical import Program, Step
+from fedjax_private.inference.evaluating.ckks import Ckks, Number
+from fedjax_private.inference.evaluating.powers import monic
+from fedjax_private.inference.planning.schedule import Schedule, squarings
+
+# (n, 2, l, N): n ciphertexts' polynomials; primes are below 2^32.
+Rows = npt.NDArray[np.uint32]
+
+# Of residues, so that their products with weights stay exact in float64.
+_HALF_BITS = 16
+_EXACT_BITS = 52
+
+# Coefficients that are multiplied at a time: their rows stay in the cache.
+_COLUMNS = 2048
+
+# Outputs of a layer that are computed at a time, so that not all are in memory twice.
+OUTPUTS = 128
+
+_SPARSE = 0.2  # the most weights that are not zero where a sparse product is faster
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """An affine map in integers.
+
+    Attributes:
+        matrix: (outputs, inputs) float64 of integers, or a sparse int64 matrix.
+        bits: of its largest entry.
+    """
+
+    matrix: npt.NDArray[np.float64] | sparse.csr_matrix
+    bits: int
+
+    @classmethod
+    def of(cls, step: Step, scale: float) -> "Weights":
+        """Rounds a step's weights, times `scale`."""
+        rounded = np.rint(step.matrix * scale)
+        bits = int(np.abs(rounded).max(initial=1.0)).bit_length()
+        filled = np.count_nonzero(rounded) / rounded.size
+        if filled < _SPARSE:
+            return cls(sparse.csr_matrix(rounded.astype(np.int64)), bits)
+        return cls(rounded, bits)
+
+    @property
+    def outputs(self) -> int:
+        """Rows of the matrix."""
+        return int(self.matrix.shape[0])
+
+    def part(self, place: slice) -> "Weights":
+        """The map to some of the outputs."""
+        return dataclasses.replace(self, matrix=self.matrix[place])
+
+    def times(
+        self, rows: npt.NDArray[np.uint32], modulus: int
+    ) -> npt.NDArray[np.uint32]:
+        """The product with residues (inputs, n), reduced: (outputs, n)."""
+        if sparse.issparse(self.matrix):
+            return _sparse_product(self.matrix, self.bits, rows, modulus)
+        return _dense_product(self.matrix, self.bits, rows, modulus)
+
+
+def _sparse_product(
+    matrix: sparse.csr_matrix,
+    bits: int,
+    rows: npt.NDArray[np.uint32],
+    modulus: int,
+) -> npt.NDArray[np.uint32]:
+    terms = int(np.diff(matrix.indptr).max(initial=1)).bit_length()
+    if bits + modulus.bit_length() + terms > 63:
+        # Low and high bits of the weights apart, neither of which overflows.
+        low_bits = bits // 2
+        high, low = matrix.copy(), matrix.copy()
+        high.data = matrix.data >> low_bits
+        low.data = matrix.data - (high.data << low_bits)
+        total = _sparse_product(high, bits - low_bits, rows, modulus).astype(np.int64)
+        total <<= low_bits
+        total += _sparse_product(low, low_bits, rows, modulus)
+        return np.asarray(total % modulus, np.uint32)
+    return np.asarray((matrix @ rows.astype(np.int64)) % modulus, np.uint32)
+
+
+def _dense_product(
+    matrix: npt.NDArray[np.float64],
+    bits: int,
+    rows: npt.NDArray[np.uint32],
+    modulus: int,
+) -> npt.NDArray[np.uint32]:
+    # Sums of products of weights' and residues' pieces are below 2^52, so exact.
+    room = _EXACT_BITS - matrix.shape[1].bit_length() - _HALF_BITS
+    halves = [
+        (rows & np.uint32(2**_HALF_BITS - 1)).astype(np.float64),
+        (rows >> np.uint32(_HALF_BITS)).astype(np.float64),
+    ]
+    total = np.zeros((len(matrix), rows.shape[1]), np.int64)
+    remaining, weight_shift = matrix, 0
+    while weight_shift < bits:
+        if bits - weight_shift > room:
+            piece = np.remainder(remaining, 2.0**room)
+            remaining = (remaining - piece) / 2.0**room
+        else:
+            piece = remaining
+        for half, values in enumerate(halves):
+            factor = pow(2, weight_shift + half * _HALF_BITS, modulus)
+            part = (piece @ values).astype(np.int64) % modulus
+            total += part * factor % modulus
+        weight_shift += room
+    return np.asarray(total % modulus, np.uint32)
+
+
+class BatchProgram:
+    """A program with integer weights, for any client's ciphertexts.
+
+    Args:
+        ckks: the arithmetic.
+        program: to be evaluated, on the numbers that a batch layout uses only.
+        schedule: its scales.
+        workers: threads.
+    """
+
+    def __init__(
+        self, ckks: Ckks, program: Program, schedule: Schedule, workers: Workers
+    ) -> None:
+        self._ckks, self._workers = ckks, workers
+        self._steps, self._stages = program.steps, schedule.stages
+        self._scales = [2.0**bits for bits in schedule.weight_bits]
+        self._input_scale = 2.0**schedule.input_bits
+        self._weights = [
+            Weights.of(step, scale)
+            for step, scale in zip(program.steps, self._scales, strict=True)
+        ]
+
+    def __call__(self, inputs: Rows, tag: str) -> list[Number]:
+        """Evaluates; the keys under `tag` must be loaded.
+
+        Args:
+            inputs: (inputs, 2, L, N), each residue below its prime.
+            tag: the name of the client's keys.
+
+        Returns:
+            One number for each of the program's outputs.
+        """
+        rows, scale = inputs, self._input_scale
+        *inner, last = range(len(self._steps))
+        for at in inner:
+            rows, scale = self._exported(at, rows, scale, tag)
+        return self._numbers(at=last, rows=rows, scale=scale, tag=tag)
+
+    def _exported(
+        self, at: int, rows: Rows, scale: float, tag: str
+    ) -> tuple[Rows, float]:
+        """A step's results as residues, and their scale."""
+        step, stage, ckks = self._steps[at], self._stages[at], self._ckks
+        limbs = stage.limbs_after - squarings(step.degree)
+        made = np.empty((step.outputs, 2, limbs, ckks.dimension), np.uint32)
+        after = scale
+        for start in range(0, step.outputs, OUTPUTS):
+            numbers = self._numbers(at, rows, scale, tag, start)
+
+            def export(index: int, first: int = start, of: Any = numbers) -> None:
+                made[first + index] = ckks.residues(of[index])
+
+            self._workers.map(export, len(numbers))
+            after = numbers[0].scale
+        return made, after
+
+    def _numbers(
+        self, at: int, rows: Rows, scale: float, tag: str, start: int | None = None
+    ) -> list[Number]:
+        """A step's results; all of them, or `OUTPUTS` from `start` on."""
+        step, stage, ckks = self._steps[at], self._stages[at], self._ckks
+        weights = self._weights[at]
+        if start is not None:
+            weights = weights.part(slice(start, start + OUTPUTS))
+        first = start or 0
+        products = self._affine(weights, rows[:, :, : stage.limbs])
+
+        def activated(index: int) -> Number:
+            residues = products[index].astype(np.uint64)
+            x = ckks.number(residues, scale * self._scales[at])
+            x.ciphertext.SetKeyTag(tag)
+            x = ckks.add(x, float(step.bias[first + index]))
+            x = ckks.rescaled(x, stage.limbs_after)
+            if not step.degree:
+                return x
+            return monic(ckks, x, [float(row[first + index]) for row in step.powers])
+
+        return self._workers.map(activated, len(products))
+
+    def _affine(self, weights: Weights, rows: Rows) -> Rows:
+        limbs, dimension = rows.shape[2:]
+        made = np.empty((weights.outputs, 2, limbs, dimension), np.uint32)
+        blocks = [
+            (part, limb, slice(start, start + _COLUMNS))
+            for part in range(2)
+            for limb in range(limbs)
+            for start in range(0, dimension, _COLUMNS)
+        ]
+
+        def block(index: int) -> None:
+            part, limb, place = blocks[index]
+            modulus = self._ckks.ring.moduli[limb]
+            values = np.ascontiguousarray(rows[:, part, limb, place])
+            made[:, part, limb, place] = weights.times(values, modulus)
+
+        self._workers.map(block, len(blocks))
+        return made

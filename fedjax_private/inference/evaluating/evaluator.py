@@ -1,0 +1,166 @@
+"""The server: it holds the model, and evaluates it on what it cannot read."""
+
+import numpy as np
+
+from fedjax_private.encryption.math.entropy import gaussian
+from fedjax_private.encryption.messages.wire import RefusedError
+from fedjax_private.encryption.workers import Workers
+from fedjax_private.inference.compiling.circuit import Circuit
+from fedjax_private.inference.evaluating.batch import BatchProgram, Rows
+from fedjax_private.inference.evaluating.ckks import Number, ckks_of
+from fedjax_private.inference.evaluating.expansion import SEED_BYTES, uniform
+from fedjax_private.inference.evaluating.flooding import flooded
+from fedjax_private.inference.evaluating.keys import KeyRing, PublicKey, forget_keys
+from fedjax_private.inference.evaluating.single import SingleProgram, periodic
+from fedjax_private.inference.planning.layouts import BatchLayout
+from fedjax_private.inference.planning.plan import Plan, program_of
+from fedjax_private.inference.planning.public import ANSWER, KEYS, REQUEST
+
+
+class Evaluator:
+    """A model owner's side of one session: one client, one set of its keys.
+
+    OpenFHE keeps evaluation keys for the whole process, so one process serves one
+    session at a time; `close` frees them.
+
+    Formal guarantees. It holds no secret key, and learns of a query what `Querier`
+    says. What the client learns of the model is in `flooding`. `score_noise` is no part
+    of that: it makes extraction from many queries costlier and proves nothing.
+
+    Args:
+        circuit: the model.
+        plan: made for it.
+        score_noise: standard deviation of Gaussian noise on each score, in the scores'
+            units, drawn afresh for each image; 0 adds none.
+        workers: threads; one for each core by default.
+
+    Raises:
+        ValueError: if the plan is another circuit's, or the noise is negative.
+    """
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        plan: Plan,
+        *,
+        score_noise: float = 0.0,
+        workers: Workers | None = None,
+    ) -> None:
+        if not 0.0 <= score_noise < float("inf"):
+            raise ValueError(f"score_noise must not be negative, got {score_noise}.")
+        self._public, self._plan = plan.public, plan
+        self._score_noise = score_noise / plan.output_scale
+        self._workers = workers or Workers.start()
+        self._ckks = ckks = ckks_of(plan.public.choice)
+        self._keys = KeyRing(ckks, plan.public.rotations)
+        self._public_key: PublicKey | None = None
+        self._asked = 0
+        layout = plan.public.layout
+        program = program_of(circuit, plan)
+        self._single: SingleProgram | None = None
+        self._batch: BatchProgram | None = None
+        if isinstance(layout, BatchLayout):
+            self._batch = BatchProgram(ckks, program, plan.schedule, self._workers)
+            return
+        assert plan.rotations is not None
+        self._single = SingleProgram(
+            ckks,
+            program,
+            plan.schedule,
+            plan.rotations,
+            layout.sources(circuit.input_shape, ckks.slots),
+            self._workers,
+        )
+
+    def load_keys(self, data: bytes) -> None:
+        """Takes the client's evaluation keys.
+
+        What OpenFHE parses are objects of its own making with the client's residues in
+        them, each checked to be below its prime.
+
+        Raises:
+            WireError: if these are not keys for this plan.
+            RefusedError: if the session has keys already.
+        """
+        public = self._public
+        if self._public_key is not None:
+            raise RefusedError("a session takes its evaluation keys once.")
+        body, _ = public.body(data, KEYS, public.evaluation_keys_bytes, 0)
+        self._public_key = self._keys.load(body, self._workers)
+
+    def evaluate(self, request: bytes) -> bytes:
+        """Answers a request.
+
+        Raises:
+            WireError: if it is not a request for this plan.
+            RefusedError: before the keys are there, and past the plan's queries.
+        """
+        public = self._public
+        if self._public_key is None:
+            raise RefusedError("a session needs its evaluation keys first.")
+        body, count = public.body(
+            request, REQUEST, public.request_bytes, public.images_per_request
+        )
+        # Slots beyond the count may hold images all the same: who could tell.
+        asked = self._asked + public.images_per_request
+        if asked > public.queries:
+            raise RefusedError(
+                f"a client may ask about {public.queries} images; a request counts as "
+                f"{public.images_per_request}, and {self._asked} were asked about."
+            )
+        rows = self._unpacked(body)
+        self._asked = asked
+        numbers = self._evaluated(rows)
+        key, std = self._public_key, self._plan.flooding_std
+
+        def finished(index: int) -> bytes:
+            number = self._with_score_noise(numbers[index])
+            number = flooded(self._ckks, key, number, std)
+            return public.answer_ring.pack(self._ckks.residues(number))
+
+        parts = self._workers.map(finished, len(numbers))
+        return b"".join((public.header(ANSWER, count), *parts))
+
+    def _unpacked(self, body: memoryview) -> Rows:
+        """The ciphertexts (n, 2, L, N) of a request, their residues checked."""
+        ring, size = self._public.ring, self._public.ring.polynomial_bytes
+        seed, data = bytes(body[:SEED_BYTES]), body[SEED_BYTES:]
+        count = self._public.request_ciphertexts
+        rows = np.empty((count, 2, ring.limbs, ring.dimension), np.uint32)
+
+        def unpack(index: int) -> None:
+            rows[index, 0] = ring.unpack(data[index * size : (index + 1) * size])[0]
+            rows[index, 1] = uniform(seed, index, ring)
+
+        self._workers.map(unpack, count)
+        return rows
+
+    def _evaluated(self, rows: Rows) -> list[Number]:
+        ckks, tag = self._ckks, self._keys.tag
+        if self._batch is not None:
+            return self._batch(rows, tag)
+        assert self._single is not None
+        inputs = []
+        for row in rows:
+            scale = 2.0**self._public.encoding_bits
+            number = ckks.number(row.astype(np.uint64), scale)
+            number.ciphertext.SetKeyTag(tag)
+            inputs.append(number)
+        return [self._single(inputs)]
+
+    def _with_score_noise(self, number: Number) -> Number:
+        if not self._score_noise:
+            return number
+        slots, public = self._ckks.slots, self._public
+        if public.packing == "batch":
+            noise = gaussian(slots, self._score_noise)
+        else:
+            # The same in every period: an average over them tells no more.
+            drawn = gaussian(public.outputs, self._score_noise)
+            noise = periodic(drawn, public.period, slots)
+        return self._ckks.add(number, noise)
+
+    def close(self) -> None:
+        """Frees the keys: of this session and of any other in the process."""
+        self._public_key = None
+        forget_keys(self._ckks)

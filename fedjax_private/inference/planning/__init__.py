@@ -1,0 +1,1 @@
+"""From a circuit to a ring, scales, and what a query will cost."""

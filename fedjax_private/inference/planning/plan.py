@@ -1,0 +1,313 @@
+"""From a circuit to a ring, scales, and what a query will cost.
+
+The smallest ring that keeps scores within the precision asked for, noise that hides the
+evaluation's included, at 128 bits of security; or one sentence that says why there is
+none.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from fedjax_private.inference.compiling.canonical import Program, normal_form
+from fedjax_private.inference.compiling.circuit import Circuit
+from fedjax_private.inference.evaluating.ckks import (
+    MODULUS_BITS,
+    MOST_LIMB_BITS,
+    RingChoice,
+    ckks_of,
+)
+from fedjax_private.inference.evaluating.flooding import leakage, least_flooding_bits
+from fedjax_private.inference.evaluating.single import Rotations, rotations_of
+from fedjax_private.inference.planning.costs import Prediction, predict
+from fedjax_private.inference.planning.layouts import BatchLayout, Layout
+from fedjax_private.inference.planning.packings import (
+    LIMB_BITS,
+    PlanError,
+    batch_layout,
+    shapes_of,
+    single_layout,
+    widest_of,
+)
+from fedjax_private.inference.planning.public import PACKINGS, PublicPlan
+from fedjax_private.inference.planning.schedule import Schedule, answer_scale, schedules
+
+# Of evaluation keys, sent once a session.
+KEY_BYTES = 150 * 10**6
+
+# Beyond this, weights encoded for one image would fill memory.
+MEMORY_BYTES = 4 * 2**30
+
+# Scores differ from plain ones by at most `precision`, this many deviations.
+_DEVIATIONS = 4.0
+
+# Nats that one client's answers may tell of the weights, beside scores, by default.
+LEAKAGE = 0.02
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """How a circuit is evaluated. Build with `plan`.
+
+    Attributes:
+        public: what clients get.
+        schedule: scales and primes along the program.
+        rotations: single packing: what is rotated.
+        output_scale: scores in units of the circuit are the program's outputs times
+            this.
+        flooding_std: of the noise on an answer, in the program's units, in the real
+            part of a slot.
+        prediction: the dry run.
+    """
+
+    public: PublicPlan
+    schedule: Schedule
+    rotations: Rotations | None
+    output_scale: float
+    flooding_std: float
+    prediction: Prediction
+
+    @property
+    def error_std(self) -> float:
+        """Predicted deviation of a score from the plain one, noise included."""
+        total = math.hypot(self.schedule.error_std, self.flooding_std)
+        return total * self.output_scale
+
+    @property
+    def leakage(self) -> float:
+        """Divergence in nats by which all queries' noise can tell of the weights.
+
+        See `flooding`; the statistical distance is at most the root of half of it.
+        """
+        public = self.public
+        requests = public.queries // public.images_per_request
+        answers = requests * public.answer_ciphertexts
+        return leakage(public.choice.dimension, public.flooding_bits, answers)
+
+    def report(self) -> str:
+        """The dry run as text, one fact a line."""
+        public, cost, choice = self.public, self.prediction, self.public.choice
+        bits = choice.bits_of(choice.limbs)
+        return "\n".join(
+            (
+                f"packing: {public.packing}",
+                f"images a request: {public.images_per_request}",
+                f"ring: dimension {choice.dimension}",
+                f"modulus: {bits} bits in {choice.limbs} primes",
+                f"rotation keys: {len(public.rotations)}",
+                f"evaluation keys: {public.evaluation_keys_bytes / 1e6:.1f} MB",
+                f"request: {public.request_bytes / 1e6:.2f} MB",
+                f"answer: {public.answer_bytes / 1e6:.2f} MB",
+                f"client: {cost.client_seconds:.2f} s a request",
+                f"server: {cost.server_seconds:.2f} s a request",
+                f"server memory: {cost.memory_bytes / 1e6:.0f} MB a session",
+                f"score error: {self.error_std:.1e} (standard deviation)",
+                f"flooding: {public.flooding_bits} bits, {self.leakage:.2g} nats over "
+                f"{public.queries} images",
+            )
+        )
+
+
+def plan(
+    circuit: Circuit,
+    *,
+    packing: str = "auto",
+    images: int = 1,
+    precision: float = 1e-2,
+    flooding_bits: int | None = None,
+    queries: int = 10**4,
+) -> Plan:
+    """Plans the encrypted evaluation of a circuit.
+
+    Args:
+        circuit: with bounds; see `Circuit.measured`.
+        packing: `single`, `batch`, or `auto`: whichever is predicted to answer
+            `images` sooner.
+        images: how many a client usually asks about at a time; for `auto`.
+        precision: how far a score may be from the plain one: four standard deviations.
+        flooding_bits: see `flooding`; by default as many as keep what all answers to
+            one client tell of the weights, beside scores, within a divergence of
+            `LEAKAGE` nats: a statistical distance of 0.1.
+        queries: images that one client may ask about.
+
+    Raises:
+        PlanError: if there is no plan.
+        OpenFHEUnavailable: where OpenFHE cannot be imported.
+    """
+    if packing not in ("auto", *PACKINGS):
+        raise PlanError(f"--packing takes auto, single or batch, not {packing!r}.")
+    if flooding_bits is not None and not 0 <= flooding_bits <= 128:
+        raise PlanError(f"flooding_bits must be 0 to 128, got {flooding_bits}.")
+    if not 1e-9 <= precision <= 1e9:
+        raise PlanError(f"precision must be 1e-9 to 1e9, got {precision:g}.")
+    if images < 1 or not 1 <= queries < 2**32:
+        raise PlanError("images and queries must be positive, and below 2^32.")
+    try:
+        program = normal_form(circuit)
+    except ValueError as error:
+        raise PlanError(str(error)) from error
+    found: list[Plan] = []
+    reasons: list[str] = []
+    for kind in PACKINGS if packing == "auto" else (packing,):
+        try:
+            made = _plan(circuit, program, kind, precision, flooding_bits, queries)
+        except PlanError as error:  # noqa: PERF203
+            reasons.append(str(error))
+        else:
+            found.append(made)
+    if not found:
+        raise PlanError(" ".join(reasons))
+
+    def seconds(made: Plan) -> float:
+        requests = -(-images // made.public.images_per_request)
+        return requests * made.prediction.seconds
+
+    return min(found, key=seconds)
+
+
+def _plan(
+    circuit: Circuit,
+    program: Program,
+    packing: str,
+    precision: float,
+    wanted_bits: int | None,
+    queries: int,
+) -> Plan:
+    deep = True
+    for dimension in MODULUS_BITS:
+        slots = dimension // 2
+        flooding_bits = wanted_bits
+        if flooding_bits is None:
+            batch = packing == "batch"
+            answers = queries // slots * circuit.outputs if batch else queries
+            flooding_bits = least_flooding_bits(dimension, max(answers, 1), LEAKAGE)
+        allowed = precision / _DEVIATIONS / math.hypot(1.0, 2.0**flooding_bits)
+        allowed /= program.output_scale
+        if packing == "batch":
+            layout: Layout = batch_layout(program)
+            rotations = None
+        else:
+            if widest_of(circuit, program) > slots and dimension < max(MODULUS_BITS):
+                continue
+            layout = single_layout(circuit, program, dimension)
+            rotations = rotations_of(program, layout, circuit.input_shape, slots)
+        shapes = shapes_of(program, layout, rotations, slots)
+        for choice in _choices(dimension):
+            every = list(schedules(choice, shapes))
+            deep = deep and not every
+            good = [made for made in every if made.error_std <= allowed]
+            if good:
+                # Fewer primes earlier are less to compute.
+                best = min(good, key=lambda s: sum(t.limbs for t in s.stages))
+                return _made(
+                    circuit, program, layout, rotations, best, flooding_bits, queries
+                )
+    if deep:
+        raise PlanError(
+            f"the network is too deep for {packing} packing: its products do not fit "
+            f"{max(MODULUS_BITS.values())} bits, the most at 128 bits of security; use "
+            "fewer layers or polynomials of lower degree."
+        )
+    raise PlanError(
+        f"{packing} packing cannot keep scores within {precision:g} under "
+        f"{flooding_bits} bits of flooding: use a coarser precision, less flooding, or "
+        "a network whose scores have a smaller range."
+    )
+
+
+def _choices(dimension: int) -> Iterator[RingChoice]:
+    """Rings of one dimension, by what they cost."""
+    made = []
+    for bits in LIMB_BITS:
+        for limbs in range(2, MODULUS_BITS[dimension] // bits + 1):
+            first = min(MODULUS_BITS[dimension] - bits * (limbs - 1), MOST_LIMB_BITS)
+            if first >= bits:
+                made.append(RingChoice(dimension, min(first, bits + 5), bits, limbs))
+    return iter(sorted(made, key=lambda choice: choice.limbs))
+
+
+def program_of(circuit: Circuit, made: Plan) -> Program:
+    """The program that a plan of this circuit evaluates.
+
+    Raises:
+        ValueError: if the plan is another circuit's.
+    """
+    program = normal_form(circuit)
+    public, layout = made.public, made.public.layout
+    if (
+        public.input_shape != circuit.input_shape
+        or public.outputs != circuit.outputs
+        or len(program.steps) != len(made.schedule.stages)
+        or program.input_scale != public.input_scale
+        or program.output_scale != made.output_scale
+    ):
+        raise ValueError("the plan was made for another circuit.")
+    if isinstance(layout, BatchLayout):
+        return _restricted(program, layout)
+    return program
+
+
+def _restricted(program: Program, layout: BatchLayout) -> Program:
+    first = program.steps[0]
+    kept = dataclasses.replace(first, matrix=first.matrix[:, list(layout.used)])
+    return dataclasses.replace(program, steps=(kept, *program.steps[1:]))
+
+
+def _made(
+    circuit: Circuit,
+    program: Program,
+    layout: Layout,
+    rotations: Rotations | None,
+    schedule: Schedule,
+    flooding_bits: int,
+    queries: int,
+) -> Plan:
+    ckks = ckks_of(schedule.choice)
+    degrees = [step.degree for step in program.steps]
+    scale = answer_scale(schedule, degrees, ckks.ring.moduli) / program.output_scale
+    public = _public(
+        choice=schedule.choice,
+        moduli=ckks.ring.moduli,
+        input_shape=circuit.input_shape,
+        outputs=circuit.outputs,
+        layout=layout,
+        input_scale=program.input_scale,
+        encoding_bits=schedule.input_bits,
+        answer_scale=scale,
+        rotations=rotations.all if rotations else (),
+        period=rotations.diagonals[-1].height if rotations else ckks.slots,
+        flooding_bits=flooding_bits,
+        queries=queries,
+    )
+    if queries < public.images_per_request:
+        raise PlanError(
+            f"a request of batch packing asks about {public.images_per_request} "
+            f"images, more than the {queries} allowed: use --packing=single."
+        )
+    if public.evaluation_keys_bytes > KEY_BYTES:
+        raise PlanError(
+            f"single packing of this network takes {len(public.rotations)} rotations "
+            f"and {public.evaluation_keys_bytes / 1e6:.0f} MB of evaluation keys, "
+            f"more than {KEY_BYTES / 1e6:.0f}: use --packing=batch, fewer layers, or "
+            "less flooding."
+        )
+    cost = predict(program, schedule, layout, rotations, public.request_ciphertexts)
+    if cost.memory_bytes > MEMORY_BYTES:
+        raise PlanError(
+            f"{public.packing} packing of this network takes "
+            f"{cost.memory_bytes / 2**30:.1f} GiB a session, more than "
+            f"{MEMORY_BYTES / 2**30:.0f}: use the other packing, or a narrower network."
+        )
+    flooding_std = schedule.error_std * 2.0**flooding_bits
+    return Plan(public, schedule, rotations, program.output_scale, flooding_std, cost)
+
+
+def _public(**fields: Any) -> PublicPlan:
+    try:
+        return PublicPlan(**fields)
+    except ValueError as error:
+        raise PlanError(
+            "the network has more inputs, outputs or rotations than a plan may ask of "
+            "a client: use a smaller one."
+        ) from error

@@ -1,0 +1,305 @@
+"""What a client knows of a model: how to ask, and how to read the answer."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from fedjax_private.encryption.math.rings import Ring
+from fedjax_private.encryption.messages.wire import WireError
+from fedjax_private.inference.compiling.circuit import Patches
+from fedjax_private.inference.evaluating.ckks import RingChoice
+from fedjax_private.inference.evaluating.expansion import SEED_BYTES
+from fedjax_private.inference.evaluating.keys import key_bytes
+from fedjax_private.inference.planning.layouts import (
+    BatchLayout,
+    Layout,
+    PatchLayout,
+    PeriodicLayout,
+)
+from fedjax_private.inference.planning.schedule import ANSWER_LIMBS
+
+VERSION = 1
+_MOST_BYTES = 2**20
+_MOST_NUMBERS = 2**20
+
+# What a plan may ask of a client, whoever made it.
+_MOST_ROTATIONS = 256
+_MOST_CIPHERTEXTS = 2**14
+_MOST_PATCHED = 2**23  # slots of an image in patches
+
+# Magic, version, kind, which plan; count: images of a request or an answer.
+HEADER = struct.Struct("<4sBB16sI")
+MAGIC = b"FJPI"
+KEYS, REQUEST, ANSWER = 1, 2, 3
+
+# What reading any bytes as a plan can end with.
+_MALFORMED = (
+    ArithmeticError,
+    AttributeError,
+    KeyError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+PACKINGS = ("single", "batch")
+
+
+@dataclasses.dataclass(frozen=True)
+class PublicPlan:
+    """A service's terms, the same for all its clients.
+
+    They tell the shape of the model, which rotations it takes, and the range of its
+    inputs and scores on the sample that it was planned with.
+
+    Attributes:
+        choice: the ring.
+        moduli: its primes.
+        input_shape: of one image; what is sent are its numbers as floats.
+        outputs: scores of an image.
+        layout: where the numbers lie.
+        input_scale: inputs should lie between this and its negative.
+        encoding_bits: the scale of a request.
+        answer_scale: scores are slots over this.
+        rotations: that need evaluation keys, ascending.
+        period: single packing: slots until scores repeat.
+        flooding_bits: see `flooding`.
+        queries: that one client may ask, in all.
+
+    Raises:
+        ValueError: on construction, for numbers that make no plan.
+    """
+
+    choice: RingChoice
+    moduli: tuple[int, ...]
+    input_shape: tuple[int, ...]
+    outputs: int
+    layout: Layout
+    input_scale: float
+    encoding_bits: float
+    answer_scale: float
+    rotations: tuple[int, ...]
+    period: int
+    flooding_bits: int
+    queries: int
+
+    def __post_init__(self) -> None:
+        slots, inputs = self.choice.slots, math.prod(self.input_shape)
+        bits = [self.choice.first_bits] + [self.choice.limb_bits] * self.choice.limbs
+        good = (
+            len(self.moduli) == self.choice.limbs
+            and len(set(self.moduli)) == len(self.moduli)
+            and all(
+                q % (2 * self.choice.dimension) == 1 and abs(math.log2(q) - b) < 0.1
+                for q, b in zip(self.moduli, bits, strict=False)
+            )
+            and 1 <= len(self.input_shape) <= 4
+            and all(1 <= size <= _MOST_NUMBERS for size in self.input_shape)
+            and inputs <= _MOST_NUMBERS
+            and 1 <= self.outputs <= slots
+            and all(
+                0 < number < math.inf
+                for number in (self.input_scale, self.answer_scale)
+            )
+            and 10 <= self.encoding_bits <= self.choice.bits_of(self.choice.limbs)
+            and all(0 < step < slots for step in self.rotations)
+            and tuple(sorted(set(self.rotations))) == self.rotations
+            and len(self.rotations) <= _MOST_ROTATIONS
+            and 0 <= self.flooding_bits <= 128
+            and 1 <= self.queries < 2**32
+            and (self.packing == "batch" or self.outputs <= self.period <= slots)
+        )
+        if not good or not self._layout_fits(slots, inputs):
+            raise ValueError("numbers that make no plan of encrypted inference.")
+
+    def _layout_fits(self, slots: int, inputs: int) -> bool:
+        layout = self.layout
+        if isinstance(layout, BatchLayout):
+            used = layout.used
+            return (
+                0 < len(used) <= _MOST_CIPHERTEXTS
+                and used == tuple(sorted(set(used)))
+                and (used[0] >= 0 and used[-1] < inputs)
+            )
+        if isinstance(layout, PeriodicLayout):
+            period = layout.period
+            return inputs <= period <= slots and not slots % period
+        if layout.sections < 1 or layout.maps < 1:
+            return False
+        offsets = math.prod(layout.patches.kernel) * self.input_shape[-1]
+        if offsets > slots or -(-offsets // layout.sections) * slots > _MOST_PATCHED:
+            return False
+        return layout.section(self.input_shape) * layout.sections <= slots
+
+    @property
+    def packing(self) -> str:
+        """`batch` or `single`."""
+        return "batch" if isinstance(self.layout, BatchLayout) else "single"
+
+    @property
+    def ring(self) -> Ring:
+        """The whole modulus: that of requests and keys."""
+        return Ring(self.choice.dimension, self.moduli)
+
+    @property
+    def answer_ring(self) -> Ring:
+        """The ring of answers."""
+        return Ring(self.choice.dimension, self.moduli[:ANSWER_LIMBS])
+
+    @property
+    def images_per_request(self) -> int:
+        """The most images in one request."""
+        return self.choice.slots if self.packing == "batch" else 1
+
+    @property
+    def request_ciphertexts(self) -> int:
+        """Ciphertexts of a request."""
+        return self.layout.ciphertexts(self.input_shape)
+
+    @property
+    def answer_ciphertexts(self) -> int:
+        """Ciphertexts of an answer."""
+        return self.outputs if self.packing == "batch" else 1
+
+    @property
+    def request_bytes(self) -> int:
+        """Bytes of a request, whatever is in it."""
+        polynomials = self.request_ciphertexts * self.ring.polynomial_bytes
+        return HEADER.size + SEED_BYTES + polynomials
+
+    @property
+    def answer_bytes(self) -> int:
+        """Bytes of an answer."""
+        ciphertext = 2 * self.answer_ring.polynomial_bytes
+        return HEADER.size + self.answer_ciphertexts * ciphertext
+
+    @property
+    def evaluation_keys_bytes(self) -> int:
+        """Bytes of the evaluation keys, sent once."""
+        return HEADER.size + key_bytes(self.ring, len(self.rotations))
+
+    @property
+    def digest(self) -> bytes:
+        """(16,) bytes that name the plan in messages."""
+        return hashlib.sha256(self.to_bytes()).digest()[:16]
+
+    def to_bytes(self) -> bytes:
+        """Returns the bytes that `from_bytes` reads."""
+        fields = dataclasses.asdict(self)
+        fields["layout"] = {
+            "kind": type(self.layout).__name__,
+            **dataclasses.asdict(self.layout),
+        }
+        fields["version"] = VERSION
+        return json.dumps(fields, sort_keys=True).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "PublicPlan":
+        """Reads a plan that a server sent.
+
+        Raises:
+            WireError: if it is no plan, or not one of 128 bits of security.
+        """
+        if not isinstance(data, bytes) or len(data) > _MOST_BYTES:
+            raise WireError(f"a plan is at most {_MOST_BYTES} bytes.")
+        try:
+            fields = json.loads(data)
+            if fields.pop("version") != VERSION:
+                raise ValueError(f"not a plan of format version {VERSION}.")
+            return cls(**_plain(fields))
+        except _MALFORMED as error:
+            raise WireError(f"not a plan of encrypted inference: {error}") from error
+
+    def header(self, kind: int, count: int = 0) -> bytes:
+        """The beginning of a message under this plan."""
+        return HEADER.pack(MAGIC, VERSION, kind, self.digest, count)
+
+    def body(
+        self, data: bytes, kind: int, size: int, most: int
+    ) -> tuple[memoryview, int]:
+        """What follows the header of a message, and the count in it.
+
+        Args:
+            data: from anyone.
+            kind: that is expected.
+            size: bytes that are expected in all.
+            most: the largest count that is; the smallest is 1, or 0 where this is 0.
+
+        Raises:
+            WireError: if the message is of another length, kind, plan or count.
+        """
+        if not isinstance(data, bytes) or len(data) != size:
+            length = len(data) if isinstance(data, bytes) else "no"
+            raise WireError(f"a message of {length} bytes where {size} were expected.")
+        magic, version, found, digest, count = HEADER.unpack_from(data)
+        if (magic, version, found) != (MAGIC, VERSION, kind):
+            raise WireError("a message of another kind or format version.")
+        if digest != self.digest:
+            raise WireError("a message for another model, or another plan of it.")
+        if not min(most, 1) <= count <= most:
+            raise WireError(
+                f"a message about {count} images where {most} are the most."
+            )
+        return memoryview(data)[HEADER.size :], count
+
+
+def _integers(values: Any, where: str) -> tuple[int, ...]:
+    if not isinstance(values, list) or len(values) > _MOST_NUMBERS:
+        raise ValueError(f"{where} must be a list.")
+    return tuple(_integer(value, where) for value in values)
+
+
+def _integer(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{where} must be an integer.")
+    return value
+
+
+def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `PublicPlan`, their types checked; the rest is its own."""
+    names = {field.name for field in dataclasses.fields(PublicPlan)}
+    if set(fields) != names:
+        raise ValueError("fields are missing, or unknown.")
+    found: dict[str, Any] = {}
+    for name in ("outputs", "period", "flooding_bits", "queries"):
+        found[name] = _integer(fields[name], name)
+    for name in ("moduli", "input_shape", "rotations"):
+        found[name] = _integers(fields[name], name)
+    for name in ("input_scale", "encoding_bits", "answer_scale"):
+        if not isinstance(fields[name], float):
+            raise ValueError(f"{name} must be a number.")
+        found[name] = fields[name]
+    choice = {k: _integer(v, k) for k, v in fields["choice"].items()}
+    found["choice"] = RingChoice(**choice)
+    found["layout"] = _layout(fields["layout"])
+    return found
+
+
+def _layout(fields: Mapping[str, Any]) -> Layout:
+    kind = fields["kind"]
+    if kind == BatchLayout.__name__:
+        return BatchLayout(_integers(fields["used"], "used"))
+    if kind == PeriodicLayout.__name__:
+        return PeriodicLayout(_integer(fields["period"], "period"))
+    if kind != PatchLayout.__name__:
+        raise ValueError("an unknown layout.")
+    geometry = fields["patches"]
+    rows, columns = (_integers(edge, "padding") for edge in geometry["padding"])
+    kernel, strides = (
+        _integers(geometry[name], name) for name in ("kernel", "strides")
+    )
+    if {len(kernel), len(strides), len(rows), len(columns)} != {2}:
+        raise ValueError("patches have two dimensions.")
+    if max(*kernel, *strides, *rows, *columns) > _MOST_NUMBERS:
+        raise ValueError("patches that are too large.")
+    patches = Patches(
+        (kernel[0], kernel[1]),
+        (strides[0], strides[1]),
+        ((rows[0], rows[1]), (columns[0], columns[1])),
+    )
+    maps, sections = (_integer(fields[name], name) for name in ("maps", "sections"))
+    return PatchLayout(patches, maps, sections)

@@ -1,0 +1,1 @@
+"""Predictions on encrypted images as an HTTP service, and its clients."""

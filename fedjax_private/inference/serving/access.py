@@ -1,0 +1,129 @@
+"""Who may ask, and how often: the access token's file, and the count of its queries."""
+
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+
+from fedjax_private.encryption.messages.wire import RefusedError
+
+TOKEN_BYTES = 32
+
+
+def default_token_file() -> Path:
+    """Where the token is unless said otherwise: in the user's configuration."""
+    root = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(root) / "fedjax_private" / "inference_token"
+
+
+def make_token(path: Path) -> bytes:
+    """Returns the token in a file, which is made, for its owner only, if missing.
+
+    Raises:
+        ValueError: as `read_token`; or the file cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return read_token(path)
+    except OSError as error:
+        raise ValueError(
+            f"cannot write the token to {path} ({error.strerror}): name another file "
+            "with --token_file."
+        ) from error
+    with os.fdopen(descriptor, "w") as file:
+        file.write(os.urandom(TOKEN_BYTES).hex() + "\n")
+    return read_token(path)
+
+
+def read_token(path: Path) -> bytes:
+    """Returns the token in a file, (32,) bytes.
+
+    Raises:
+        ValueError: it cannot be read, others than its owner may read it, or it holds no
+            token.
+    """
+    try:
+        others = path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+        text = path.read_text(errors="replace").strip()
+    except OSError as error:
+        raise ValueError(
+            f"cannot read the token in {path} ({error.strerror}): name the file that "
+            "`serve` made with --token_file."
+        ) from error
+    if others:
+        raise ValueError(
+            f"others than its owner may read the token in {path}: chmod 600 {path}."
+        )
+    try:
+        token = bytes.fromhex(text)
+    except ValueError:
+        token = b""
+    if len(token) != TOKEN_BYTES:
+        raise ValueError(
+            f"{path} holds no token of {2 * TOKEN_BYTES} hexadecimal digits: name "
+            "another file with --token_file."
+        )
+    return token
+
+
+class Quota:
+    """How many images holders of a token may still ask about, over all sessions.
+
+    What is charged is on disk before the images are evaluated, so that a server that is
+    started again, or killed, goes on counting.
+
+    Args:
+        token: a new one begins with nothing spent.
+        limit: images.
+        path: where the count is kept; only in memory without one.
+
+    Attributes:
+        limit: images, in all.
+
+    Raises:
+        ValueError: if the file cannot be read, or holds no count.
+    """
+
+    def __init__(self, token: bytes, limit: int, path: Path | None = None) -> None:
+        self.limit, self._path = limit, path
+        # Not the token: the file says which token it counts, and may be read.
+        self._token = hashlib.sha256(b"quota" + token).hexdigest()
+        self._spent = self._read()
+
+    @property
+    def left(self) -> int:
+        """Images that may still be asked about."""
+        return max(0, self.limit - self._spent)
+
+    def check(self, images: int) -> None:
+        """Raises RefusedError if so many are too many."""
+        if images > self.left:
+            raise RefusedError(
+                f"the query limit of this access token is reached: {self.left} images "
+                f"of {self.limit} are left, and a request counts {images}."
+            )
+
+    def charge(self, images: int) -> None:
+        """Counts images. Raises as `check`, or OSError if the count cannot be kept."""
+        self.check(images)
+        spent = self._spent + images
+        if self._path is not None:
+            written = self._path.with_name(self._path.name + ".new")
+            written.write_text(json.dumps({"token": self._token, "images": spent}))
+            written.replace(self._path)
+        self._spent = spent
+
+    def _read(self) -> int:
+        if self._path is None or not self._path.exists():
+            return 0
+        try:
+            kept = json.loads(self._path.read_text())
+            token, images = kept["token"], int(kept["images"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self._path} holds no count of queries: remove it to count from 0."
+            ) from error
+        return max(0, images) if token == self._token else 0

@@ -1,0 +1,115 @@
+"""What anyone may know of a served model: names, normalisation, and the public plan."""
+
+import dataclasses
+import json
+from typing import Any
+
+from fedjax_private.datasets.examples import Normalization
+from fedjax_private.encryption.messages.wire import WireError
+from fedjax_private.inference.planning.public import PublicPlan
+
+RUN_BYTES = 16
+OFFER_BYTES = 1 << 20  # the longest that is read
+_NAME_CHARACTERS = 200
+_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Offer:
+    """What a server offers.
+
+    Attributes:
+        run: (16,) random bytes that name this run of the server.
+        model: the model's name.
+        dataset: the data set that it was trained on.
+        normalization: of stored pixels, before they are encrypted.
+        classes: names of the scores; none if features are returned.
+        split: the layer whose outputs are returned, or None for the last.
+        plan: what a client needs to encrypt for it.
+    """
+
+    run: bytes
+    model: str
+    dataset: str
+    normalization: Normalization
+    classes: tuple[str, ...]
+    split: str | None
+    plan: PublicPlan
+
+    def to_bytes(self) -> bytes:
+        """The offer as JSON."""
+        return json.dumps(
+            {
+                "version": _VERSION,
+                "run": self.run.hex(),
+                "model": self.model,
+                "dataset": self.dataset,
+                "offset": self.normalization.offset,
+                "scale": self.normalization.scale,
+                "classes": self.classes,
+                "split": self.split,
+                "plan": self.plan.to_bytes().decode(),
+            }
+        ).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Offer":
+        """Reads an offer from anyone.
+
+        Raises:
+            WireError: if it is no offer, or its plan is none that a client may follow.
+        """
+        if len(data) > OFFER_BYTES:
+            raise WireError(f"an offer of {len(data)} bytes: at most {OFFER_BYTES}.")
+        try:
+            fields = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise WireError("the server's offer is no JSON.") from error
+        if not isinstance(fields, dict) or fields.get("version") != _VERSION:
+            raise WireError(f"not an offer of version {_VERSION}.")
+        try:
+            run = bytes.fromhex(_text(fields, "run"))
+            normalization = Normalization(
+                _number(fields, "offset"), _number(fields, "scale")
+            )
+        except ValueError as error:
+            raise WireError(f"the server's offer is malformed: {error}") from error
+        if len(run) != RUN_BYTES:
+            raise WireError("the server's offer does not name a run.")
+        plan, classes = fields.get("plan"), fields.get("classes")
+        if not isinstance(plan, str) or not isinstance(classes, list):
+            raise WireError("the server's offer lacks a plan or classes.")
+        public = PublicPlan.from_bytes(plan.encode(errors="replace"))
+        if len(classes) not in (0, public.outputs):
+            raise WireError("the server's offer names some of the scores only.")
+        return cls(
+            run,
+            _text(fields, "model"),
+            _text(fields, "dataset"),
+            normalization,
+            tuple(_text({"class": name}, "class") for name in classes),
+            None if fields.get("split") is None else _text(fields, "split"),
+            public,
+        )
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
+    # Printable: names are shown on the client's terminal.
+    if (
+        not isinstance(value, str)
+        or len(value) > _NAME_CHARACTERS
+        or not value.isprintable()
+    ):
+        raise WireError(f"the server's offer has no {name} that can be shown.")
+    return value
+
+
+def _number(fields: dict[str, Any], name: str) -> float:
+    value = fields.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise WireError(f"the server's offer has no number {name}.")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise WireError(f"the server's offer has no number {name}.") from error

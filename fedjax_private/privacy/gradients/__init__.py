@@ -1,0 +1,1 @@
+"""Per-example gradients: their norms and their weighted sums."""

@@ -1,0 +1,30 @@
+from .checkpoints import restore as restore
+from .checkpoints import save as save
+from .chunks import Ids as Ids
+from .chunks import spread as spread
+from .evaluation import Evaluation as Evaluation
+from .evaluation import evaluator as evaluator
+from .loop import (
+    Round as Round,
+)
+from .loop import (
+    Run as Run,
+)
+from .loop import (
+    cohorts as cohorts,
+)
+from .loop import (
+    drop_outs as drop_outs,
+)
+from .loop import (
+    root_keys as root_keys,
+)
+from .loop import (
+    simulate as simulate,
+)
+from .loop import (
+    simulate_together as simulate_together,
+)
+from .records import RunDirectory as RunDirectory
+from .records import read_rows as read_rows
+from .terminal import progress as progress

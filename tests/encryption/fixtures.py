@@ -1,0 +1,179 @@
+"""Parties of an encrypted sum, and a way to run code in a process of its own."""
+
+import itertools
+import pickle
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedjax_private.encryption.math.rings import Residues
+from fedjax_private.encryption.messages.channels import Party
+from fedjax_private.encryption.messages.material import Material
+from fedjax_private.encryption.messages.wire import (
+    AUTHORITY,
+    SERVER,
+    TAG_BYTES,
+    Kind,
+    write,
+)
+from fedjax_private.encryption.openfhe.backend import interpreter
+from fedjax_private.encryption.parameters import SumRequest
+from fedjax_private.encryption.parties.roles import Encryptor, KeyAuthority
+from fedjax_private.encryption.parties.server import AggregationServer
+from fedjax_private.encryption.workers import Workers
+from fedjax_private.trust import Decryptor, Trust
+
+
+class Network:
+    """An authority, a server and clients, who know each other.
+
+    Args:
+        request: what is to be summed.
+        least: the fewest uploads in a decrypted sum; as many as it holds by default.
+        workers: of the authority and the clients.
+    """
+
+    def __init__(
+        self,
+        request: SumRequest,
+        least: int | None = None,
+        workers: Workers = Workers(),  # noqa: B008
+    ) -> None:
+        self.request = request
+        self.trust = Trust(least or request.uploads, Decryptor.KEY_AUTHORITY)
+        self.directory: dict[int, bytes] = {}
+        self.workers = workers
+        self.authority_party = self.party(AUTHORITY)
+        self.server_party = self.party(SERVER)
+        self.clients = [self.party(i) for i in range(min(request.uploads, 64) + 1)]
+        self._rounds = itertools.count()
+        self.rotate()
+
+    def party(self, number: int) -> Party:
+        """A new party that everybody knows."""
+        party = Party(number, self.directory)
+        self.directory[number] = party.identity.public
+        return party
+
+    def rotate(self) -> None:
+        """Makes a key, and tells everybody."""
+        self.authority = KeyAuthority(
+            self.authority_party, self.request, self.trust, self.workers
+        )
+        self.material = self.authority.material
+        self.parameters = self.material.parameters
+        self.server = AggregationServer(self.server_party, self.material)
+        sent = Material.from_bytes(self.material.to_bytes())
+        self.encryptor = Encryptor(sent, self.workers)
+        self.ring = self.server._ring
+        self.payload = 2 * self.parameters.rows * self.ring.polynomial_bytes
+
+    def open(self) -> int:
+        """Opens a round that has not been before."""
+        number = next(self._rounds)
+        self.server.open(number)
+        return number
+
+    def upload(
+        self, client: int, number: int, vector: Any, receiver: int = SERVER
+    ) -> bytes:
+        party = self.clients[client]
+        return self.encryptor.encrypt(party, receiver, number, np.asarray(vector))
+
+    def add(self, number: int, vectors: Iterable[Any]) -> None:
+        """Uploads a vector of each client, the first of the first."""
+        for client, vector in enumerate(vectors):
+            self.server.add(self.upload(client, number, vector))
+
+    def release(self) -> tuple[int, Any]:
+        """Ends the round; returns its number and its sum, as the server gets them."""
+        return self.server.released(self.authority.decrypt(self.server.sum_message()))
+
+    def sum(self, vectors: Iterable[Any]) -> Any:
+        """What a round of its own makes of the vectors."""
+        number = self.open()
+        self.add(number, vectors)
+        released, total = self.release()
+        assert released == number
+        return total
+
+    def forge(
+        self,
+        party: Party,
+        number: int,
+        payload: bytes | None = None,
+        *,
+        kind: Kind = Kind.UPLOAD,
+        numbers: Sequence[int] | None = None,
+        receiver: int = SERVER,
+        key_id: bytes | None = None,
+    ) -> bytes:
+        """A message that its sender did tag, with whatever else; zeros by default."""
+        return write(
+            party,
+            receiver,
+            kind,
+            number,
+            bytes(self.payload) if payload is None else payload,
+            key_id=self.material.key_id if key_id is None else key_id,
+            numbers=(party.number,) if numbers is None else tuple(numbers),
+        )
+
+    def residues(self, message: bytes) -> Residues:
+        """The polynomials (M, L, N) in an upload or a sum."""
+        return self.ring.unpack(message[-TAG_BYTES - self.payload : -TAG_BYTES])
+
+    def vectors(self, count: int | None = None, seed: int = 0) -> Any:
+        """Vectors over the whole range that the request allows, (count, values)."""
+        request = self.request
+        shape = (request.uploads if count is None else count, request.values)
+        random = np.random.default_rng(seed)
+        if request.scheme.exact:
+            return random.integers(0, 2**request.bits, shape)
+        return random.uniform(-1, 1, shape) * request.sum_bound / request.uploads
+
+    def assert_sum(self, total: Any, vectors: Any) -> None:
+        """Asserts that a released sum is that of the vectors."""
+        expected = np.sum(vectors, axis=0)
+        if self.request.scheme.exact:
+            assert total.dtype == np.int64
+            np.testing.assert_array_equal(total, expected % 2**self.request.bits)
+            return
+        assert total.dtype == np.float64
+        # Unprotected errors are sums of products of Gaussians: their tails are heavier.
+        widest = 8 if self.request.protect else 16
+        deviation = self.parameters.error_std(len(vectors))
+        np.testing.assert_allclose(total, expected, rtol=0, atol=widest * deviation)
+
+
+@pytest.fixture(scope="session")
+def network() -> type[Network]:
+    return Network
+
+
+@pytest.fixture(scope="session")
+def in_new_process() -> Callable[..., Any]:
+    """Runs `script` in a process of its own; it reads `data` and leaves `result`."""
+
+    def run(script: str, data: Any = None) -> Any:
+        wrapped = (
+            "import pickle, sys\n"
+            "data = pickle.load(sys.stdin.buffer)\n"
+            f"{script}\n"
+            "sys.stdout.buffer.write(b'RESULT' + pickle.dumps(result))\n"
+        )
+        done = subprocess.run(
+            [*interpreter(), "-c", wrapped],
+            input=pickle.dumps(data),
+            capture_output=True,
+            timeout=120,
+            cwd=Path(__file__).parents[2],
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        return pickle.loads(done.stdout.split(b"RESULT", 1)[1])
+
+    return run

@@ -1,0 +1,160 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fedjax_private.encryption.math import entropy
+from fedjax_private.encryption.math.entropy import gaussian, wide_gaussian, words
+
+SIZE = 400_000
+STD = 3.5e9
+# What the system draws has no seed: the chance that a test of sound samples fails.
+SIGNIFICANCE = 1e-7
+
+
+def p_value(samples, std=STD):
+    return stats.kstest(samples, stats.norm(scale=std).cdf).pvalue
+
+
+def test_samples_are_gaussian():
+    samples = gaussian(SIZE, STD)
+    assert samples.shape == (SIZE,)
+    assert samples.dtype == np.float64
+    assert p_value(samples) > SIGNIFICANCE
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda samples: samples * 1.04,
+        lambda samples: samples + 0.03 * STD,
+        np.abs,
+        lambda samples: np.random.default_rng(0).uniform(-2 * STD, 2 * STD, SIZE),
+        lambda samples: np.random.default_rng(0).laplace(0, STD / 2**0.5, SIZE),
+    ],
+)
+def test_samples_that_are_not_would_be_found_out(spoil):
+    assert p_value(spoil(gaussian(SIZE, STD))) < SIGNIFICANCE
+
+
+@pytest.mark.parametrize("limit", [3.0, 4.0])
+def test_tails_are_as_heavy_as_they_should_be(limit):
+    samples = gaussian(1_000_000, 1.0)
+    for beyond in ((samples > limit).sum(), (samples < -limit).sum()):
+        expected = stats.norm.sf(limit)
+        assert stats.binomtest(beyond, 1_000_000, expected).pvalue > SIGNIFICANCE
+
+
+@pytest.mark.parametrize(
+    ("radius", "angle", "first", "second"),
+    [
+        (0, 0, 9.419, 0.0),  # the farthest that there is
+        (0, 2**62, 0.0, 9.419),
+        (1, 2**63, -9.419, 0.0),
+        (2**64 - 1, 12345, 0.0, 0.0),
+        (int(math.exp(-0.5) * 2**64), 2**61, 0.5**0.5, 0.5**0.5),
+    ],
+)
+def test_words_become_points_of_the_plane(monkeypatch, radius, angle, first, second):
+    drawn = iter([radius, angle])
+    monkeypatch.setattr(
+        entropy, "words", lambda size: np.full(size, next(drawn), np.uint64)
+    )
+    samples = gaussian(5, 2.0)
+    expected = 2 * np.array([first] * 3 + [second] * 2)
+    np.testing.assert_allclose(samples, expected, rtol=1e-3, atol=1e-9)
+
+
+def test_calls_are_independent():
+    first, second = gaussian(SIZE, 1.0), gaussian(SIZE, 1.0)
+    assert not np.isin(first[:1000], second).any()
+    assert stats.pearsonr(first, second).pvalue > SIGNIFICANCE
+    assert stats.pearsonr(first[:-1], first[1:]).pvalue > SIGNIFICANCE
+
+
+def test_no_seed_reaches_them():
+    drawn = []
+    for _ in range(2):
+        np.random.seed(0)  # noqa: NPY002
+        drawn.append(gaussian(8, 1.0))
+    assert not np.isin(drawn[0], drawn[1]).any()
+
+
+def test_a_forked_child_draws_others(in_new_process):
+    ours, theirs = in_new_process(
+        """
+import os
+from fedjax_private.encryption.math.entropy import words
+words(4)
+readable, writable = os.pipe()
+child = os.fork()
+if child == 0:
+    os.write(writable, words(4).tobytes())
+    os._exit(0)
+os.waitpid(child, 0)
+result = words(4).tobytes(), os.read(readable, 32)
+"""
+    )
+    assert len(ours) == len(theirs) == 32
+    assert ours != theirs
+
+
+def test_words_are_uniform():
+    drawn = words(SIZE)
+    assert drawn.shape == (SIZE,)
+    assert drawn.dtype == np.uint64
+    assert stats.kstest(drawn / 2.0**64, stats.uniform.cdf).pvalue > SIGNIFICANCE
+    bits = np.unpackbits(drawn.view(np.uint8)).reshape(SIZE, 64).sum(axis=0)
+    assert min(stats.binomtest(int(b), SIZE).pvalue for b in bits) > SIGNIFICANCE / 64
+    assert words(0).size == gaussian(0, 1.0).size == 0
+
+
+WIDTHS = [1.0, 1e3, 2.0**29, 2.0**31, 3.7e15, 2.0**60, 2.0**85, 2.0**92]
+
+
+@pytest.mark.parametrize("std", WIDTHS)
+def test_wide_samples_are_gaussian_integers(std):
+    high, low, shift = wide_gaussian((400, 1000), std)
+    assert high.shape == low.shape == (400, 1000)
+    assert (high.dtype, low.dtype) == (np.int64, np.uint64)
+    assert int(low.max()) < (2 ** (shift + 1) if shift else 1)
+    samples = (high * 2.0**shift + low).ravel()
+    assert samples.std() == pytest.approx(std, rel=5.5 / math.sqrt(2 * SIZE), abs=0.1)
+    assert abs(samples.mean()) < 5.5 * std / math.sqrt(SIZE)
+    if std > 100:  # else steps show
+        assert p_value(samples, std) > SIGNIFICANCE
+
+
+@pytest.mark.parametrize("std", [2.0**31, 3.7e15, 2.0**60, 2.0**92])
+def test_every_bit_of_wide_samples_is_as_good_as_a_coin(std):
+    # A float64's lowest bits would be zero wherever a sample has more than 53 bits.
+    high, low, shift = wide_gaussian((SIZE,), std)
+    assert 0 < shift < 64
+    for bit in range(shift):
+        ones = int((low >> np.uint64(bit) & np.uint64(1)).sum())
+        assert stats.binomtest(ones, SIZE).pvalue > SIGNIFICANCE / 64
+    for bit in range(20):
+        ones = int((high >> bit & 1).sum())
+        assert stats.binomtest(ones, SIZE).pvalue > SIGNIFICANCE / 64
+
+
+def test_what_lies_between_the_upper_words_has_no_step():
+    # The sum of two uniform numbers: its density is a triangle.
+    _, low, shift = wide_gaussian((SIZE,), 2.0**40)
+    triangle = stats.triang(0.5, scale=2.0 ** (shift + 1))
+    assert stats.kstest(low, triangle.cdf).pvalue > SIGNIFICANCE
+
+
+def test_far_samples_are_as_many_kinds_as_they_should_be():
+    # Of one word a sample there would be holes here: 2^34 words for 2^40 numbers.
+    samples = gaussian(4_000_000, 2.0**40)
+    far = np.rint(samples[np.abs(samples) > 4.5 * 2.0**40]).astype(np.int64)
+    assert len(far) > 10
+    assert len(set(far.tolist())) == len(far)
+
+
+def test_no_width_gives_no_noise():
+    high, low, _ = wide_gaussian((3, 5), 0.0)
+    assert not high.any()
+    assert not low.any()

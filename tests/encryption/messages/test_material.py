@@ -1,0 +1,234 @@
+import contextlib
+import dataclasses
+import math
+import struct
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from fedjax_private.encryption.messages.material import Material
+from fedjax_private.encryption.messages.wire import WireError
+from fedjax_private.encryption.parameters import Scheme, SumRequest, derive
+
+LAYOUT = struct.Struct("<4sBBIIIddBBBBI16s")
+FIELDS = ("magic", "version", "scheme", "values", "uploads", "holders", "sum_bound")
+FIELDS += ("precision", "bits", "protect", "complex_packing", "statistical_bits")
+FIELDS += ("query_budget", "key_id")
+
+
+def material(scheme=Scheme.CKKS, fill=b"k", **changes):
+    wanted = {"values": 5000, "uploads": 4, "holders": 3 if scheme.threshold else 1}
+    parameters = derive(SumRequest(scheme, **{**wanted, **changes}))
+    return Material.of_key(parameters, fill * (2 * parameters.polynomial_bytes))
+
+
+def with_field(data, name, value):
+    fields = list(LAYOUT.unpack_from(data))
+    fields[FIELDS.index(name)] = value
+    return LAYOUT.pack(*fields) + data[LAYOUT.size :]
+
+
+MATERIAL = material()
+
+
+@pytest.mark.parametrize("scheme", Scheme)
+def test_round_trip_with_and_without_the_public_key(scheme):
+    made = material(scheme)
+    assert Material.from_bytes(made.to_bytes()) == made
+    assert len(made.to_bytes()) == LAYOUT.size + 2 * made.parameters.polynomial_bytes
+    without = made.without_key()
+    assert Material.from_bytes(without.to_bytes()) == without
+    assert without.public_key == b""
+    assert without.key_id == made.key_id
+    assert len(without.to_bytes()) == LAYOUT.size
+
+
+@given(
+    values=st.integers(1, 2**32 - 1),
+    uploads=st.integers(1, 2**10),
+    bound=st.floats(1e-6, 1e6),
+    precision=st.floats(1e-7, 1e7),
+    bits=st.integers(2, 24),
+    protect=st.booleans(),
+    packed=st.booleans(),
+    statistical=st.integers(1, 128),
+    budget=st.integers(1, 2**32 - 1),
+)
+@settings(deadline=None)
+def test_every_request_survives(
+    values, uploads, bound, precision, bits, protect, packed, statistical, budget
+):
+    request = SumRequest(
+        Scheme.CKKS,
+        values,
+        uploads,
+        1,
+        bound,
+        precision,
+        bits,
+        protect,
+        packed,
+        statistical,
+        budget,
+    )
+    try:
+        made = Material(derive(request), bytes(range(16)))
+    except ValueError:
+        assume(False)
+    got = Material.from_bytes(made.to_bytes())
+    assert got == made
+    assert got.parameters.request == request
+
+
+def test_layout():
+    data = MATERIAL.to_bytes()
+    fields = dict(zip(FIELDS, LAYOUT.unpack_from(data), strict=True))
+    assert fields["magic"] == b"FJPK"
+    assert fields["version"] == 3
+    assert fields["key_id"] == MATERIAL.key_id
+    for name in FIELDS[3:-1]:
+        assert fields[name] == getattr(MATERIAL.parameters.request, name)
+
+
+def test_names_differ_with_the_key_and_with_what_it_is_for():
+    made = [
+        material(),
+        material(fill=b"K"),
+        material(values=5001),
+        material(uploads=5),
+        material(query_budget=1601),
+        material(precision=1.1e-4),
+        material(protect=False),
+        material(bits=17),
+    ]
+    assert len({m.key_id for m in made}) == len(made)
+    assert material().key_id == MATERIAL.key_id
+    assert all(len(m.key_id) == 16 for m in made)
+
+
+def test_truncated_and_extended_material_is_refused():
+    data = MATERIAL.to_bytes()
+    for size in range(LAYOUT.size):
+        with pytest.raises(WireError, match="truncated"):
+            Material.from_bytes(data[:size])
+    for altered in (data + b"\0", data[:-1], data[: LAYOUT.size + 1], data + data):
+        with pytest.raises(WireError, match="a public key of"):
+            Material.from_bytes(altered)
+    for other in (None, "text", bytearray(data), memoryview(data)):
+        with pytest.raises(WireError, match="not bytes"):
+            Material.from_bytes(other)
+
+
+def test_every_altered_byte_is_refused():
+    data = MATERIAL.to_bytes()
+    positions = [*range(LAYOUT.size), LAYOUT.size, LAYOUT.size + 4321, len(data) - 1]
+    for position in positions:
+        for bit in range(8):
+            altered = bytearray(data)
+            altered[position] ^= 1 << bit
+            with pytest.raises(WireError):
+                Material.from_bytes(bytes(altered))
+
+
+def test_another_public_key_is_refused():
+    other = material(fill=b"K")
+    data = MATERIAL.to_bytes()[: LAYOUT.size] + other.public_key
+    with pytest.raises(WireError, match="not the one that its material names"):
+        Material.from_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("magic", b"FJPE", "format version 3"),
+        ("version", 2, "format version 3"),
+        ("version", 4, "format version 3"),
+        ("scheme", 4, "unknown scheme"),
+        ("scheme", 255, "unknown scheme"),
+        ("values", 0, "unusable key material: values must"),
+        ("uploads", 0, "unusable key material: uploads must"),
+        ("uploads", 2**20 + 1, "unusable key material: uploads must"),
+        ("holders", 0, "unusable key material: holders must"),
+        ("holders", 2, "no shares"),
+        ("sum_bound", math.nan, "sum_bound must be positive"),
+        ("sum_bound", math.inf, "sum_bound must be positive"),
+        ("sum_bound", -4.0, "sum_bound must be positive"),
+        ("sum_bound", 1e30, "no ciphertext of ckks"),
+        ("precision", math.nan, "precision must be positive"),
+        ("precision", 0.0, "precision must be positive"),
+        ("bits", 1, "bits must lie"),
+        ("bits", 255, "bits must lie"),
+        ("protect", 2, "neither yes nor no"),
+        ("protect", 129, "neither yes nor no"),
+        ("protect", 255, "neither yes nor no"),
+        ("complex_packing", 2, "neither yes nor no"),
+        ("complex_packing", 129, "neither yes nor no"),
+        ("statistical_bits", 0, "statistical_bits must lie"),
+        ("statistical_bits", 129, "statistical_bits must lie"),
+        ("statistical_bits", 255, "statistical_bits must lie"),
+        ("query_budget", 0, "query_budget must lie"),
+    ],
+)
+@pytest.mark.parametrize("made", [MATERIAL, MATERIAL.without_key()])
+def test_unusable_material_is_refused(made, name, value, message):
+    with pytest.raises(WireError, match=message):
+        Material.from_bytes(with_field(made.to_bytes(), name, value))
+
+
+@pytest.mark.parametrize("scheme", [Scheme.EXACT, Scheme.THRESHOLD_CKKS])
+def test_only_ckks_may_be_unprotected(scheme):
+    data = with_field(material(scheme).without_key().to_bytes(), "protect", 0)
+    with pytest.raises(WireError, match="no unprotected mode"):
+        Material.from_bytes(data)
+
+
+def test_protection_cannot_be_taken_off_a_key():
+    # The key's name is a hash of the request, too.
+    made, unprotected = material(), material(protect=False)
+    data = with_field(made.to_bytes(), "protect", 0)
+    with pytest.raises(WireError, match=r"not the one|a public key of"):
+        Material.from_bytes(data)
+    assert made.key_id != unprotected.key_id
+    # Even where the ring stays the same.
+    made = material(sum_bound=0.1, precision=1.0)
+    data = with_field(made.to_bytes(), "statistical_bits", 29)
+    with pytest.raises(WireError, match="not the one"):
+        Material.from_bytes(data)
+
+
+@given(
+    start=st.sampled_from([b"", b"FJPK\x02", b"FJPK\x02\0"]),
+    data=st.binary(max_size=200),
+)
+@settings(deadline=None, max_examples=500)
+def test_random_bytes_never_crash(start, data):
+    with contextlib.suppress(WireError):
+        Material.from_bytes(start + data)
+
+
+@given(
+    name=st.sampled_from(FIELDS[2:-1]),
+    content=st.binary(min_size=8, max_size=8),
+    scheme=st.sampled_from(Scheme),
+)
+@settings(deadline=None, max_examples=500)
+def test_random_fields_never_crash(name, content, scheme):
+    data = bytearray(material(scheme).without_key().to_bytes())
+    widths = (4, 1, 1, 4, 4, 4, 8, 8, 1, 1, 1, 1, 4, 16)
+    index = FIELDS.index(name)
+    start, width = sum(widths[:index]), widths[index]
+    data[start : start + width] = content[:width]
+    try:
+        got = Material.from_bytes(bytes(data))
+    except WireError:
+        return
+    assert got.to_bytes() == bytes(data)
+    p = got.parameters
+    assert p.modulus_bits <= {2048: 53, 4096: 106, 8192: 214}[p.ring_dimension]
+    assert p.request.scheme.exact or 0 < p.scale < math.inf
+
+
+def test_material_is_immutable():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        MATERIAL.key_id = bytes(16)

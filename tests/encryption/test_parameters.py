@@ -1,0 +1,488 @@
+import dataclasses
+import math
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from fedjax_private.encryption import parameters
+from fedjax_private.encryption.openfhe.contexts import ring_of
+from fedjax_private.encryption.parameters import (
+    Scheme,
+    SumRequest,
+    derive,
+    is_prime,
+)
+
+# Bossuat et al. (2024), ternary secrets, 128 bits against classical attacks.
+TABLE = {1024: 26, 2048: 53, 4096: 106, 8192: 214}
+
+
+def request(scheme, **changes):
+    holders = 8 if scheme.threshold else 1
+    wanted = {"values": 65_536, "uploads": 32, "holders": holders, "sum_bound": 4.0}
+    return SumRequest(scheme, **{**wanted, **changes})
+
+
+def derived(scheme, **changes):
+    return derive(request(scheme, **changes))
+
+
+@st.composite
+def requests(draw, schemes=tuple(Scheme)):
+    scheme = draw(st.sampled_from(schemes))
+    positive = st.floats(1e-12, 1e12)
+    return SumRequest(
+        scheme,
+        draw(st.integers(1, 2**32 - 1) | st.integers(1, 10_000)),
+        draw(st.integers(1, 2**20) | st.integers(1, 100)),
+        draw(st.integers(2, 2**10)) if scheme.threshold else 1,
+        draw(positive),
+        draw(positive),
+        draw(st.integers(2, 24)),
+        scheme is not Scheme.CKKS or draw(st.booleans()),
+        scheme is not Scheme.CKKS or draw(st.booleans()),
+        draw(st.integers(1, 128) | st.just(30)),
+        draw(st.integers(1, 2**32 - 1) | st.just(1600)),
+    )
+
+
+def own_variance(found):
+    """Of the error of a full sum, per coefficient: N, K and the holders by hand."""
+    wanted = found.request
+    fresh = 3.19**2 * (1 + 4 * found.ring_dimension * wanted.holders / 3)
+    return fresh * wanted.uploads
+
+
+def total_noise(found):
+    """Deviation of all noise in a full sum as it is decrypted."""
+    # Twice with a threshold: recovery adds as many partial decryptions again.
+    terms = 2 * found.request.holders if found.request.scheme.threshold else 1
+    variance = own_variance(found) + terms * found.flooding_std**2
+    return math.sqrt(variance)
+
+
+# Sets by hand.
+
+
+@pytest.mark.parametrize(
+    ("scheme", "changes", "ring", "limbs", "bytes_per_value"),
+    [
+        # 60 - 2 - log2(14 * 3.19 sqrt(5462.3) sqrt(32)) = 43 bits: two lanes of 16 + 5,
+        # or three of 9 + 5. 60 bits for each of two polynomials are 15 bytes.
+        (Scheme.EXACT, {"bits": 16}, 4096, (60,), 15 / 2),
+        (Scheme.EXACT, {"bits": 9}, 4096, (60,), 15 / 3),
+        # One lane of 24 + 5 leaves the smaller ring: 2 * 53 bits.
+        (Scheme.EXACT, {"bits": 24}, 2048, (53,), 13.25),
+        # Two values a slot, N / 2 slots; 45 bits do without protective noise.
+        (Scheme.CKKS, {}, 4096, (60,), 15.0),
+        (Scheme.CKKS, {"protect": False}, 2048, (45,), 11.25),
+        (Scheme.CKKS, {"protect": False, "precision": 1e-9}, 2048, (53,), 13.25),
+        (Scheme.CKKS, {"precision": 1e-2}, 2048, (53,), 13.25),
+        (Scheme.CKKS, {"complex_packing": False}, 4096, (60,), 30.0),
+        # Two primes above 2^53 have 54 bits.
+        (Scheme.CKKS, {"precision": 1e-9}, 4096, (53, 53), 27.0),
+        (Scheme.THRESHOLD_CKKS, {}, 4096, (53, 53), 27.0),
+        # log2 of 14 sqrt(2 * 8) flooding is 44.3: 106 - 2 - 45 = 59, and 50 are usable.
+        (Scheme.THRESHOLD_EXACT, {"bits": 16}, 4096, (53, 53), 13.25),
+    ],
+)
+def test_sets_worked_out_by_hand(scheme, changes, ring, limbs, bytes_per_value):
+    found = derived(scheme, **changes)
+    assert (found.ring_dimension, found.limb_bits) == (ring, limbs)
+    assert found.bytes_per_value == bytes_per_value
+
+
+def test_uploads_are_as_small_as_promised():
+    assert derived(Scheme.EXACT, bits=16).bytes_per_value <= 7.5
+    assert derived(Scheme.EXACT, bits=9).bytes_per_value <= 5.0
+    assert derived(Scheme.THRESHOLD_EXACT, bits=16).bytes_per_value <= 16
+    assert derived(Scheme.CKKS).bytes_per_value <= 15.0
+    assert derived(Scheme.CKKS, protect=False).bytes_per_value <= 11.25
+    assert derived(Scheme.THRESHOLD_CKKS).bytes_per_value <= 33
+
+
+def test_lanes_by_hand():
+    found = derived(Scheme.EXACT, bits=16)
+    assert (found.lanes, found.lane_bits, found.slots) == (2, 21, 4096)
+    assert found.values_per_ciphertext == 8192
+    assert found.rows == 8
+    # 2^42 + 2^13 k + 1 for the least k that makes it prime.
+    assert found.plaintext_modulus == 4398046568449
+    assert [derived(Scheme.EXACT, uploads=k).lane_bits for k in (1, 2, 3, 4, 5)] == [
+        16,
+        17,
+        18,
+        18,
+        19,
+    ]
+
+
+def test_rows_hold_all_values_and_no_row_is_empty():
+    for values, rows in ((1, 1), (8192, 1), (8193, 2), (16_384, 2), (16_385, 3)):
+        assert derived(Scheme.EXACT, values=values).rows == rows
+    for values, rows in ((4096, 1), (4097, 2)):
+        assert derived(Scheme.CKKS, values=values).rows == rows
+    for values, rows in ((2048, 1), (2049, 2)):
+        assert derived(Scheme.CKKS, values=values, complex_packing=False).rows == rows
+
+
+# What holds of every set.
+
+
+@given(requests())
+@settings(deadline=None, max_examples=300)
+def test_no_set_exceeds_the_table_of_128_bits(wanted):
+    try:
+        found = derive(wanted)
+    except ValueError as error:
+        assert "\n" not in str(error)
+        assert "fewer clients." in str(error)
+        return
+    assert sum(found.limb_bits) <= TABLE[found.ring_dimension]
+    assert found.modulus_bits == sum(found.limb_bits)
+    assert max(found.limb_bits) <= 60
+    # As bytes on the wire say, too: one more bit where primes lie above 2^53.
+    width = 8 * found.polynomial_bytes / found.ring_dimension
+    assert width <= TABLE[found.ring_dimension] + 2
+
+
+@given(requests((Scheme.EXACT, Scheme.THRESHOLD_EXACT)))
+# A plaintext modulus is at least 2N + 1, however few bits the lanes need.
+@example(
+    SumRequest(
+        Scheme.THRESHOLD_EXACT,
+        1000,
+        1,
+        holders=1024,
+        bits=2,
+        statistical_bits=120,
+        query_budget=2**32 - 1,
+    )
+)
+@settings(deadline=None, max_examples=500)
+def test_every_exact_set_keeps_its_noise_budget(wanted):
+    try:
+        found = derive(wanted)
+    except ValueError:
+        assume(False)
+    carries = math.ceil(math.log2(wanted.uploads))
+    assert found.lane_bits == wanted.bits + carries
+    t = found.plaintext_modulus
+    assert t > 2 ** (found.lanes * found.lane_bits)
+    assert t.bit_length() <= 51
+    assert t % (2 * found.ring_dimension) == 1
+    assert is_prime(t)
+    # The primes below 2^60 and 2^53 that OpenFHE takes lie within 1 percent of them.
+    q = 0.99 * 2.0**found.modulus_bits
+    assert q / (2 * t) >= 14 * total_noise(found)
+
+
+@given(requests((Scheme.CKKS, Scheme.THRESHOLD_CKKS)))
+@settings(deadline=None, max_examples=300)
+def test_every_ckks_set_holds_the_sum_at_the_precision_asked_for(wanted):
+    try:
+        found = derive(wanted)
+    except ValueError:
+        assume(False)
+    slot = wanted.sum_bound * (math.sqrt(2) if wanted.complex_packing else 1)
+    largest = slot * found.scale + 14 * total_noise(found)
+    assert largest <= 2.0 ** (found.modulus_bits - 1) * (1 - 2.0**-9)
+    assert found.error_std(wanted.uploads) <= wanted.precision
+    assert found.lanes == found.plaintext_modulus == 0
+    assert math.isfinite(found.scale) and found.scale > 0
+
+
+def usable_or_refused(scheme, changes):
+    try:
+        found = derived(scheme, **changes)
+    except ValueError as error:
+        return any(part in str(error) for part in ("value bound", "from 1e-30"))
+    precise = 0 < found.error_std(32) <= changes["precision"]
+    return precise and 0 < found.scale < math.inf
+
+
+@pytest.mark.parametrize("bound", [5e-324, 1e-300, 1e-200, 1e200, 1e300, 1.7e308])
+@pytest.mark.parametrize("scheme", [Scheme.CKKS, Scheme.THRESHOLD_CKKS])
+def test_extreme_bounds_give_a_usable_scale_or_none(scheme, bound):
+    for precision in (1e-4, 1e-200, 1e300):
+        for packed in (True, False) if scheme is Scheme.CKKS else (True,):
+            changes = {"sum_bound": bound, "precision": precision}
+            assert usable_or_refused(scheme, {**changes, "complex_packing": packed})
+
+
+@given(requests())
+@settings(deadline=None, max_examples=100)
+def test_no_smaller_upload_serves(wanted):
+    try:
+        found = derive(wanted)
+    except ValueError:
+        assume(False)
+    made = (
+        parameters._exact(wanted) if wanted.scheme.exact else parameters._ckks(wanted)
+    )
+    uploads = [other.rows * other.polynomial_bytes for other in made]
+    assert found.rows * found.polynomial_bytes == min(uploads)
+
+
+# The flooding noise.
+
+
+def test_flooding_by_hand():
+    # sigma_e = 3.19 sqrt(1 + 4 * 4096 / 3) sqrt(32) = 1333.69 for K = 32;
+    # sqrt(1.4 * 1600 * 4096 / 2) = 2141.85; 2^(30 / 2) = 32768.
+    found = derived(Scheme.CKKS)
+    assert found.flooding_std == pytest.approx(1333.69 * 2141.85 * 32768, rel=1e-5)
+    # In a threshold of 8 holders: sigma_e = 3.19 sqrt(1 + 8 * 5461.33) sqrt(32), and
+    # a recovery counts as a second query.
+    found = derived(Scheme.THRESHOLD_CKKS)
+    expected = 3771.92 * 2141.85 * math.sqrt(2) * 32768
+    assert found.flooding_std == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "factor"),
+    [
+        ({"uploads": 128}, 2),
+        ({"query_budget": 6400}, 2),
+        ({"statistical_bits": 34}, 4),
+        # 9766 ciphertexts of 1024 slots are more than the budget.
+        ({"values": 10_000_000}, math.sqrt(9766 / 1600)),
+        ({"values": 1}, 1),
+    ],
+)
+def test_flooding_grows_with_what_must_be_hidden(change, factor):
+    before = derived(Scheme.CKKS, precision=1.0)
+    after = derived(Scheme.CKKS, precision=1.0, **change)
+    assert before.ring_dimension == after.ring_dimension == 2048
+    assert after.flooding_std == pytest.approx(factor * before.flooding_std)
+
+
+def test_only_what_is_shown_is_flooded():
+    assert derived(Scheme.CKKS, protect=False).flooding_std == 0
+    assert derived(Scheme.EXACT).flooding_std == 0
+    assert derived(Scheme.THRESHOLD_EXACT).flooding_std > 0
+
+
+@given(requests((Scheme.CKKS, Scheme.THRESHOLD_CKKS, Scheme.THRESHOLD_EXACT)))
+@settings(deadline=None, max_examples=200)
+def test_flooding_covers_every_ciphertext_that_a_key_decrypts(wanted):
+    try:
+        found = derive(wanted)
+    except ValueError:
+        assume(False)
+    if not wanted.protect:
+        assert found.sums_per_key is None
+        return
+    sums = found.sums_per_key
+    assert sums >= 1
+    shown = sums * found.rows * (2 if wanted.scheme.threshold else 1)
+    # tau E|e|^2 / (2 flooding^2) <= 2^-s.
+    squared_norm = 1.4 * found.ring_dimension * own_variance(found)
+    divergence = shown * squared_norm / (2 * found.flooding_std**2)
+    assert divergence <= 2.0**-wanted.statistical_bits * (1 + 1e-9)
+
+
+def test_sums_per_key():
+    # 65,536 values are 16 ciphertexts of 4096; 100 such sums spend a budget of 1600.
+    assert derived(Scheme.CKKS).sums_per_key == 100
+    assert derived(Scheme.CKKS, complex_packing=False).sums_per_key == 50
+    assert derived(Scheme.CKKS, query_budget=31).sums_per_key == 1
+    assert derived(Scheme.CKKS, query_budget=32).sums_per_key == 2
+    # Always one, and noise enough for it.
+    assert derived(Scheme.CKKS, query_budget=1).sums_per_key == 1
+    assert derived(Scheme.CKKS, protect=False).sums_per_key is None
+    assert derived(Scheme.EXACT).sums_per_key is None
+    assert derived(Scheme.THRESHOLD_EXACT).sums_per_key == 1600 // 8
+
+
+def test_error_by_hand():
+    # Unprotected: 3.19 sqrt(1 + 4 * 2048 / 3) sqrt(2048 / 2) an upload, over the scale.
+    found = derived(Scheme.CKKS, protect=False)
+    one = 3.19 * 52.2622 * 32 / found.scale
+    assert found.error_std(1) == pytest.approx(one, rel=1e-4)
+    assert found.error_std(32) == pytest.approx(one * math.sqrt(32), rel=1e-4)
+    # The largest slot, 4 sqrt(2), times the scale is almost half of 2^45.
+    assert found.scale == pytest.approx(2**44 * (1 - 2**-8) / (4 * 2**0.5), rel=1e-6)
+    # Protected: the flooding noise, whatever was added.
+    found = derived(Scheme.CKKS)
+    flooded = found.flooding_std * math.sqrt(2048) / found.scale
+    assert found.error_std(1) == pytest.approx(flooded, rel=1e-6)
+    assert found.error_std(32) == pytest.approx(flooded, rel=1e-6)
+    assert derived(Scheme.EXACT).error_std(32) == 0
+    assert derived(Scheme.THRESHOLD_EXACT).error_std(32) == 0
+
+
+# What cannot be had.
+
+
+@pytest.mark.parametrize(
+    ("scheme", "change", "message"),
+    [
+        (Scheme.CKKS, {"values": 0}, "values must lie between 1 and 4294967295, got 0"),
+        (Scheme.CKKS, {"values": 2**32}, "values must lie between"),
+        (Scheme.CKKS, {"uploads": 0}, "uploads must lie between 1 and 1048576"),
+        (Scheme.CKKS, {"uploads": 2**20 + 1}, "uploads must lie between"),
+        (Scheme.CKKS, {"holders": 0}, "holders must lie between 1 and 1024"),
+        (Scheme.THRESHOLD_CKKS, {"holders": 1025}, "holders must lie between"),
+        (Scheme.EXACT, {"bits": 1}, "bits must lie between 2 and 24, got 1"),
+        (Scheme.EXACT, {"bits": 25}, "bits must lie between 2 and 24, got 25"),
+        (Scheme.CKKS, {"statistical_bits": 0}, "statistical_bits must lie"),
+        (Scheme.CKKS, {"statistical_bits": 129}, "statistical_bits must lie"),
+        (Scheme.CKKS, {"query_budget": 0}, "query_budget must lie"),
+        (Scheme.CKKS, {"query_budget": 2**32}, "query_budget must lie"),
+        (Scheme.CKKS, {"sum_bound": 0.0}, "sum_bound must be positive and finite"),
+        (Scheme.CKKS, {"sum_bound": -1.0}, "sum_bound must be positive and finite"),
+        (Scheme.CKKS, {"sum_bound": math.inf}, "sum_bound must be positive"),
+        (Scheme.CKKS, {"sum_bound": math.nan}, "sum_bound must be positive"),
+        (Scheme.CKKS, {"precision": 0.0}, "precision must be positive and finite"),
+        (Scheme.CKKS, {"precision": math.nan}, "precision must be positive"),
+        (Scheme.CKKS, {"holders": 2}, "ckks has one key and no shares"),
+        (Scheme.EXACT, {"holders": 2}, "exact has one key and no shares"),
+        (Scheme.THRESHOLD_CKKS, {"holders": 1}, "at least two holders of key shares"),
+        (Scheme.THRESHOLD_EXACT, {"holders": 1}, "at least two holders of key shares"),
+        (Scheme.EXACT, {"protect": False}, "exact has no unprotected mode"),
+        (Scheme.THRESHOLD_CKKS, {"protect": False}, "no unprotected mode: only ckks"),
+    ],
+)
+def test_impossible_requests_are_refused(scheme, change, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        request(scheme, **change)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "change", "message"),
+    [
+        (
+            Scheme.EXACT,
+            {"uploads": 2**20, "bits": 24},
+            r"sums of 1048576 integers of 24 bits do not fit a ciphertext of exact at "
+            r"128 bits of security .* use fewer quantization bits or fewer clients\.",
+        ),
+        (
+            Scheme.THRESHOLD_EXACT,
+            {"statistical_bits": 128, "bits": 24, "holders": 1024},
+            r"ciphertext of threshold_exact .* with 128 statistical bits: use fewer",
+        ),
+        (
+            Scheme.CKKS,
+            {"sum_bound": 1e20},
+            r"no ciphertext of ckks at 128 bits of security holds sums of 32 vectors "
+            r"with entries up to 1e\+20 within an error of 0.0001: use a smaller value "
+            r"bound, a coarser precision, a smaller query budget or fewer clients\.",
+        ),
+        (Scheme.CKKS, {"precision": 1e-30}, "coarser precision"),
+        (Scheme.THRESHOLD_CKKS, {"statistical_bits": 128}, "smaller query budget"),
+    ],
+)
+def test_requests_that_no_set_serves_are_refused(scheme, change, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        derived(scheme, **change)
+    assert "\n" not in str(caught.value)
+
+
+def test_requests_and_parameters_are_immutable():
+    found = derived(Scheme.CKKS)
+    for value in (found, found.request):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            value.scheme = None
+    assert hash(found) == hash(derived(Scheme.CKKS))
+
+
+# Primes.
+
+
+def test_primes_below_100_000_by_sieve():
+    limit = 100_000
+    sieve = bytearray([1]) * limit
+    sieve[:2] = b"\0\0"
+    for n in range(2, math.isqrt(limit) + 1):
+        if sieve[n]:
+            sieve[n * n :: n] = bytes(len(range(n * n, limit, n)))
+    assert [n for n in range(limit) if is_prime(n)] == [
+        n for n in range(limit) if sieve[n]
+    ]
+
+
+@given(st.integers(2**20, 2**36))
+@settings(deadline=None, max_examples=200)
+def test_primes_by_trial_division(number):
+    expected = number % 2 == 1 and all(
+        number % n for n in range(3, math.isqrt(number) + 1, 2)
+    )
+    assert is_prime(number) == expected
+
+
+@pytest.mark.parametrize("exponent", [31, 61])
+def test_mersenne_primes(exponent):
+    assert is_prime(2**exponent - 1)
+    assert not is_prime((2**exponent - 1) ** 2 if exponent < 40 else 2**67 - 1)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(561, 1105, 1729, 294_409, 56_052_361, 118_901_521),  # Carmichael's
+        # Strong pseudoprimes to the first 4, 5, 6, 8, 11 and 12 primes.
+        3_215_031_751,
+        2_152_302_898_747,
+        3_474_749_660_383,
+        341_550_071_728_321,
+        3_825_123_056_546_413_051,
+        318_665_857_834_031_151_167_461,
+        1_152_921_504_606_830_593 * 3,
+        2_147_483_647 * 2_147_483_629,
+    ],
+)
+def test_composites_that_pass_for_primes_do_not(number):
+    assert not is_prime(number)
+
+
+@pytest.mark.parametrize("number", [-7, -1, 0, 1])
+def test_numbers_below_two_are_not_prime(number):
+    assert not is_prime(number)
+
+
+@pytest.mark.parametrize(("bits", "order"), [(42, 8192), (31, 4096), (20, 64), (3, 16)])
+def test_plaintext_moduli_are_the_least_that_fit(bits, order):
+    found = parameters._prime_above(bits, order)
+    fitting = (n for n in range(2**bits + 1, found + 1) if n % order == 1)
+    assert [n for n in fitting if is_prime(n)] == [found]
+
+
+# What OpenFHE makes of them.
+
+
+@pytest.mark.needs_openfhe
+@pytest.mark.parametrize(
+    ("scheme", "change"),
+    [
+        *((Scheme.EXACT, {"bits": bits}) for bits in (2, 7, 9, 16, 24)),
+        *((Scheme.EXACT, {"uploads": k}) for k in (1, 100, 4096, 2**20)),
+        (Scheme.CKKS, {}),
+        (Scheme.CKKS, {"precision": 1e-2}),
+        (Scheme.CKKS, {"precision": 1e-9}),
+        (Scheme.CKKS, {"complex_packing": False}),
+        (Scheme.CKKS, {"protect": False}),
+        (Scheme.CKKS, {"protect": False, "precision": 1e-9}),
+        (Scheme.THRESHOLD_CKKS, {}),
+        (Scheme.THRESHOLD_EXACT, {}),
+        (Scheme.THRESHOLD_EXACT, {"bits": 8, "statistical_bits": 50}),
+    ],
+)
+def test_openfhe_takes_the_ring_that_was_derived(scheme, change):
+    found = derived(scheme, **change)
+    ring = ring_of(found)
+    assert ring.dimension == found.ring_dimension
+    assert ring.limbs == len(found.limb_bits)
+    assert ring.polynomial_bytes == found.polynomial_bytes
+    assert ring.modulus_bits == pytest.approx(found.modulus_bits, abs=0.014)
+    assert ring.modulus_bits <= TABLE[found.ring_dimension] + 1e-9
+    for q in ring.moduli:
+        assert is_prime(q)
+        assert q % (2 * ring.dimension) == 1
+    if scheme.exact:
+        budget = math.prod(ring.moduli) / (2 * found.plaintext_modulus)
+        assert budget >= 14 * total_noise(found)

@@ -1,0 +1,204 @@
+import numpy as np
+import pytest
+
+from fedjax_private.inference.compiling.canonical import normal_form
+from fedjax_private.inference.compiling.circuit import (
+    Affine,
+    Circuit,
+    Patches,
+    Polynomial,
+)
+from tests.inference.networks import (
+    CUBIC,
+    QUADRATIC,
+    QUARTIC,
+    SQUARE,
+    activation,
+    convolution,
+    dense,
+    images,
+    multilayer,
+    network,
+)
+
+GEOMETRIES = [
+    Patches((3, 3), (1, 1), ((0, 0), (0, 0))),
+    Patches((3, 2), (2, 3), ((1, 1), (0, 2))),
+    Patches((5, 5), (2, 2), ((1, 2), (1, 2))),
+]
+
+
+def convolved(image, kernel, patches):
+    """A convolution by its definition: (H, W, C), (kh, kw, C) -> (down, right)."""
+    padded = np.pad(image, (*patches.padding, (0, 0)))
+    down, right = patches.grid(image.shape)
+    result = np.empty((down, right))
+    for i in range(down):
+        for j in range(right):
+            top, left = i * patches.strides[0], j * patches.strides[1]
+            window = padded[
+                top : top + patches.kernel[0], left : left + patches.kernel[1]
+            ]
+            result[i, j] = (window * kernel).sum()
+    return result
+
+
+@pytest.mark.parametrize("patches", GEOMETRIES)
+def test_patches_are_the_windows_of_a_convolution(patches):
+    random = np.random.default_rng(0)
+    image = random.normal(size=(7, 8, 2))
+    kernel = random.normal(size=(*patches.kernel, 2))
+    indices = patches.indices(image.shape)
+    values = np.where(indices >= 0, image.ravel()[indices], 0.0)
+    expected = convolved(image, kernel, patches)
+    assert patches.grid(image.shape) == expected.shape
+    np.testing.assert_allclose(values @ kernel.ravel(), expected.ravel())
+
+
+def test_a_small_circuit_by_hand():
+    circuit = Circuit(
+        (2,),
+        (
+            Affine("a", np.array([[1.0, 2.0], [0.0, -1.0]]), np.array([0.5, 1.0])),
+            Polynomial("p", np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 3.0]])),
+            Affine("b", np.array([[1.0, 1.0]]), np.array([-1.0])),
+        ),
+    )
+    # (1, 2): affine 5.5, -1; polynomials 1 + 2 * 30.25, -1 + 3; minus one.
+    np.testing.assert_allclose(circuit.plain([[1.0, 2.0]]), [[61.5 + 2.0 - 1.0]])
+
+
+def test_splitting_composes():
+    circuit = network()
+    inputs = images(circuit.input_shape, 5)
+    for name in circuit.names[:-1]:
+        first, rest = circuit.split(name)
+        middle = first.plain(inputs)
+        np.testing.assert_allclose(rest.plain(middle), circuit.plain(inputs))
+        assert first.bounds + rest.bounds[1:] == circuit.bounds
+        assert first.spreads + rest.spreads[1:] == circuit.spreads
+    for name in (circuit.names[-1], "absent"):
+        with pytest.raises(ValueError, match="no layer"):
+            circuit.split(name)
+
+
+def test_a_saved_circuit_is_the_same(tmp_path):
+    circuit = network(powers=CUBIC)
+    circuit.save(tmp_path / "circuit.npz")
+    again = Circuit.load(tmp_path / "circuit.npz")
+    inputs = images(circuit.input_shape, 5)
+    np.testing.assert_array_equal(again.plain(inputs), circuit.plain(inputs))
+    assert again.names == circuit.names
+    assert again.bounds == circuit.bounds
+    assert again.spreads == circuit.spreads
+    assert again.layers[0].patches == circuit.layers[0].patches
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04" + bytes(99)])
+def test_other_files_are_no_circuits(tmp_path, content):
+    path = tmp_path / "circuit.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="holds no circuit"):
+        Circuit.load(path)
+
+
+def test_an_archive_of_objects_is_not_read(tmp_path):
+    path = tmp_path / "circuit.npz"
+    np.savez(path, header=np.array([{"version": 1}], object))
+    with pytest.raises(ValueError, match="holds no circuit"):
+        Circuit.load(path)
+
+
+def test_bounds_are_twice_what_was_seen():
+    circuit = multilayer((4, 3, 2))
+    sample = images((4,), 20, seed=5)
+    measured = circuit.measured(sample)
+    stages = [sample, circuit.split("dense0")[0].plain(sample)]
+    for bound, spread, values in zip(
+        measured.bounds, measured.spreads, stages, strict=False
+    ):
+        assert bound == pytest.approx(2 * np.abs(values).max())
+        assert spread == pytest.approx(np.sqrt((values**2).mean()))
+
+
+@pytest.mark.parametrize("powers", [SQUARE, QUADRATIC, CUBIC, QUARTIC])
+def test_normal_form_computes_the_same_within_its_range(powers):
+    circuit = network(powers=powers)
+    program = normal_form(circuit)
+    inputs = images(circuit.input_shape, 30, seed=2)
+    flat = inputs.reshape(len(inputs), -1)
+    np.testing.assert_allclose(program(flat), circuit.plain(inputs), rtol=1e-9)
+    x = flat / program.input_scale
+    for step in program.steps:
+        assert np.abs(x @ step.matrix.T + step.bias).max() < 1
+        x = step(x)
+    assert np.abs(x).max() < 1
+
+
+def test_squares_are_completed():
+    program = normal_form(network(powers=QUADRATIC))
+    for step in program.steps[:-1]:
+        assert step.degree == 2
+        assert not step.powers.any()
+
+
+def test_polynomials_first_or_last_are_surrounded_by_affine_maps():
+    layers = (
+        activation("first", QUADRATIC, 4),
+        activation("second", CUBIC, 4),
+    )
+    circuit = Circuit((4,), layers).measured(images((4,)))
+    program = normal_form(circuit)
+    assert [step.degree for step in program.steps] == [2, 3, 0]
+    inputs = images((4,), 10, seed=3)
+    np.testing.assert_allclose(program(inputs), circuit.plain(inputs), rtol=1e-9)
+
+
+def test_leading_zeros_lower_the_degree():
+    circuit = Circuit(
+        (3,), (activation("p", (0.1, 0.2, 0.3, 0.0, 0.0), 3), dense("d", 2, 3))
+    ).measured(images((3,)))
+    assert normal_form(circuit).steps[0].degree == 2
+    mixed = np.ones((3, 3))
+    mixed[-1, 0] = 0.0
+    circuit = Circuit((3,), (Polynomial("p", mixed),)).measured(images((3,)))
+    with pytest.raises(ValueError, match="leading coefficient"):
+        normal_form(circuit)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Circuit((3,), ()), "at least one layer"),
+        (lambda: Circuit((4,), (dense("d", 2, 3),)), "takes 3 values where 4"),
+        (lambda: Circuit((3,), (dense("d", 3, 3),) * 2), "names of layers repeat"),
+        (lambda: Circuit((3,), (dense("d", 2, 3),), (1.0,)), "bounds must be 2"),
+        (
+            lambda: Circuit((3,), (dense("d", 2, 3),), (1.0, -1.0), (1.0, 1.0)),
+            "bounds must be 2",
+        ),
+        (lambda: Affine("a", np.ones((2, 3)), np.ones(3)), "a bias"),
+        (lambda: Affine("a", np.full((1, 1), np.nan), np.ones(1)), "not finite"),
+        (lambda: Polynomial("p", np.ones((1, 3))), "degree 1 or more"),
+        (lambda: Patches((0, 3), (1, 1), ((0, 0), (0, 0))), "must be positive"),
+        (lambda: GEOMETRIES[0].grid((2, 2, 1)), "no window"),
+        (lambda: GEOMETRIES[0].grid((9,)), r"\(H, W, C\)"),
+        (lambda: multilayer((3, 2)).plain(np.ones((1, 4))), "inputs must be"),
+        (lambda: normal_form(Circuit((3,), (dense("d", 2, 3),))), "no bounds"),
+    ],
+)
+def test_what_makes_no_circuit(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_convolution_of_maps_has_them_last():
+    shape, patches = (5, 5, 1), GEOMETRIES[0]
+    layer = convolution("conv", shape, patches, 2)
+    image = images(shape, 1)[0]
+    kernels = layer.matrix[:2][:, patches.indices(shape)[0]]  # those of window 0
+    found = layer(image.reshape(1, -1))[0].reshape(3, 3, 2)
+    for number in range(2):
+        kernel = kernels[number].reshape(3, 3, 1)
+        expected = convolved(image, kernel, patches) + layer.bias[number]
+        np.testing.assert_allclose(found[..., number], expected)
