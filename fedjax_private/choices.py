@@ -1,0 +1,241 @@
+"""Choices of a run by name: entries, their settings, and registries of entries.
+
+Data sets, partitions, models, algorithms, client functions, mechanisms, schemes and
+server optimisers are chosen alike. Each is a frozen *entry* in the file that defines
+it; a *registry* finds entries by name. A name of the form `module:attribute` finds an
+entry of the user's own.
+
+An entry's *settings* are a frozen dataclass whose fields are made by `setting`, which
+gives each a default, a help text and a check. Flags, validation and documentation
+follow from these fields.
+"""
+
+import dataclasses
+import importlib
+import math
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+# value -> None, or what is wrong with it: "must be at least 1".
+Check = Callable[[Any], str | None]
+
+
+def setting(default: Any, help: str, check: Check | None = None) -> Any:
+    """A dataclass field with a help text and a check; see `Settings`.
+
+    Args:
+        default: of the field; None for a value that is derived or tuned.
+        help: one line for `--help` and for the documentation.
+        check: is called with every value but None.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "check": check})
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Base of settings: no fields, and the checks of all fields on construction.
+
+    Raises:
+        ValueError: a value fails its check; the sentence begins with the field's name.
+    """
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            check, value = field.metadata.get("check"), getattr(self, field.name)
+            if check is None or value is None:
+                continue
+            if (wrong := check(value)) is not None:
+                raise ValueError(f"{field.name} {wrong}, got {value}.")
+
+
+def at_least(least: int) -> Check:
+    """Numbers from `least` on."""
+    return lambda value: None if value >= least else f"must be at least {least}"
+
+
+def between(least: float, most: float) -> Check:
+    """Numbers from `least` to `most`, both included."""
+    wrong = f"must lie between {least:g} and {most:g}"
+    return lambda value: None if least <= value <= most else wrong
+
+
+def positive(value: float) -> str | None:
+    """Finite numbers above 0."""
+    return None if 0.0 < value < math.inf else "must be positive and finite"
+
+
+def not_negative(value: float) -> str | None:
+    """Finite numbers from 0 on."""
+    return None if 0.0 <= value < math.inf else "must be finite and not negative"
+
+
+def below_one(value: float) -> str | None:
+    """Numbers in [0, 1), such as momentum."""
+    return None if 0.0 <= value < 1.0 else "must lie in [0, 1)"
+
+
+def probability(value: float) -> str | None:
+    """Numbers in (0, 1]."""
+    return None if 0.0 < value <= 1.0 else "must lie in (0, 1]"
+
+
+def one_of(*names: str) -> Check:
+    """One of some names."""
+    wrong = f"must be one of {', '.join(names)}"
+    return lambda value: None if value in names else wrong
+
+
+def kinds(settings: type) -> dict[str, Any]:
+    """The type of each field of a settings class, without its `| None`."""
+    hints = typing.get_type_hints(settings)
+    result = {}
+    for field in dataclasses.fields(settings):
+        kind = hints[field.name]
+        if typing.get_origin(kind) in (typing.Union, types.UnionType):
+            kind = next(k for k in typing.get_args(kind) if k is not type(None))
+        result[field.name] = kind
+    return result
+
+
+class Entry(Protocol):
+    """What all entries have in common.
+
+    Attributes:
+        name: by which it is chosen.
+        summary: one line for `--help` and for the documentation.
+        settings: its settings' class; `Settings` itself where it has none.
+    """
+
+    @property
+    def name(self) -> str:
+        """By which it is chosen."""
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+
+    @property
+    def settings(self) -> type[Settings]:
+        """The class of its settings."""
+
+
+E = TypeVar("E", bound=Entry)
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice(Generic[E]):
+    """An entry together with the values of its settings."""
+
+    entry: E
+    settings: Any
+
+    @property
+    def name(self) -> str:
+        """The entry's name."""
+        return self.entry.name
+
+    def described(self) -> dict[str, Any]:
+        """The name and all settings, as config.json holds them."""
+        return {"name": self.name, **dataclasses.asdict(self.settings)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Registry(Generic[E]):
+    """The entries of one kind.
+
+    Attributes:
+        kind: what is chosen, as the field and the flag are called: "partition".
+        entry: the entries' class.
+        built_in: name -> "module:attribute" of the entry; read when first asked for.
+        adapt: (name, attribute of a user's module) -> entry, for attributes that are no
+            entry, such as a bare function. Raises ValueError where it cannot. None
+            takes entries only.
+    """
+
+    kind: str
+    entry: type[E]
+    built_in: Mapping[str, str]
+    adapt: Callable[[str, Any], E] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the built-in entries, in order."""
+        return tuple(self.built_in)
+
+    def entries(self) -> list[E]:
+        """The built-in entries, in order."""
+        return [self.find(name) for name in self.built_in]
+
+    def find(self, name: str) -> E:
+        """The entry of a name, or of a user's own `module:attribute`.
+
+        Raises:
+            ValueError: there is none; the sentence says what can be chosen.
+        """
+        path = self.built_in.get(name, name)
+        module, colon, attribute = path.partition(":")
+        if not (module and colon and attribute):
+            raise ValueError(
+                f"{self.kind} {name!r} is unknown: choose one of "
+                f"{', '.join(self.names)}, or your own as module:attribute."
+            )
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"{self.kind}={name}: {error}.") from error
+        if isinstance(found, self.entry):
+            return found
+        if self.adapt is None:
+            raise ValueError(
+                f"{self.kind}={name}: {attribute} is no {self.entry.__name__}."
+            )
+        return self.adapt(name, found)
+
+    def choose(
+        self, which: "str | E | Choice[E]", values: Mapping[str, Any] | None = None
+    ) -> Choice[E]:
+        """An entry with its settings.
+
+        Args:
+            which: a name, an entry, or a choice, which is returned as it is.
+            values: of settings that are not to have their defaults.
+
+        Raises:
+            ValueError: no such entry, a setting that the entry does not have, or a
+                value that fails its check.
+        """
+        if isinstance(which, Choice):
+            return which
+        entry = self.find(which) if isinstance(which, str) else which
+        if not isinstance(entry, self.entry):
+            raise ValueError(f"{self.kind} must be a name or an entry, got {which!r}.")
+        known = settings_of(entry)
+        for name in values or {}:
+            if name not in known:
+                has = f": it has {', '.join(known)}." if known else ", which has none."
+                raise ValueError(
+                    f"{name} is no setting of {self.kind} {entry.name}{has}"
+                )
+        return Choice(entry, entry.settings(**dict(values or {})))
+
+
+def settings_of(entry: Entry) -> tuple[str, ...]:
+    """The names of the settings that an entry uses.
+
+    Entries may share a settings class; `ignores`, where an entry has it, names the
+    fields of it that are not the entry's.
+    """
+    ignored = getattr(entry, "ignores", ())
+    names = (field.name for field in dataclasses.fields(entry.settings))
+    return tuple(name for name in names if name not in ignored)
+
+
+def shared_settings(entries: Iterable[Entry]) -> dict[str, list[str]]:
+    """Setting -> the names of the entries that have it, in order."""
+    owners: dict[str, list[str]] = {}
+    for entry in entries:
+        for name in settings_of(entry):
+            owners.setdefault(name, []).append(entry.name)
+    return owners
