@@ -6,8 +6,10 @@ from typing import Any
 from experiments.arms import ARMS
 from fedjax_private.aggregation import SCHEMES, TOPOLOGIES, Options
 from fedjax_private.algorithms import SERVER_OPTIMIZERS
+from fedjax_private.choices import Choice, settings_of
 from fedjax_private.clients import BACKENDS
-from fedjax_private.datasets import Scheme, parse_scheme
+from fedjax_private.datasets import PARTITIONS as PARTITIONERS
+from fedjax_private.datasets import Partitioner
 from fedjax_private.models import ACTIVATIONS, MODELS, SCATTERING_LINEAR
 from fedjax_private.privacy import MECHANISMS, mechanism
 from fedjax_private.trust import Adversary
@@ -60,14 +62,11 @@ class DataConfig:
         for name in PARTITIONS:
             self.scheme(name)
 
-    def scheme(self, partition: str) -> Scheme:
+    def scheme(self, partition: str) -> Choice[Partitioner]:
         """The partitioner of that name with these settings."""
-        return parse_scheme(
-            partition,
-            alpha=self.alpha,
-            classes_per_client=self.classes_per_client,
-            size_skew=self.size_skew,
-        )
+        names = settings_of(PARTITIONERS.find(partition))
+        values = {name: getattr(self, name) for name in names}
+        return PARTITIONERS.choose(partition, values)
 
 
 @dataclasses.dataclass(frozen=True)

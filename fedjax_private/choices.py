@@ -15,27 +15,42 @@ import importlib
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 # value -> None, or what is wrong with it: "must be at least 1".
 Check = Callable[[Any], str | None]
 
 
-def setting(default: Any, help: str, check: Check | None = None) -> Any:
+def setting(
+    default: Any, help: str, check: Check | None = None, *, group: str = ""
+) -> Any:
     """A dataclass field with a help text and a check; see `Settings`.
 
     Args:
         default: of the field; None for a value that is derived or tuned.
         help: one line for `--help` and for the documentation.
         check: is called with every value but None.
+        group: the heading under which `--help` lists it.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "check": check})
+    metadata = {"help": help, "check": check, "group": group}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def chosen(
+    registry: "Registry[Any]", default: str | None, help: str, *, group: str = ""
+) -> Any:
+    """A dataclass field that holds a choice of a registry; see `Settings`.
+
+    Names and entries become choices on construction; None stays None.
+    """
+    metadata = {"help": help, "check": None, "group": group, "registry": registry}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Base of settings: no fields, and the checks of all fields on construction.
+    """Base of settings: no fields of its own, and the checks of all fields.
 
     Raises:
         ValueError: a value fails its check; the sentence begins with the field's name.
@@ -44,9 +59,12 @@ class Settings:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             check, value = field.metadata.get("check"), getattr(self, field.name)
-            if check is None or value is None:
+            registry = field.metadata.get("registry")
+            if value is None:
                 continue
-            if (wrong := check(value)) is not None:
+            if registry is not None:
+                object.__setattr__(self, field.name, registry.choose(value))
+            elif check is not None and (wrong := check(value)) is not None:
                 raise ValueError(f"{field.name} {wrong}, got {value}.")
 
 
@@ -163,6 +181,10 @@ class Registry(Generic[E]):
     def names(self) -> tuple[str, ...]:
         """The names of the built-in entries, in order."""
         return tuple(self.built_in)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the built-in entries, in order."""
+        return iter(self.built_in)
 
     def entries(self) -> list[E]:
         """The built-in entries, in order."""

@@ -5,17 +5,22 @@ from collections.abc import Iterator
 import jax
 import pytest
 
-from experiments import build, runtime
+from fedjax_private.encryption.openfhe import backend
+from fedjax_private.runs import environment
 
 # Before any test touches JAX: devices per core, compiled code kept between runs.
-runtime.start()
+environment.start()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     needing = [item for item in items if item.get_closest_marker("needs_openfhe")]
-    if needing and (reason := build.unavailable()):
+    if not needing:
+        return
+    try:
+        backend.load()
+    except backend.OpenFHEUnavailable as error:
         for item in needing:
-            item.add_marker(pytest.mark.skip(reason=reason))
+            item.add_marker(pytest.mark.skip(reason=str(error)))
 
 
 @pytest.fixture

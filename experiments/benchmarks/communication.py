@@ -26,7 +26,6 @@ from fedjax_private.datasets import (
     Examples,
     client_data,
     load,
-    parse_scheme,
     partition,
     split_validation,
 )
@@ -162,7 +161,7 @@ class Contestant:
             whole_shards, contest.model, rate, len(train), contest.physical
         )
         self._sums = _sums(contest.model)
-        scheme = parse_scheme(PARTITIONS[name], classes_per_client=2)
+        scheme = PARTITIONS[name]
         self._data = client_data(train, partition(train.labels, CLIENTS, scheme, SEED))
         self._evaluate = _evaluator(contest.model)(test)
 

@@ -1,7 +1,7 @@
-"""One file per published algorithm; each file's docstring opens with the citation.
+"""One file per published algorithm: its citation, its functions, and its entry.
 
-No file has the name of a function it defines: once imported, a submodule would hide the
-function of that name here.
+The package imports its files at once, so that a function is found here even where its
+file has the same name.
 """
 
 from fedjax_private.algorithms.algorithm import (
@@ -11,23 +11,15 @@ from fedjax_private.algorithms.algorithm import (
     round_key,
 )
 from fedjax_private.algorithms.distributed_dp_sgd import distributed_dp_sgd
-from fedjax_private.algorithms.dopamine import (
-    DopamineRun,
-    DopamineSettings,
-    Setting,
-    dopamine,
-    dopamine_setting,
-)
+from fedjax_private.algorithms.dopamine import dopamine
 from fedjax_private.algorithms.dp_fedavg import (
     ClientLevelPlan,
     dp_fedavg,
     participants,
 )
+from fedjax_private.algorithms.entry import ALGORITHMS, AlgorithmEntry, Task, Training
 from fedjax_private.algorithms.fedavg import fedavg
-from fedjax_private.algorithms.fedopt import (
-    SERVER_OPTIMIZERS,
-    server_optimizer,
-)
+from fedjax_private.algorithms.fedopt import server_optimizer
 from fedjax_private.algorithms.fedprox import fedprox
 from fedjax_private.algorithms.fedsgd import fedsgd
 from fedjax_private.algorithms.local import alone
@@ -37,7 +29,18 @@ from fedjax_private.algorithms.nbafl import (
     claims,
     nbafl,
 )
+from fedjax_private.algorithms.prices import (
+    Privacy,
+    Terms,
+    Unit,
+    local_price,
+    shared_price,
+)
 from fedjax_private.algorithms.scaffold import scaffold
+from fedjax_private.algorithms.server_optimizers import (
+    SERVER_OPTIMIZERS,
+    ServerOptimizer,
+)
 from fedjax_private.algorithms.truex import (
     TruexEpsilons,
     truex,
@@ -47,31 +50,37 @@ from fedjax_private.algorithms.truex import (
 )
 
 __all__ = [
+    "ALGORITHMS",
     "SERVER_OPTIMIZERS",
     "Algorithm",
+    "AlgorithmEntry",
     "ClientLevelPlan",
-    "DopamineRun",
-    "DopamineSettings",
     "NbaflClaim",
     "NbaflSettings",
-    "Setting",
+    "Privacy",
+    "ServerOptimizer",
+    "Task",
+    "Terms",
+    "Training",
     "TruexEpsilons",
+    "Unit",
     "alone",
     "claims",
     "client_key",
     "client_phase",
     "distributed_dp_sgd",
     "dopamine",
-    "dopamine_setting",
     "dp_fedavg",
     "fedavg",
     "fedprox",
     "fedsgd",
+    "local_price",
     "nbafl",
     "participants",
     "round_key",
     "scaffold",
     "server_optimizer",
+    "shared_price",
     "truex",
     "truex_epsilons",
     "truex_plan",

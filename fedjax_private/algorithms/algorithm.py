@@ -48,6 +48,7 @@ class Algorithm:
             without.
         trust: what its privacy assumes of the sums, and the aggregation must keep; None
             where it assumes nothing.
+        tolerates_loss: whether rounds may lose uploads of clients that have trained.
     """
 
     init: Callable[[Params], ServerState]
@@ -56,6 +57,7 @@ class Algorithm:
     server_phase: Callable[[ServerState, Array], ServerState] | None
     models: Callable[[ServerState, ClientState], Params]
     trust: Trust | None = None
+    tolerates_loss: bool = True
 
 
 def client_phase(

@@ -26,6 +26,8 @@ from jax.flatten_util import ravel_pytree
 
 from fedjax_private.aggregation.types import Codec
 from fedjax_private.algorithms.algorithm import Algorithm, client_phase
+from fedjax_private.algorithms.entry import AlgorithmEntry, Task, Training
+from fedjax_private.algorithms.prices import shared_price
 from fedjax_private.clients.updates import sharing_noise
 from fedjax_private.privacy.shares import SharedPlan
 from fedjax_private.typing import Array, ClientState, LossFn, Params
@@ -73,7 +75,7 @@ def distributed_dp_sgd(
         ValueError: averaging outside [0, 1).
     """
     if not 0.0 <= averaging < 1.0:
-        raise ValueError(f"--averaging must lie in [0, 1), got {averaging}.")
+        raise ValueError(f"averaging must lie in [0, 1), got {averaging}.")
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params_like)
     _, unravel = ravel_pytree(zeros)
     bound = plan.plan.clipping.bound
@@ -116,3 +118,26 @@ def distributed_dp_sgd(
         models=models,
         trust=plan.trust,
     )
+
+
+def _of_task(task: Task) -> Algorithm:
+    return distributed_dp_sgd(
+        task.model.loss,
+        task.plan,
+        task.step_optimizer(),
+        task.sums,
+        task.params_like,
+        averaging=task.hyperparameters.averaging or 0.0,
+        backend=task.backend,
+    )
+
+
+DISTRIBUTED_DP_SGD = AlgorithmEntry(
+    "distributed_dp_sgd",
+    "central DP-SGD whose noise all clients share, one step a round",
+    _of_task,
+    arms=("private_ai",),
+    training=Training.SHARED,
+    size=lambda parameters: parameters,
+    price=lambda terms, settings: shared_price(terms),
+)

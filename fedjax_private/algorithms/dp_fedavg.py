@@ -41,6 +41,7 @@ against the server.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
@@ -58,14 +59,18 @@ from fedjax_private.algorithms.algorithm import (
     client_phase,
     one_model,
 )
+from fedjax_private.algorithms.entry import AlgorithmEntry, Task
+from fedjax_private.algorithms.prices import Privacy, Terms, Unit
+from fedjax_private.choices import Settings
 from fedjax_private.clients.training import Trainer
 from fedjax_private.clients.types import ClientOutput, ClientUpdate
 from fedjax_private.clients.updates import kept
 from fedjax_private.datasets.clients import ClientData
-from fedjax_private.privacy.accounting import Event, Neighbors
+from fedjax_private.privacy.accounting import Event, Neighbors, NoPrivacy, Repeated
 from fedjax_private.privacy.clipping import norm_clipping
 from fedjax_private.privacy.noise import GaussianNoise, noise_key
 from fedjax_private.privacy.sampling import PoissonSampling
+from fedjax_private.trust import Adversary
 from fedjax_private.typing import Array, ClientKeys, ClientState, Params, PRNGKey
 
 # Folded into a client's noise key to decide whether it joins; neither a step's number
@@ -174,10 +179,7 @@ def participants(
 def _threshold(probability: float) -> int:
     """Tickets below it join: probability floor(q 2^32) / 2^32, which is q at most."""
     if not 0.0 < probability <= 1.0:
-        raise ValueError(
-            f"clients join with a probability in (0, 1], got {probability}: see "
-            "--sampling_probability."
-        )
+        raise ValueError(f"sampling_probability must lie in (0, 1], got {probability}.")
     return int(probability * 2.0**32)
 
 
@@ -276,3 +278,74 @@ def dp_fedavg(
         server_phase=server_phase,
         models=one_model,
     )
+
+
+def _price(terms: Terms, settings: Settings) -> Privacy:
+    """Central noise on a sum of clipped differences, against all but the server."""
+
+    def plan_of(noise: float) -> ClientLevelPlan:
+        return ClientLevelPlan(
+            terms.clip_norm, noise, terms.sampling_probability, terms.clients
+        )
+
+    neighbors = ClientLevelPlan.neighbors
+    noise = terms.calibrated(
+        lambda noise: plan_of(noise).event(terms.rounds), neighbors
+    )
+    plan = plan_of(noise)
+
+    def event(rounds: int, adversary: Adversary) -> Event:
+        if adversary is Adversary.INSIDERS:  # the server is one of them
+            return Repeated(NoPrivacy(), rounds)
+        return plan.event(rounds)
+
+    return Privacy(
+        plan,
+        noise,
+        terms.rounds,
+        1,
+        terms.priced(plan.event(terms.rounds), neighbors),
+        math.inf,
+        Unit.CLIENT,
+        neighbors,
+        False,
+        event,
+        {
+            Adversary.OUTSIDERS: (
+                "everyone who sees the global models of all rounds, other clients "
+                "included, but not the server, which is trusted"
+            ),
+            Adversary.INSIDERS: (
+                "the server, which sees clients' differences, or their exact sum, "
+                "before it adds noise"
+            ),
+        },
+        terms.scheme,
+    )
+
+
+def _of_task(task: Task) -> Algorithm:
+    return dp_fedavg(
+        task.trainer(),
+        task.plan,
+        task.server_optimizer(),
+        task.sums,
+        task.params_like,
+        server_key=lambda: noise_key(*task.server_noise),
+        backend=task.backend,
+    )
+
+
+DP_FEDAVG = AlgorithmEntry(
+    "dp_fedavg",
+    "clipped differences, noise at a trusted server (McMahan et al. 2018); unit: one "
+    "client",
+    _of_task,
+    arms=("fl_dp", "private_ai_local"),
+    size=lambda parameters: parameters,
+    price=_price,
+    samples_clients=True,
+    takes_client=True,
+    server_noise=True,
+    defaults={"clip_norm": 1.0, "sampling_probability": 1.0},
+)

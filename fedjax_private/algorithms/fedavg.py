@@ -24,7 +24,9 @@ from jax.flatten_util import ravel_pytree
 
 from fedjax_private.aggregation.types import Codec
 from fedjax_private.algorithms.algorithm import Algorithm, client_phase, one_model
+from fedjax_private.algorithms.entry import AlgorithmEntry, Task, Training
 from fedjax_private.clients.types import ClientUpdate
+from fedjax_private.clients.updates import federated, kept
 from fedjax_private.typing import Array, ClientState, Params
 
 
@@ -81,3 +83,25 @@ def fedavg(
         server_phase=server_phase,
         models=one_model,
     )
+
+
+def _of_task(task: Task) -> Algorithm:
+    trainer = task.trainer("sgd" if task.plan is None else "dp_sgd")
+    return fedavg(
+        federated(trainer, task.weight()),
+        task.server_optimizer(),
+        task.sums,
+        task.params_like,
+        task.backend,
+        kept(trainer),
+    )
+
+
+FEDAVG = AlgorithmEntry(
+    "fedavg",
+    "local training and a weighted mean (McMahan et al. 2017)",
+    _of_task,
+    arms=("fl", "fl_dp", "fl_he", "private_ai_local"),
+    training=Training.DP_SGD,
+    takes_client=True,
+)

@@ -19,18 +19,27 @@ yogi, whose m starts there too (the paper: v from tau^2 and no correction); adag
 no m, starts v from 0.1 and takes tau into the root, x <- x - eta g / sqrt(v + tau).
 """
 
-from collections.abc import Callable, Mapping
-
 import optax
 
+from fedjax_private.algorithms.server_optimizers import (
+    SERVER_OPTIMIZERS,
+    ServerOptimizer,
+)
+
+SGD = ServerOptimizer("sgd", "plain steps: FedAvg itself at rate 1", optax.sgd)
+MOMENTUM = ServerOptimizer(
+    "momentum", "FedAvgM, momentum 0.9", lambda rate: optax.sgd(rate, momentum=0.9)
+)
 # Reddi et al. 2021 use beta2 = 0.99 and tau = 1e-3 throughout their experiments.
-SERVER_OPTIMIZERS: Mapping[str, Callable[[float], optax.GradientTransformation]] = {
-    "sgd": optax.sgd,
-    "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
-    "adam": lambda rate: optax.adam(rate, b1=0.9, b2=0.99, eps=1e-3),
-    "yogi": lambda rate: optax.yogi(rate, b1=0.9, b2=0.99, eps=1e-3),
-    "adagrad": lambda rate: optax.adagrad(rate, eps=1e-3),
-}
+ADAM = ServerOptimizer(
+    "adam", "FedAdam", lambda rate: optax.adam(rate, b1=0.9, b2=0.99, eps=1e-3)
+)
+YOGI = ServerOptimizer(
+    "yogi", "FedYogi", lambda rate: optax.yogi(rate, b1=0.9, b2=0.99, eps=1e-3)
+)
+ADAGRAD = ServerOptimizer(
+    "adagrad", "FedAdagrad", lambda rate: optax.adagrad(rate, eps=1e-3)
+)
 
 
 def server_optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
@@ -39,18 +48,13 @@ def server_optimizer(name: str, learning_rate: float) -> optax.GradientTransform
     Raises:
         ValueError: unknown name, or a learning rate that is not positive and finite.
     """
-    if name not in SERVER_OPTIMIZERS:
-        raise ValueError(
-            f"unknown server optimiser {name!r}: --server_optimizer takes "
-            f"{', '.join(SERVER_OPTIMIZERS)}."
-        )
     check_server_learning_rate(learning_rate)
-    return SERVER_OPTIMIZERS[name](learning_rate)
+    return SERVER_OPTIMIZERS.find(name).make(learning_rate)
 
 
 def check_server_learning_rate(learning_rate: float) -> None:
     """Raises ValueError unless a server's learning rate is positive and finite."""
     if not 0.0 < learning_rate < float("inf"):
         raise ValueError(
-            f"--server_learning_rate must be positive and finite, got {learning_rate}."
+            f"server_learning_rate must be positive and finite, got {learning_rate}."
         )

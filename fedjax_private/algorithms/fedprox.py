@@ -15,13 +15,17 @@ sizes. Algorithm 2 draws clients with probabilities by size and averages them eq
 here, as in FedAvg, any cohort goes with any weights.
 """
 
+import dataclasses
+
 import jax
 import optax
 
 from fedjax_private.aggregation.types import Codec
 from fedjax_private.algorithms.algorithm import Algorithm
+from fedjax_private.algorithms.entry import AlgorithmEntry, Task
 from fedjax_private.algorithms.fedavg import fedavg
-from fedjax_private.clients.training import SgdConfig, sgd
+from fedjax_private.choices import Settings, not_negative, setting
+from fedjax_private.clients.local_sgd import SgdConfig, config_of, sgd
 from fedjax_private.clients.types import ClientOutput, ClientUpdate
 from fedjax_private.clients.updates import Weight, federated
 from fedjax_private.datasets.clients import ClientData
@@ -93,3 +97,32 @@ def fedprox(
     """
     client_update = proximal_client(loss, config, mu, weight)
     return fedavg(client_update, optimizer, codec, params_like, backend)
+
+
+@dataclasses.dataclass(frozen=True)
+class FedProxSettings(Settings):
+    """Of FedProx."""
+
+    proximal: float = setting(0.1, "mu, the weight of the proximal term", not_negative)
+
+
+def _of_task(task: Task) -> Algorithm:
+    return fedprox(
+        task.model.loss,
+        config_of(task.hyperparameters),
+        task.settings.proximal,
+        task.weight(),
+        task.server_optimizer(),
+        task.sums,
+        task.params_like,
+        task.backend,
+    )
+
+
+FEDPROX = AlgorithmEntry(
+    "fedprox",
+    "FedAvg held near the global model (Li et al. 2020)",
+    _of_task,
+    arms=("fl", "fl_he"),
+    settings=FedProxSettings,
+)

@@ -15,6 +15,7 @@ import optax
 
 from fedjax_private.aggregation.types import Codec
 from fedjax_private.algorithms.algorithm import Algorithm
+from fedjax_private.algorithms.entry import AlgorithmEntry, Task
 from fedjax_private.algorithms.fedavg import fedavg
 from fedjax_private.clients.training import (
     MOST,
@@ -101,3 +102,22 @@ def fedsgd(
     """
     client_update = gradient_client(loss, weight, physical_size)
     return fedavg(client_update, optimizer, codec, params_like, backend)
+
+
+def _of_task(task: Task) -> Algorithm:
+    return fedsgd(
+        task.model.loss,
+        task.weight(),
+        task.step_optimizer(),
+        task.sums,
+        task.params_like,
+        task.backend,
+    )
+
+
+FEDSGD = AlgorithmEntry(
+    "fedsgd",
+    "one step a round on all clients' gradients (McMahan et al. 2017)",
+    _of_task,
+    arms=("fl", "fl_he"),
+)

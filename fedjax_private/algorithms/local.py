@@ -6,6 +6,7 @@ Abadi et al., "Deep Learning with Differential Privacy", CCS 2016.
 """
 
 from fedjax_private.algorithms.algorithm import Algorithm, client_phase
+from fedjax_private.algorithms.entry import AlgorithmEntry, Task, Training
 from fedjax_private.clients.training import Trainer, TrainState
 from fedjax_private.clients.updates import alone as client
 from fedjax_private.typing import Params
@@ -24,3 +25,18 @@ def alone(trainer: Trainer, backend: str = "auto") -> Algorithm:
         server_phase=None,
         models=models,
     )
+
+
+def _of_task(task: Task) -> Algorithm:
+    usual = "sgd" if task.plan is None else "dp_sgd"
+    return alone(task.trainer(usual), task.backend)
+
+
+LOCAL = AlgorithmEntry(
+    "local",
+    "every client alone on its own shard; with one client, centralised training",
+    _of_task,
+    arms=("centralized", "centralized_dp", "local"),
+    training=Training.DP_SGD,
+    takes_client=True,
+)

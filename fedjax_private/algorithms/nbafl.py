@@ -10,8 +10,9 @@ Algorithm 1. From the broadcast weights v, in each of T rounds, client i trains 
 with p_i = 1 / N, which the paper finds best for privacy. The paper's clients hold on to
 v by a term mu / 2 |w - v|^2; any `Trainer` will do here.
 
-With c = sqrt(2 ln(1.25 / delta)), m the size of the smallest shard, and L <= T the
-exposures, uploads of one client that the adversary gets to see, the paper sets
+With c = sqrt(2 ln(1.25 / delta)), the least that the paper allows, m the size of the
+smallest shard, and L <= T the exposures, uploads of one client that the adversary gets
+to see, the paper sets
 
     sigma_U = c L (2C / m) / epsilon,
     sigma_D = 2 c C sqrt(T^2 - L^2 N) / (m N epsilon) if T > L sqrt(N), else 0.
@@ -26,15 +27,20 @@ with e^-e = 1 - K/N + (K/N) e^-(b e):
     b = -(T / epsilon) ln(1 - N/K + (N/K) e^(-epsilon / T)),
     g = -ln(1 - K/N + (K/N) e^(-epsilon / (L sqrt(K)))).
 
-The formulas are from memory; that they follow from the two lines of this paragraph, and
-that K = N gives the ones without scheduling, was worked out anew.
+The paper's text could not be had. The formulas agree with two written accounts of it
+(the report of github.com/SZU-AdvTech-2023/374-Federated-Learning-with-Differential-
+Privacy-Algorithms-and-Performance-Analysis, and forestneo.top, 24 April 2023), those
+without scheduling also with the code of github.com/ckinateder/flower-dp. That they
+follow from the two lines of this paragraph, and that K = N gives the ones without
+scheduling, was worked out anew. The paper's proofs were not seen.
 
 Four steps of that argument do not hold, so this library takes no epsilon from it:
 - 2C / m is the sensitivity of an average over the shard's examples, each of norm up to
   C. Trained weights are no such average: after several steps one record can move them
   anywhere in the ball, and clipping bounds that by 2C and nothing less.
-- c Delta / e gives (e, delta)-DP for e < 1 only (Dwork, Roth 2014, theorem A.1), and
-  the paper's experiments, as far as remembered, have epsilons of 50 and more.
+- c Delta / e gives (e, delta)-DP for e < 1 only (Dwork, Roth 2014, theorem A.1), which
+  the paper states too; experiments with it, by those accounts, have epsilons from 6 to
+  100.
 - L releases at (epsilon / L, delta) compose to (epsilon, L delta), not to delta; and a
   client uploads in all rounds that it is scheduled in, whatever L says.
 - The amplification bounds one side of the likelihood ratio; the other side's bound,
@@ -60,6 +66,9 @@ from jax.flatten_util import ravel_pytree
 
 from fedjax_private.aggregation.types import Codec
 from fedjax_private.algorithms.algorithm import Algorithm, client_phase, one_model
+from fedjax_private.algorithms.entry import AlgorithmEntry, Task
+from fedjax_private.algorithms.prices import Privacy, Terms, Unit
+from fedjax_private.choices import Settings, at_least, positive, setting
 from fedjax_private.clients.training import Trainer
 from fedjax_private.clients.types import ClientOutput, ClientUpdate
 from fedjax_private.clients.updates import kept
@@ -73,6 +82,7 @@ from fedjax_private.privacy.accounting import (
 )
 from fedjax_private.privacy.clipping import norm_clipping
 from fedjax_private.privacy.noise import add_noise, gaussian, noise_key
+from fedjax_private.trust import Adversary
 from fedjax_private.typing import Array, ClientKeys, ClientState, Params, PRNGKey
 
 # Folded into a client's noise key for the noise of its upload; neither a step's number
@@ -129,7 +139,7 @@ class NbaflSettings:
             )
         if not 1 <= self.scheduled <= self.clients:
             raise ValueError(
-                f"--cohort must lie between 1 and the {self.clients} clients, got "
+                f"cohort must lie between 1 and the {self.clients} clients, got "
                 f"{self.cohort}."
             )
 
@@ -344,4 +354,93 @@ def nbafl(
         ),
         server_phase=server_phase,
         models=one_model,
+        tolerates_loss=False,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class NbaflChoices(Settings):
+    """Of NbAFL."""
+
+    nbafl_claim: float | None = setting(
+        None,
+        "the paper's epsilon, which sizes its noise in place of a target",
+        positive,
+    )
+    exposures: int | None = setting(
+        None, "L, uploads of a client that are seen (default: all rounds)", at_least(1)
+    )
+
+
+def _price(terms: Terms, choices: NbaflChoices) -> Privacy:
+    """Noise that meets the target by `event`, or that of the paper's own epsilon.
+
+    The smallest shard is a fact about the clients: the public mean size is taken.
+    """
+
+    def settings_of(epsilon: float) -> NbaflSettings:
+        return NbaflSettings(
+            terms.clip_norm,
+            epsilon,
+            terms.delta,
+            terms.rounds,
+            min(choices.exposures or terms.rounds, terms.rounds),
+            terms.clients,
+            max(1, terms.examples // terms.clients),
+            terms.cohort,
+        )
+
+    if choices.nbafl_claim is not None:
+        settings = settings_of(choices.nbafl_claim)
+        noise = uplink_noise(settings) / settings.clip_norm
+    else:
+        noise = terms.calibrated(
+            lambda noise: Repeated(Gaussian(noise), terms.rounds), Neighbors.REPLACE_ONE
+        )
+        # The noise is inversely proportional to the paper's epsilon.
+        unit = uplink_noise(settings_of(1.0)) / terms.clip_norm
+        settings = settings_of(unit / noise if noise else math.inf)
+    epsilon = terms.priced(
+        Repeated(Gaussian(noise), terms.rounds), Neighbors.REPLACE_ONE
+    )
+    return Privacy(
+        settings,
+        noise,
+        terms.rounds,
+        1,
+        epsilon,
+        epsilon,
+        Unit.CLIENT,
+        Neighbors.REPLACE_ONE,
+        False,
+        lambda rounds, adversary: Repeated(Gaussian(noise), rounds),
+        {Adversary.OUTSIDERS: ("the world, the server and all other clients together")},
+        terms.scheme,
+        claimed=settings.epsilon,
+    )
+
+
+def _of_task(task: Task) -> Algorithm:
+    return nbafl(
+        task.trainer(),
+        task.plan,
+        task.sums,
+        task.params_like,
+        server_key=lambda: noise_key(*task.server_noise),
+        backend=task.backend,
+    )
+
+
+NBAFL = AlgorithmEntry(
+    "nbafl",
+    "clients clip and noise their weights (Wei et al. 2020); unit: one client",
+    _of_task,
+    arms=("fl_dp", "private_ai_local"),
+    size=lambda parameters: parameters,
+    price=_price,
+    tolerates_loss=False,
+    takes_client=True,
+    server_noise=True,
+    defaults={"clip_norm": 5.0},
+    settings=NbaflChoices,
+)

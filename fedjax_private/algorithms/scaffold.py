@@ -31,10 +31,12 @@ from jax.flatten_util import ravel_pytree
 
 from fedjax_private.aggregation.types import Codec
 from fedjax_private.algorithms.algorithm import Algorithm, client_phase, one_model
+from fedjax_private.algorithms.entry import AlgorithmEntry, Task
 from fedjax_private.algorithms.fedopt import check_server_learning_rate
-from fedjax_private.clients.training import SgdConfig, sgd, steps_of
+from fedjax_private.clients.local_sgd import SgdConfig, config_of, sgd, steps_of
 from fedjax_private.clients.types import ClientOutput, ClientUpdate
 from fedjax_private.datasets.clients import ClientData
+from fedjax_private.hyperparameters import Hyperparameters
 from fedjax_private.typing import Array, ClientKeys, ClientState, LossFn, Params
 
 
@@ -64,7 +66,7 @@ def controlled_client(loss: LossFn, config: SgdConfig, cohort: int) -> ClientUpd
         raise ValueError(f"a cohort holds at least one client, got {cohort}.")
     if config.momentum:
         raise ValueError(
-            "SCAFFOLD takes c_i from the length of plain local steps: set --momentum=0 "
+            "SCAFFOLD takes c_i from the length of plain local steps: set momentum=0 "
             f"(got {config.momentum})."
         )
 
@@ -138,7 +140,7 @@ def scaffold(
     """
     if not 1 <= cohort <= clients:
         raise ValueError(
-            f"--cohort must lie between 1 and the {clients} clients, got {cohort}."
+            f"cohort must lie between 1 and the {clients} clients, got {cohort}."
         )
     check_server_learning_rate(server_learning_rate)
 
@@ -181,4 +183,35 @@ def scaffold(
         ),
         server_phase=server_phase,
         models=one_model,
+        tolerates_loss=False,
     )
+
+
+def _of_task(task: Task) -> Algorithm:
+    assert task.hyperparameters.server_learning_rate is not None
+    return scaffold(
+        task.model.loss,
+        config_of(task.hyperparameters),
+        task.sums,
+        task.params_like,
+        cohort=task.cohort,
+        clients=task.clients,
+        server_learning_rate=task.hyperparameters.server_learning_rate,
+        backend=task.backend,
+    )
+
+
+def _check(values: Hyperparameters) -> None:
+    if values.momentum:
+        raise ValueError("algorithm=scaffold takes plain local steps: momentum=0.")
+
+
+SCAFFOLD = AlgorithmEntry(
+    "scaffold",
+    "control variates against client drift (Karimireddy et al. 2020)",
+    _of_task,
+    arms=("fl", "fl_he"),
+    size=lambda parameters: 2 * parameters + 1,
+    tolerates_loss=False,
+    check=_check,
+)

@@ -11,7 +11,7 @@ by tbar of the parties together, one more than can collude:
     tbar = n - t + 1.
 
 Here the query is a step of DP-SGD, S is the clip norm C, and the server steps with the
-released sum over the expected batch q N; see `distributed_noise` for the rest.
+released sum over the expected batch q N; see `distributed_dp_sgd` for the rest.
 
 The paper counts sigma. Whoever colludes knows n - t shares of the noise at most, and so
 faces t of them, sigma sqrt(t / (t - 1)); everybody else faces all n, sigma sqrt(n / (t
@@ -21,13 +21,18 @@ With 4 parties and t = 3, a claimed epsilon of 2.9 is about 1.97 against outside
 rest of this library divides by what an adversary does not know (`privacy.shared`); the
 paper's rule is kept in this file, and `truex_epsilons` gives all three numbers.
 
-The formulas are from memory: the paper's text was not to be had when this was written.
+The paper's text could not be had beyond its first page. The two rules, t - 1 and
+n - t + 1, are from memory; they agree, taken together, with one public reimplementation
+(github.com/Kausta/dp-fl-sc-client), which divides each party's noise by the root of
+n - tbar. The paper's reason for t - 1, its training by several steps and its
+experiments could not be checked.
 
 Changed, and why:
-- One release a step. The paper's parties train a network by several noisy steps, each
-  with a reduced share, before they send their models. Their argument is about the sum
-  of answers, and a model after several steps is no sum of bounded answers: each later
-  step depends on earlier ones whose noise, in the party's own model, is one share only.
+- One release a step. The paper's parties, as far as remembered, train a network by
+  several noisy steps, each with a reduced share, before they send their models. Their
+  argument is about the sum of answers, and a model after several steps is no sum of
+  bounded answers: each later step depends on earlier ones whose noise, in the party's
+  own model, is one share only.
   Nothing is known here of what that is worth, and it is not offered.
 - The scheme is CKKS or exact sums under a shared key in place of threshold Paillier.
   Where one party holds a share, all of them decrypt, and a quorum stands in for who has
@@ -51,6 +56,9 @@ import optax
 from fedjax_private.aggregation.types import Codec
 from fedjax_private.algorithms.algorithm import Algorithm
 from fedjax_private.algorithms.distributed_dp_sgd import distributed_dp_sgd
+from fedjax_private.algorithms.entry import AlgorithmEntry, Task, Training
+from fedjax_private.algorithms.prices import Privacy, Terms, shared_price
+from fedjax_private.choices import Settings
 from fedjax_private.clients.training import check_physical_batch_size
 from fedjax_private.privacy.accounting import Event, RdpAccountant
 from fedjax_private.privacy.plan import PrivacyPlan
@@ -214,3 +222,41 @@ def truex(
         backend=backend,
         physical_batch_size=physical_batch_size,
     )
+
+
+def _price(terms: Terms, settings: Settings) -> Privacy:
+    """Shares by the paper's rule, priced by ours; the paper's count is the claim."""
+
+    def split(
+        make: Callable[[float], PrivacyPlan],
+        noise_multiplier: float,
+        trust: Trust,
+        against: Adversary,
+    ) -> SharedPlan:
+        return truex_plan(make, noise_multiplier, trust)
+
+    privacy = shared_price(terms, split)
+    claim = claimed_event(privacy.plan, terms.steps)
+    return dataclasses.replace(privacy, claimed=terms.priced(claim, privacy.neighbors))
+
+
+def _of_task(task: Task) -> Algorithm:
+    return truex(
+        task.model.loss,
+        task.plan,
+        task.step_optimizer(),
+        task.sums,
+        task.params_like,
+        backend=task.backend,
+    )
+
+
+TRUEX = AlgorithmEntry(
+    "truex",
+    "DP-SGD whose noise is divided by t - 1 honest parties (Truex et al. 2019)",
+    _of_task,
+    arms=("private_ai",),
+    training=Training.SHARED,
+    size=lambda parameters: parameters,
+    price=_price,
+)

@@ -1,3 +1,5 @@
+from .entries import CLIENTS as CLIENTS
+from .entries import ClientEntry as ClientEntry
 from .for_each import (
     BACKENDS as BACKENDS,
 )
@@ -16,27 +18,13 @@ from .for_each import (
 from .for_each import (
     use_all_cores as use_all_cores,
 )
-from .training import (
-    Direction as Direction,
-)
-from .training import (
-    DpSgdConfig as DpSgdConfig,
-)
-from .training import (
-    SgdConfig as SgdConfig,
-)
-from .training import (
-    Trainer as Trainer,
-)
-from .training import (
-    TrainState as TrainState,
-)
-from .training import (
-    dp_sgd as dp_sgd,
-)
-from .training import (
-    sgd as sgd,
-)
+from .local_dp_sgd import DpSgdConfig as DpSgdConfig
+from .local_dp_sgd import dp_sgd as dp_sgd
+from .local_sgd import Direction as Direction
+from .local_sgd import SgdConfig as SgdConfig
+from .local_sgd import sgd as sgd
+from .training import Trainer as Trainer
+from .training import TrainState as TrainState
 from .types import ClientOutput as ClientOutput
 from .types import ClientUpdate as ClientUpdate
 from .updates import (

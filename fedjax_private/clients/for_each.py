@@ -201,6 +201,6 @@ def for_each_client(
     name = default_backend() if backend == "auto" else backend
     if name not in BACKENDS:
         raise ValueError(
-            f"unknown backend {backend!r}: --backend takes auto, {', '.join(BACKENDS)}."
+            f"unknown backend {backend!r}: choose auto, {', '.join(BACKENDS)}."
         )
     return BACKENDS[name](client, donate)

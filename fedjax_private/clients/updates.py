@@ -6,7 +6,8 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 
-from fedjax_private.clients.training import Trainer, TrainState, sampled_sum
+from fedjax_private.clients.local_dp_sgd import sampled_sum
+from fedjax_private.clients.training import Trainer, TrainState
 from fedjax_private.clients.types import ClientOutput, ClientUpdate
 from fedjax_private.datasets.clients import ClientData
 from fedjax_private.privacy.shares import SharedPlan

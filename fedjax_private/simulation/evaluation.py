@@ -71,7 +71,7 @@ def evaluator(model: Model) -> EvaluatorFor:
             inputs: Any = examples.inputs[start : start + size]
             labels = examples.labels[start : start + size]
             padding = size - len(labels)  # padded examples have the label -1
-            inputs = np.pad(inputs, [(0, padding), (0, 0), (0, 0), (0, 0)])
+            inputs = np.pad(inputs, [(0, padding), *[(0, 0)] * (inputs.ndim - 1)])
             labels = np.pad(labels, (0, padding), constant_values=-1)
             batches.append(jax.device_put((inputs, labels), sharding))
 

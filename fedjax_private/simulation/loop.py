@@ -92,7 +92,7 @@ def cohorts(seed: int, rounds: int, clients: int, size: int | None = None) -> li
         return [np.arange(clients)] * rounds
     if not 1 <= size <= clients:
         raise ValueError(
-            f"--cohort must lie between 1 and the {clients} clients, got {size}."
+            f"cohort must lie between 1 and the {clients} clients, got {size}."
         )
     generator = np.random.default_rng([seed, clients, size])
     return [
@@ -109,7 +109,7 @@ def drop_outs(seed: int, schedule: Sequence[Ids], probability: float) -> list[Id
         ValueError: a probability outside [0, 1).
     """
     if not 0.0 <= probability < 1.0:
-        raise ValueError(f"--drop_out must lie in [0, 1), got {probability}.")
+        raise ValueError(f"drop_out must lie in [0, 1), got {probability}.")
     generator = np.random.default_rng([seed, DROP_OUTS])
     return [ids[generator.random(len(ids)) < probability] for ids in schedule]
 
@@ -210,8 +210,9 @@ def simulate_together(
         part of the common ones.
 
     Raises:
-        ValueError: the runs' shapes differ, or an aggregation keeps another trust model
-            than the algorithm's privacy assumes.
+        ValueError: the runs' shapes differ, an aggregation keeps another trust model
+            than the algorithm's privacy assumes, or uploads are lost on which the
+            algorithm counts.
     """
     count, clients = len(runs), runs[0].data.mask.shape[0]
     if len({(run.data.inputs.shape, len(run.schedule)) for run in runs}) != 1:
@@ -222,6 +223,11 @@ def simulate_together(
             raise ValueError(
                 f"the algorithm shares noise under {algorithm.trust}, and the "
                 f"aggregation keeps {kept}: give both the same trust model."
+            )
+        if not algorithm.tolerates_loss and any(map(len, run.dropped or ())):
+            raise ValueError(
+                "the algorithm counts on every upload of its clients, and `dropped` "
+                "loses some: it would train wrongly."
             )
     data = runs[0].data if count == 1 else _joined([run.data for run in runs])
     server_states = [algorithm.init(run.params) for run in runs]

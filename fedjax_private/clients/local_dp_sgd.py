@@ -1,0 +1,142 @@
+"""Local DP-SGD: Poisson batches, per-example clipping, noise."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from fedjax_private.choices import Settings
+from fedjax_private.clients.entries import ClientEntry
+from fedjax_private.clients.training import (
+    MOST,
+    Trainer,
+    TrainState,
+    add_up,
+    check_optimizer,
+    check_physical_batch_size,
+    physical_batch_size,
+    stepper,
+)
+from fedjax_private.datasets.clients import ClientData
+from fedjax_private.hyperparameters import Hyperparameters
+from fedjax_private.privacy.plan import Plan
+from fedjax_private.typing import Array, ClientKeys, LossFn, Metrics, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class DpSgdConfig:
+    """Local DP-SGD; what is private about it is in its `PrivacyPlan`.
+
+    Attributes:
+        learning_rate: step size.
+        momentum: heavy-ball coefficient in [0, 1).
+        steps: noisy steps in one round.
+        physical_batch_size: examples whose gradients are held at once. Affects memory
+            and speed only. None takes what was measured to be fast: on CPUs so few
+            that what they need stays in the cache, elsewhere many.
+    """
+
+    learning_rate: float
+    momentum: float = 0.0
+    steps: int = 1
+    physical_batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_optimizer(self.learning_rate, self.momentum)
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}.")
+        check_physical_batch_size(self.physical_batch_size)
+
+
+# Folded into a client's noise key for its samples; steps, which fold in their own
+# number for their noise, never reach it.
+SAMPLES = 2**31 - 1
+
+
+# (params, mechanism's state, shard, keys, step of the round) -> sum (P + extra,).
+SampledSum: TypeAlias = Callable[
+    [Params, Any, ClientData, ClientKeys, Array | int], Array
+]
+
+
+def sampled_sum(loss: LossFn, plan: Plan, physical: int | None = None) -> SampledSum:
+    """Draws a step's sample and adds up its bounded contributions; no noise yet.
+
+    What it returns is private: only a plan's noise may follow. The sample comes from
+    `keys.noise`; see `dp_sgd`.
+    """
+    check_physical_batch_size(physical)
+    bounded = plan.bounded_sum(loss)
+
+    def run(
+        params: Params, mechanism: Any, data: ClientData, keys: ClientKeys, index: Any
+    ) -> Array:
+        data = jax.tree.map(jnp.asarray, data)
+        mask = jnp.asarray(data.mask)
+        size = physical_batch_size(physical, loss, params, data, MOST)
+        sample_key = jax.random.fold_in(keys.noise, SAMPLES)
+        selection = plan.sample(sample_key, mask, index, mechanism)
+
+        def part(batch: Array | int) -> Any:
+            indices, valid = selection.batch(batch, size)
+            return bounded.sum(
+                params, data.inputs[indices], data.labels[indices], valid, mechanism
+            )
+
+        total, _ = ravel_pytree(add_up(part, selection.batches(size)))
+        return total
+
+    return run
+
+
+def dp_sgd(loss: LossFn, config: DpSgdConfig, plan: Plan) -> Trainer:
+    """DP-SGD (Abadi et al. 2016): Poisson batches, per-example clipping, noise.
+
+    No metrics: nothing but the noisy updates may leave a client. All that is private
+    about a step, and its state between steps and rounds, is the plan's.
+
+    Formal guarantees: those of `plan`. A client that takes part in n rounds runs
+    `plan.event(n * config.steps)`; an accountant may be charged
+    `plan.event(config.steps)` a round unless the plan is `correlated`. `keys` must be
+    fresh in every round, and the mechanism's state that of the client's last one. Only
+    `keys.noise` is used, for the samples as well as for the noise: amplification by
+    sampling holds against those who do not know who was drawn, so a public seed may
+    not decide it.
+    """
+    start, step = stepper(config.learning_rate, config.momentum)
+    sum_of_sample = sampled_sum(loss, plan, config.physical_batch_size)
+
+    def init(params: Params) -> TrainState:
+        return start(params)._replace(mechanism=plan.init(params))
+
+    def train(
+        state: TrainState, data: ClientData, keys: ClientKeys
+    ) -> tuple[TrainState, Metrics]:
+        _, unravel = ravel_pytree(state.params)
+
+        def one_step(index: Array, state: TrainState) -> TrainState:
+            total = sum_of_sample(state.params, state.mechanism, data, keys, index)
+            gradient, mechanism = plan.release(
+                jax.random.fold_in(keys.noise, index), total, state.mechanism
+            )
+            return step(state, unravel(gradient))._replace(mechanism=mechanism)
+
+        return jax.lax.fori_loop(0, config.steps, one_step, state), {}
+
+    return Trainer(init, train)
+
+
+def _of_run(
+    loss: LossFn, values: Hyperparameters, plan: Plan | None, settings: Settings
+) -> Trainer:
+    assert plan is not None
+    config = DpSgdConfig(values.learning_rate, values.momentum, values.noisy_steps)
+    return dp_sgd(loss, config, plan)
+
+
+DP_SGD = ClientEntry(
+    "dp_sgd", "DP-SGD: Poisson batches, clipped gradients, noise", _of_run, private=True
+)

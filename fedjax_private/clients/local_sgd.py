@@ -1,0 +1,162 @@
+"""Local SGD, without privacy."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_private.choices import Settings
+from fedjax_private.clients.entries import ClientEntry
+from fedjax_private.clients.training import (
+    Trainer,
+    TrainState,
+    add_up,
+    check_optimizer,
+    check_physical_batch_size,
+    physical_batch_size,
+    stepper,
+)
+from fedjax_private.datasets.clients import ClientData
+from fedjax_private.hyperparameters import Hyperparameters
+from fedjax_private.privacy.gradients.sums import summed_gradient
+from fedjax_private.privacy.plan import Plan
+from fedjax_private.privacy.sampling import shuffled
+from fedjax_private.typing import Array, ClientKeys, LossFn, Metrics, Params
+
+# (mean gradient of a batch, params) -> what the local optimiser is given in its place.
+Direction: TypeAlias = Callable[[Params, Params], Params]
+
+
+@dataclasses.dataclass(frozen=True)
+class SgdConfig:
+    """Local SGD.
+
+    Attributes:
+        learning_rate: step size.
+        momentum: heavy-ball coefficient in [0, 1).
+        batch_size: examples a step; the last batch of an epoch may be smaller.
+        epochs: passes over the shard in one round.
+        steps: if given, steps in one round instead of `epochs`.
+        physical_batch_size: examples whose gradient is taken at once; see
+            `DpSgdConfig`. None takes the whole batch but on CPUs.
+    """
+
+    learning_rate: float
+    momentum: float = 0.0
+    batch_size: int = 32
+    epochs: int = 1
+    steps: int | None = None
+    physical_batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_optimizer(self.learning_rate, self.momentum)
+        for name in ("batch_size", "epochs", "steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        check_physical_batch_size(self.physical_batch_size)
+
+
+def steps_of(config: SgdConfig, mask: Array) -> tuple[Array, Array]:
+    """How many steps `sgd` takes on a shard: (in one epoch, in one round), () int32.
+
+    Both follow the shard's own size, unless `config.steps` fixes the second; an empty
+    shard (a padded client) takes none, whatever was asked for.
+
+    Args:
+        config: of the training.
+        mask: (N,) bool, False for padding.
+    """
+    per_epoch = -(-mask.sum(dtype=jnp.int32) // config.batch_size)
+    steps = per_epoch * config.epochs if config.steps is None else config.steps
+    return per_epoch, jnp.where(per_epoch > 0, steps, 0)
+
+
+def sgd(
+    loss: LossFn,
+    config: SgdConfig,
+    direction: Direction = lambda gradient, params: gradient,
+) -> Trainer:
+    """Mini-batch SGD over shuffled epochs; no privacy.
+
+    The number of steps follows the shard's own size, so that clients with fewer
+    examples do less work. Metrics: `loss` (summed over examples trained on) and
+    `examples`.
+
+    Args:
+        loss: of each example.
+        config: step size, batches and epochs.
+        direction: (mean gradient of a batch, params) -> what the step goes against, by
+            default the gradient itself. A client function that needs more than these
+            two, such as the server's params, makes its trainer where it has them and
+            closes over them; see `algorithms.fedprox` and `algorithms.scaffold`.
+    """
+    init, step = stepper(config.learning_rate, config.momentum)
+    size = config.batch_size
+    gradient_of = summed_gradient(loss)
+
+    def train(
+        state: TrainState, data: ClientData, keys: ClientKeys
+    ) -> tuple[TrainState, Metrics]:
+        data = jax.tree.map(jnp.asarray, data)
+        mask = jnp.asarray(data.mask)
+        # As many equal physical batches as keep each within its size.
+        physical = physical_batch_size(
+            config.physical_batch_size, loss, state.params, data, size
+        )
+        parts = -(-size // physical)
+        physical = -(-size // parts)
+        per_epoch, steps = steps_of(config, mask)
+
+        def epoch(number: Array, carry: Any) -> Any:
+            selection = shuffled(jax.random.fold_in(keys.sampling, number), mask)
+
+            def one_step(index: Array, carry: Any) -> Any:
+                state, loss_sum, examples = carry
+                indices, valid = selection.batch(index, size)
+                places = [(0, parts * physical - size)]
+                indices = jnp.pad(indices, places).reshape(parts, physical)
+                taken = jnp.pad(valid, places).reshape(parts, physical)
+
+                def part(i: Array | int) -> tuple[Array, Params]:
+                    inputs, labels = data.inputs[indices[i]], data.labels[indices[i]]
+                    return gradient_of(state.params, inputs, labels, taken[i])
+
+                total, gradient = add_up(part, parts) if parts > 1 else part(0)
+                count = valid.sum(dtype=jnp.int32)
+                mean = jax.tree.map(lambda g: g / jnp.maximum(count, 1), gradient)
+                state = step(state, direction(mean, state.params))
+                return state, loss_sum + total, examples + count
+
+            here = jnp.minimum(per_epoch, steps - number * per_epoch)
+            return jax.lax.fori_loop(0, here, one_step, carry)
+
+        epochs = -(-steps // jnp.maximum(per_epoch, 1))
+        carry = (state, jnp.float32(0), jnp.int32(0))
+        state, loss_sum, examples = jax.lax.fori_loop(0, epochs, epoch, carry)
+        return state, {"loss": loss_sum, "examples": examples}
+
+    return Trainer(init, train)
+
+
+def _of_run(
+    loss: LossFn, values: Hyperparameters, plan: Plan | None, settings: Settings
+) -> Trainer:
+    return sgd(loss, config_of(values))
+
+
+def config_of(values: Hyperparameters) -> SgdConfig:
+    """The configuration that a run's hyper-parameters give."""
+    assert values.batch_size is not None  # in the table of every arm without DP
+    return SgdConfig(
+        values.learning_rate,
+        values.momentum,
+        values.batch_size,
+        values.local_epochs or 1,
+        values.local_steps,
+    )
+
+
+SGD = ClientEntry("sgd", "mini-batch SGD over shuffled epochs", _of_run)

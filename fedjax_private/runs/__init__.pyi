@@ -1,0 +1,2 @@
+from . import environment as environment
+from .arms import ARMS as ARMS, Arm as Arm
