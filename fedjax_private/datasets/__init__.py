@@ -1,10 +1,13 @@
 """Data sets, their normalisation, and their division over clients.
 
     dataset = load("mnist_5k")
-    parts = partition(dataset.train.labels, clients=8, scheme=Dirichlet(0.5), seed=0)
+    scheme = PARTITIONS.choose("dirichlet", {"alpha": 0.5})
+    parts = partition(dataset.train.labels, clients=8, scheme=scheme, seed=0)
     data = client_data(dataset.train, parts)  # a pytree (K, N_max, ...)
 
-Everything here is NumPy on the host; TensorFlow is never imported.
+`examples` and then `clients` define the types; `partitions/` divides examples over
+clients; `prepare`, which is also a command, prepares TFDS' sets; `sources/` loads.
+Everything is NumPy on the host; TensorFlow is imported by the command alone.
 """
 
 import lazy_loader

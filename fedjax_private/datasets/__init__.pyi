@@ -26,22 +26,22 @@ from .examples import (
     stratified as stratified,
 )
 from .partitions import (
-    Dirichlet as Dirichlet,
-)
-from .partitions import (
-    Iid as Iid,
-)
-from .partitions import (
-    Scheme as Scheme,
-)
-from .partitions import (
-    Shards as Shards,
-)
-from .partitions import (
-    parse_scheme as parse_scheme,
+    PARTITIONS as PARTITIONS,
 )
 from .partitions import (
     partition as partition,
 )
+from .partitions.partitioner import (
+    Partitioner as Partitioner,
+)
+from .sources import (
+    SOURCES as SOURCES,
+)
+from .sources import (
+    load as load,
+)
+from .sources import (
+    source_of as source_of,
+)
 from .sources.idx import read_idx as read_idx
-from .sources.tfds import load as load
+from .sources.source import Source as Source

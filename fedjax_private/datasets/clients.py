@@ -19,12 +19,12 @@ class ClientData:
     """K clients' examples, padded to a common length; a pytree of three arrays.
 
     One client, as a vmapped client function sees it, is the same type without the
-    leading axis: inputs (N_max, H, W, C), labels and mask (N_max,).
+    leading axis: inputs (N_max, ...), labels and mask (N_max,).
 
     Attributes:
-        inputs: (K, N_max, H, W, C); zeros where `mask` is False. Images stay uint8
-            until the client phase normalises them, a quarter of the memory; features
-            are float32.
+        inputs: (K, N_max, ...), of the examples' dtype; zeros where `mask` is False.
+            Images stay uint8 until the client phase normalises them, a quarter of the
+            memory.
         labels: int32 (K, N_max); zeros where `mask` is False.
         mask: bool (K, N_max); True for a real example. A client's real examples come
             first.
@@ -36,7 +36,7 @@ class ClientData:
 
     @property
     def clients(self) -> int:
-        """K. Of no meaning on one client's slice."""
+        """K. Meaningless on one client's slice."""
         return int(self.mask.shape[0])
 
     def counts(self) -> Array:
@@ -76,7 +76,7 @@ def client_data(
     large images, pass `round_up=lambda count: count`.
 
     Args:
-        examples: what `parts` index.
+        examples: usually a training set.
         parts: for each client the positions of its examples, (n_k,) integers; see
             `partition`. An empty part gives a client whose mask is all False.
         round_up: maps the largest part's size to N_max.

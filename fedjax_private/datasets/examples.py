@@ -1,4 +1,4 @@
-"""Labelled images in memory: the form that every source of data is brought into."""
+"""Labelled examples in memory: the form that every source returns."""
 
 import dataclasses
 from typing import TYPE_CHECKING, TypeVar
@@ -9,8 +9,8 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import jax
 
-# (N, H, W, C): images as stored, 0..255, not normalised; or features of such, float32.
-Images = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+# (N, ...), as stored: bytes such as pixels 0..255, floats, or token numbers.
+Inputs = npt.NDArray[np.uint8] | npt.NDArray[np.float32] | npt.NDArray[np.int32]
 Labels = npt.NDArray[np.int32]  # (N,), 0 .. num_classes - 1
 Indices = npt.NDArray[np.int64]  # positions in an `Examples`
 
@@ -18,28 +18,30 @@ _Array = TypeVar("_Array", npt.NDArray[np.generic], "jax.Array")
 
 
 class DatasetError(ValueError):
-    """A data set that cannot be had; the message is one sentence with the ways out."""
+    """A data set cannot be loaded; the message is one sentence with the ways out."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Labelled images, or features of images; see `models.scattered`.
+    """Labelled inputs of any shape.
 
     Attributes:
-        inputs: (N, H, W, C), uint8 for images and float32 for features.
+        inputs: (N, ...): uint8 for images (N, H, W, C), float32 for features, int32 for
+            token numbers.
         labels: int32 (N,).
 
     Raises:
-        ValueError: other shapes or dtypes, or lengths that differ.
+        ValueError: other dtypes, no leading axis, or lengths that differ.
     """
 
-    inputs: Images
+    inputs: Inputs
     labels: Labels
 
     def __post_init__(self) -> None:
-        if self.inputs.ndim != 4 or self.inputs.dtype not in (np.uint8, np.float32):
+        kinds = (np.uint8, np.float32, np.int32)
+        if self.inputs.ndim < 1 or self.inputs.dtype not in kinds:
             raise ValueError(
-                "inputs must be uint8 or float32 (N, H, W, C), got "
+                "inputs must be uint8, float32 or int32 (N, ...), got "
                 f"{self.inputs.dtype} {self.inputs.shape}."
             )
         if self.labels.shape != self.inputs.shape[:1] or self.labels.dtype != np.int32:
@@ -58,7 +60,7 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True)
 class Normalization:
-    """Maps stored pixels to what a model sees: `(inputs - offset) / scale`.
+    """Maps stored inputs to a model's inputs: `(inputs - offset) / scale`.
 
     The constants are public: they follow from the file format (a byte holds 0..255) or
     are typed in by whoever runs the experiment. They are never computed from the
@@ -67,8 +69,10 @@ class Normalization:
     release them through the model's inputs, outside of any clipping, noise and
     accounting, and the stated epsilon would not cover them.
 
+    Token numbers (int32) are returned unchanged.
+
     Attributes:
-        offset: subtracted first, in units of a stored pixel.
+        offset: subtracted first, in units of the stored inputs.
         scale: divides second; not 0. The defaults map 0..255 to [0, 1].
     """
 
@@ -83,7 +87,9 @@ class Normalization:
             )
 
     def __call__(self, inputs: _Array) -> _Array:
-        """float32 of the shape of `inputs`, uint8 (...): NumPy, JAX, or traced."""
+        """uint8 or float32 (...) -> float32 (...), of NumPy or JAX, or traced."""
+        if inputs.dtype == np.int32:
+            return inputs
         return (inputs.astype(np.float32) - np.float32(self.offset)) / np.float32(
             self.scale
         )
@@ -94,9 +100,9 @@ class Dataset:
     """A training set, its test set, and the public facts about them.
 
     Attributes:
-        name: what `load` was asked for.
+        name: as it was given to `load`.
         train: the examples that are dealt to clients.
-        test: examples that nothing but the final evaluation may touch.
+        test: examples for the final evaluation alone.
         num_classes: labels lie in 0 .. num_classes - 1.
         normalization: public constants; see `Normalization`.
     """
@@ -108,10 +114,13 @@ class Dataset:
     normalization: Normalization = Normalization()
 
     def __post_init__(self) -> None:
-        if self.train.inputs.shape[1:] != self.test.inputs.shape[1:]:
+        train, test = (
+            f"{split.inputs.dtype} {split.inputs.shape[1:]}"
+            for split in (self.train, self.test)
+        )
+        if train != test:
             raise DatasetError(
-                f"{self.name}: training images are {self.train.inputs.shape[1:]} and "
-                f"test images {self.test.inputs.shape[1:]} (height, width, channels)."
+                f"{self.name}: training inputs are {train} and test inputs {test}."
             )
         for split, examples in (("training", self.train), ("test", self.test)):
             labels = examples.labels

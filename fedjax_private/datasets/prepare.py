@@ -1,4 +1,4 @@
-"""Preparing one of TFDS' own data sets, once; needs the extra `prepare` (TensorFlow).
+"""Prepares one of TFDS' own data sets, once; needs the extra `prepare` (TensorFlow).
 
     python -m fedjax_private.datasets.prepare mnist [--data_dir=DIR]
 
@@ -24,7 +24,7 @@ from fedjax_private.datasets.examples import DatasetError
 WAYS_OUT = (
     "install the extra that prepares TFDS sets (pip install 'fedjax-private[prepare]') "
     "and connect to the network once, or name a directory with the four MNIST IDX "
-    "files (--dataset=idx:DIR), or use the set that needs neither (--dataset=mnist_5k)"
+    "files (idx:DIR), or use the set that needs neither (mnist_5k)"
 )
 # The two together stay below 20 seconds, the wait that a user is promised.
 SILENCE_SECONDS = 12.0
@@ -150,7 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import tensorflow_datasets as tfds
 
-    import fedjax_private.datasets.sources.mnist_5k  # noqa: F401  # makes its name known to TFDS
+    # Makes its name known to TFDS.
+    import fedjax_private.datasets.sources.mnist_5k_builder  # noqa: F401
 
     builder = tfds.builder(options.name, data_dir=options.data_dir)
     builder.download_and_prepare(

@@ -20,7 +20,6 @@ from fedjax_private.clients.training import TrainState
 from fedjax_private.datasets import (
     ClientData,
     Examples,
-    Iid,
     client_data,
     load,
     partition,
@@ -322,7 +321,7 @@ def test_a_thousand_clients_learn_digits():
     *_, last = simulation.simulate(
         algorithm,
         scheme,
-        client_data(train, partition(train.labels, N, Iid(), 0)),
+        client_data(train, partition(train.labels, N, "iid", 0)),
         params,
         schedule,
         ROOTS,

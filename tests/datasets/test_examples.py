@@ -4,13 +4,10 @@ import numpy as np
 import pytest
 
 from fedjax_private.datasets import (
-    ClientData,
     Dataset,
     DatasetError,
     Examples,
     Normalization,
-    client_data,
-    next_power_of_two,
     split_validation,
 )
 from fedjax_private.datasets.examples import apportion
@@ -33,8 +30,9 @@ def test_examples_take_and_len():
 @pytest.mark.parametrize(
     ("inputs", "labels", "words"),
     [
-        (np.zeros((2, 3, 3), np.uint8), np.zeros(2, np.int32), "inputs"),
-        (np.zeros((2, 3, 3, 1)), np.zeros(2, np.int32), "inputs"),
+        (np.zeros((2, 3, 3, 1)), np.zeros(2, np.int32), "inputs.*got float64"),
+        (np.zeros((2, 3), np.int64), np.zeros(2, np.int32), "inputs.*got int64"),
+        (np.array(3, np.uint8), np.zeros(1, np.int32), "inputs"),
         (np.zeros((2, 3, 3, 1), np.uint8), np.zeros(3, np.int32), "labels"),
         (np.zeros((2, 3, 3, 1), np.uint8), np.zeros(2), "labels"),
     ],
@@ -52,8 +50,11 @@ def test_dataset_checks_itself():
     with pytest.raises(DatasetError, match="test set is empty"):
         Dataset("d", train, test.take(np.array([], int)), 3)
     wide = Examples(np.zeros((1, 2, 4, 1), np.uint8), np.zeros(1, np.int32))
-    with pytest.raises(DatasetError, match="test images"):
+    with pytest.raises(DatasetError, match="test inputs"):
         Dataset("d", train, wide, 3)
+    floats = Examples(test.inputs.astype(np.float32), test.labels)
+    with pytest.raises(DatasetError, match=r"uint8 .* and test inputs float32"):
+        Dataset("d", train, floats, 3)
 
 
 def test_normalization_maps_bytes_to_the_unit_interval():
@@ -65,6 +66,13 @@ def test_normalization_maps_bytes_to_the_unit_interval():
     compiled = jax.jit(Normalization(127.5, 127.5))(jnp.asarray(every_byte))
     assert compiled.dtype == jnp.float32
     np.testing.assert_allclose(compiled, np.linspace(-1, 1, 256), atol=1e-6)
+
+
+def test_normalization_leaves_token_numbers():
+    tokens = np.array([[1, 40_000]], np.int32)
+    for result in (Normalization()(tokens), jax.jit(Normalization())(tokens)):
+        assert result.dtype == np.int32
+        np.testing.assert_array_equal(result, tokens)
 
 
 @pytest.mark.parametrize("constants", [(0, 0), (np.nan, 1), (0, np.inf)])
@@ -98,61 +106,3 @@ def test_apportion_by_hand():
     np.testing.assert_array_equal(apportion(7, [5, 3, 2]), [4, 2, 1])
     np.testing.assert_array_equal(apportion(5, [1, 1, 1]), [2, 2, 1])
     np.testing.assert_array_equal(apportion(0, [1, 2]), [0, 0])
-
-
-def test_client_data_pads_and_masks():
-    examples = make([5, 6, 7, 8])
-    data = client_data(examples, [np.array([0, 2, 3]), np.array([1])])
-    assert data.clients == 2
-    assert data.inputs.shape == (2, 4, 2, 3, 1)
-    assert (data.inputs.dtype, data.labels.dtype, data.mask.dtype) == (
-        np.uint8,
-        np.int32,
-        np.bool_,
-    )
-    np.testing.assert_array_equal(data.labels, [[5, 7, 8, 0], [6, 0, 0, 0]])
-    np.testing.assert_array_equal(data.mask, [[1, 1, 1, 0], [1, 0, 0, 0]])
-    np.testing.assert_array_equal(data.inputs[0, :3], examples.inputs[[0, 2, 3]])
-    assert not data.inputs[~data.mask].any()
-    np.testing.assert_array_equal(data.counts(), [3, 1])
-    taken = data.take([1, 1, 0])
-    np.testing.assert_array_equal(taken.counts(), [1, 1, 3])
-    with pytest.raises(IndexError):
-        data.take([2])
-
-
-def test_client_data_is_a_pytree_that_vmaps():
-    data = client_data(make([1, 2, 3]), [np.array([0, 1]), np.array([2])])
-    assert len(jax.tree.leaves(data)) == 3
-    assert isinstance(jax.tree.map(jnp.asarray, data), ClientData)
-
-    def one_client(client):
-        assert client.inputs.shape == (2, 2, 3, 1)
-        return jnp.sum(client.labels * client.mask), client.counts()
-
-    sums, counts = jax.jit(jax.vmap(one_client))(data)
-    np.testing.assert_array_equal(sums, [3, 3])
-    np.testing.assert_array_equal(counts, [2, 1])
-    picked = jax.jit(lambda data, ids: data.take(ids))(data, jnp.array([1]))
-    np.testing.assert_array_equal(picked.labels, [[3, 0]])
-
-
-def test_round_up():
-    assert [next_power_of_two(n) for n in (0, 1, 2, 3, 4, 5, 1024, 1025)] == [
-        *(1, 1, 2, 4, 4, 8, 1024, 2048)
-    ]
-    examples, parts = make(range(5)), [np.arange(5)]
-    exact = client_data(examples, parts, round_up=lambda count: count)
-    assert exact.mask.shape == (1, 5)
-    with pytest.raises(ValueError, match="round down"):
-        client_data(examples, parts, round_up=lambda count: 4)
-
-
-def test_client_data_rejects_positions():
-    with pytest.raises(ValueError, match="at least one client"):
-        client_data(make([0]), [])
-    for bad in ([-1], [3]):
-        with pytest.raises(ValueError, match="outside the 3 examples"):
-            client_data(make([0, 1, 2]), [np.array(bad)])
-    empty = client_data(make([0]), [np.array([], int)])
-    np.testing.assert_array_equal(empty.counts(), [0])

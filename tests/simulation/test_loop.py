@@ -10,7 +10,6 @@ from fedjax_private import algorithms, clients, models, simulation
 from fedjax_private.aggregation import SCHEMES, make
 from fedjax_private.datasets import (
     Examples,
-    Iid,
     Normalization,
     client_data,
     partition,
@@ -57,7 +56,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def data(examples):
-    return client_data(examples, partition(examples.labels, CLIENTS, Iid(), 0))
+    return client_data(examples, partition(examples.labels, CLIENTS, "iid", 0))
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +170,7 @@ def test_seeds_in_one_program_are_what_each_is_alone(
     runs = [
         simulation.Run(
             scheme if federated else None,
-            client_data(examples, partition(examples.labels, CLIENTS, Iid(), seed)),
+            client_data(examples, partition(examples.labels, CLIENTS, "iid", seed)),
             model.init(jax.random.key(seed)),
             simulation.cohorts(seed, 3, CLIENTS, None),
             simulation.root_keys(seed, noise_seed=seed),

@@ -1,1 +1,111 @@
-"""Where data sets come from: one file a source."""
+"""Where data sets come from: one file a source.
+
+`source` holds the entries' class; `idx`, `tfds` and then `mnist_5k` (which reads by
+`tfds`; its TFDS builder is `mnist_5k_builder`) each define one entry; this file finds
+the source of a name and loads.
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from fedjax_private.choices import Registry
+from fedjax_private.datasets.examples import Dataset, DatasetError
+from fedjax_private.datasets.sources.source import Source, UnknownNameError
+
+
+def _adapted(name: str, value: Any) -> Source:
+    """The entry of a user's `Dataset`, or of a function that returns one."""
+    if not isinstance(value, Dataset) and not callable(value):
+        raise ValueError(
+            f"data set {name} must be a Dataset, a Source or a function that returns a "
+            f"Dataset, got {type(value).__name__}."
+        )
+
+    def load(name: str, settings: Any) -> Dataset:
+        return value if isinstance(value, Dataset) else value()
+
+    return Source(name, name, load)
+
+
+_HERE = "fedjax_private.datasets.sources"
+SOURCES: Registry[Source] = Registry(
+    "data set",
+    Source,
+    {
+        "mnist_5k": f"{_HERE}.mnist_5k:MNIST_5K",
+        "idx": f"{_HERE}.idx:IDX",
+        "tfds": f"{_HERE}.tfds:TFDS",
+    },
+    _adapted,
+)
+
+
+def source_of(name: str) -> Source:
+    """The source that loads the data set of a name; see `load`. Loads nothing.
+
+    Raises:
+        DatasetError: no source does; the sentence says what can be chosen.
+    """
+    for source in SOURCES.entries():
+        if source.matches(name) if source.matches else name == source.name:
+            return source
+    try:
+        return SOURCES.find(name)
+    except ValueError as error:
+        if ":" in name and error.__cause__ is None:  # there, but of another type
+            raise DatasetError(str(error)) from None
+        raise _unknown(name, reason=error.__cause__) from error
+
+
+def load(name: str, **settings: Any) -> Dataset:
+    """Loads a data set by name, preparing it first where that is possible.
+
+    Args:
+        name: one of
+
+            - `mnist_5k`, prepared on first use from a package that is installed anyway;
+            - `idx:DIR`, four MNIST IDX files (see `read_idx`);
+            - an image classification set of TFDS: `mnist`, `fashion_mnist`,
+              `emnist/balanced`, `cifar10`, `mnist:3.0.1`, ... It must lie prepared in
+              `data_dir` in a format with random access (array_record), or is prepared
+              there if TensorFlow is installed;
+            - `module:attribute` of your own: a `Dataset`, a function of no arguments
+              that returns one, or a `Source`.
+        settings: of the source, such as `data_dir`, the TFDS data directory of
+            `mnist_5k` and of TFDS' sets. None leaves a setting at its default.
+
+    Returns:
+        The training and the test set in memory. The built-in sources read the splits
+        `train` and `test` and set the default normalisation.
+
+    Raises:
+        DatasetError: the name is unknown, or the set cannot be loaded (known within 20
+            seconds). The message is one sentence with the ways out.
+        ValueError: the source does not have a setting.
+    """
+    source = source_of(name)
+    given = {key: value for key, value in settings.items() if value is not None}
+    choice = SOURCES.choose(source, given)
+    try:
+        dataset: Any = source.load(name, choice.settings)
+    except UnknownNameError as error:
+        raise _unknown(name, error.known) from error.__cause__
+    if not isinstance(dataset, Dataset):
+        raise DatasetError(
+            f"data set {name} must be a Dataset, got {type(dataset).__name__}."
+        )
+    return dataset
+
+
+def _unknown(
+    name: str, known: Iterable[str] = (), reason: BaseException | None = None
+) -> DatasetError:
+    close = difflib.get_close_matches(name.lower(), ["mnist_5k", *known], cutoff=0.6)
+    hint = f"did you mean {' or '.join(close)}?" if close else reason
+    usages = ", ".join(source.usage or source.name for source in SOURCES.entries())
+    return DatasetError(
+        f"unknown data set {name!r}"
+        + (f" ({hint})" if hint else "")
+        + f"; choose {usages}, or your own as module:attribute."
+    )

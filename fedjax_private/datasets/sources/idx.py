@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjax_private.datasets.examples import Dataset, DatasetError, Examples
+from fedjax_private.datasets.sources.source import Source
 
 _UNSIGNED_BYTE = 8
 _MAX_BYTES = 1 << 32  # no set of this kind comes near; a forged header may
@@ -126,3 +127,13 @@ def _parse(
             f"holds {'more' if len(content) > size else len(content)}."
         )
     return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+_PREFIX = "idx:"
+IDX = Source(
+    "idx",
+    "four MNIST IDX files in a directory, named idx:DIR",
+    lambda name, settings: read_idx(name.removeprefix(_PREFIX), name=name),
+    usage="idx:DIR",
+    matches=lambda name: name.startswith(_PREFIX),
+)

@@ -1,18 +1,24 @@
-"""`load`: one name, one data set in memory."""
+"""Image classification sets of TFDS, read without TensorFlow once they are prepared.
+
+A set needs one image size, class labels, and the splits train and test.
+"""
 
 import contextlib
-import difflib
 import io
 import os
 import pathlib
 import re
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from fedjax_private.datasets.examples import Dataset, DatasetError, Examples
 from fedjax_private.datasets.prepare import WAYS_OUT, prepare
+from fedjax_private.datasets.sources.source import (
+    Source,
+    TfdsSettings,
+    UnknownNameError,
+)
 
 # Set, optional configuration, optional version. TFDS' namespaces (`huggingface:...`)
 # are left out: looking one up may go to the network.
@@ -21,36 +27,8 @@ _PIL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 _CHUNK = 1024  # records per read
 
 
-def load(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Loads a data set by name, preparing it first if it can be.
-
-    Args:
-        name: `mnist_5k`, prepared on first use from a package that is installed anyway;
-            `idx:DIR`, four MNIST IDX files (see `read_idx`); or an image classification
-            set of TFDS: `mnist`, `fashion_mnist`, `emnist/balanced`, `cifar10`, ... A
-            TFDS set must lie prepared in `data_dir` in a format with random access
-            (array_record), or is prepared there if TensorFlow is installed.
-        data_dir: TFDS data directory; None is TFDS' default (`TFDS_DATA_DIR`, else
-            `~/tensorflow_datasets`).
-
-    Returns:
-        The splits `train` and `test`, decoded to memory, with the default
-        normalisation.
-
-    Raises:
-        DatasetError: the name is unknown; the set cannot be had (within 20 seconds); or
-            it is no image classification set with one image size, class labels and the
-            splits train and test. The message is one sentence with the ways out.
-    """
-    if name.startswith("idx:"):
-        from fedjax_private.datasets.sources.idx import read_idx
-
-        return read_idx(name.removeprefix("idx:"), name=name)
-    directory = None if data_dir is None else os.path.expanduser(data_dir)
-    if name == "mnist_5k":
-        from fedjax_private.datasets.sources import mnist_5k
-
-        return _read(name, mnist_5k.prepared(directory))
+def _load(name: str, settings: TfdsSettings) -> Dataset:
+    directory = expanded(settings.data_dir)
     builder = _find(name, directory)
     if not _is_prepared(builder):
         _check_features(name, builder)  # before a long download, not after it
@@ -61,17 +39,19 @@ def load(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> Datase
                 f"{builder.data_dir} is an incomplete copy of {name}; delete it and "
                 "run again."
             )
-    return _read(name, builder)
+    return read_prepared(name, builder)
+
+
+def expanded(data_dir: str | os.PathLike[str] | None) -> str | None:
+    """The directory as TFDS takes it, which does not know `~`."""
+    return None if data_dir is None else os.path.expanduser(os.fspath(data_dir))
 
 
 def _find(name: str, data_dir: str | None) -> Any:
     """The TFDS builder of a set, prepared or not. Makes no network connection."""
     import tensorflow_datasets as tfds
 
-    parsed = _TFDS_NAME.fullmatch(name)
-    if parsed is None:
-        raise _unknown(name, tfds.list_builders(with_community_datasets=False))
-    # Files first: they tell all that is needed, in whichever version another release of
+    # Files first: they hold all that is needed, in whichever version another release of
     # TFDS wrote them, while the code of some sets imports TensorFlow.
     with contextlib.suppress(Exception):  # not there, or damaged in any way
         return tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir)
@@ -81,33 +61,23 @@ def _find(name: str, data_dir: str | None) -> Any:
             return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
         known = tfds.list_builders(with_community_datasets=False)
-        raise _unknown(name, known) from None
+        raise UnknownNameError(known) from None
     except Exception as error:  # a set's own code may raise anything
+        base, _, config = name.partition(":")[0].partition("/")
         reason = " ".join(str(error).rpartition('}": ')[2].split()).rstrip(".")
         if isinstance(error, ImportError):
             reason = f"{reason}, and the set is not prepared yet: {WAYS_OUT}"
-        elif parsed[2] and parsed[2] not in (
-            configs := tfds.builder_cls(parsed[1]).builder_configs
+        elif config and config not in (
+            configs := tfds.builder_cls(base).builder_configs
         ):
             known = ", ".join(configs) or "(none)"
-            reason = f"the configurations of {parsed[1]} are {known}"
+            reason = f"the configurations of {base} are {known}"
         raise DatasetError(f"TFDS cannot open {name!r}: {reason}.") from error
 
 
 def _is_prepared(builder: Any) -> bool:
     # Not TFDS' `is_prepared`, which logs a warning where the answer is no.
     return pathlib.Path(builder.data_dir, "dataset_info.json").is_file()
-
-
-def _unknown(name: str, known: Iterable[str]) -> DatasetError:
-    names = ["mnist_5k", *known]
-    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6)
-    return DatasetError(
-        f"unknown data set {name!r}"
-        + (f" (did you mean {' or '.join(close)}?)" if close else "")
-        + "; choose mnist_5k, idx:DIR, or an image classification set of TFDS such as "
-        "mnist, fashion_mnist, emnist/balanced or cifar10."
-    )
 
 
 def _check_features(name: str, builder: Any) -> None:
@@ -127,8 +97,13 @@ def _check_features(name: str, builder: Any) -> None:
         )
 
 
-def _read(name: str, builder: Any) -> Dataset:
-    """Decodes a prepared set."""
+def read_prepared(name: str, builder: Any) -> Dataset:
+    """Decodes the splits train and test of a prepared set into memory.
+
+    Raises:
+        DatasetError: it is no image classification set with one image size, class
+            labels and both splits, or its files are damaged or of another format.
+    """
     _check_features(name, builder)
     splits = set(builder.info.splits)
     if not {"train", "test"} <= splits:
@@ -191,3 +166,14 @@ def _read_split(name: str, builder: Any, split: str) -> Examples:
             inputs[index] = pixels.reshape(inputs.shape[1:])
             labels[index] = record["label"]
     return Examples(inputs, labels)
+
+
+TFDS = Source(
+    "tfds",
+    "image classification sets of TFDS by their names there",
+    _load,
+    TfdsSettings,
+    usage="an image classification set of TFDS such as mnist, fashion_mnist, "
+    "emnist/balanced or cifar10",
+    matches=lambda name: _TFDS_NAME.fullmatch(name) is not None,
+)

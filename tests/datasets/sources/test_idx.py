@@ -75,7 +75,7 @@ LABELS = idx_bytes(arrays()["train-labels"])
         ("train-images", b"\0\0\x08\x03" + bytes(12), "nothing to read"),
         ("train-labels", idx_bytes(np.arange(6)), "7 images but 6 labels"),
         ("train-labels", idx_bytes(np.array([0, 1, 2, 3, 4, 5, 200])), "200 is out"),
-        ("t10k-images", idx_bytes(np.ones((3, 4, 6))), "test images"),
+        ("t10k-images", idx_bytes(np.ones((3, 4, 6))), "test inputs"),
     ],
 )
 def test_broken_files(tmp_path, stem, content, words, compressed):
