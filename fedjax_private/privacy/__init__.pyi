@@ -1,6 +1,4 @@
 from . import accounting as accounting
-from . import mechanisms as mechanisms
-from .adaptive_clipping import AdaptiveClipping as AdaptiveClipping
 from .clipping import (
     AutomaticClipping as AutomaticClipping,
 )
@@ -28,15 +26,17 @@ from .discrete import (
 from .discrete import (
     discrete_gaussian_distance as discrete_gaussian_distance,
 )
-from .gradients.sums import per_example_gradients as per_example_gradients
-from .mechanisms import (
-    MECHANISMS as MECHANISMS,
+from .gradients.formed import per_example_gradients as per_example_gradients
+from .mechanisms import MECHANISMS as MECHANISMS
+from .mechanisms.adaptive import AdaptiveClipping as AdaptiveClipping
+from .mechanisms.mechanism import (
+    Mechanism as Mechanism,
 )
-from .mechanisms import (
+from .mechanisms.mechanism import (
     MechanismSettings as MechanismSettings,
 )
-from .mechanisms import (
-    mechanism as mechanism,
+from .mechanisms.mechanism import (
+    make_plan as make_plan,
 )
 from .noise import (
     BandedNoise as BandedNoise,

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_private.privacy.accounting.events import Neighbors
-from fedjax_private.privacy.gradients.sums import example_gradients, total_norms
+from fedjax_private.privacy.gradients.sums import example_gradients
+from fedjax_private.privacy.gradients.types import total_norms
 from fedjax_private.typing import Array, LossFn, Params
 
 # float32 rounding can make a norm too small and so lift a contribution above the bound;

@@ -13,7 +13,7 @@ from fedjax_private.datasets import Normalization
 from fedjax_private.models import polynomial as poly
 from fedjax_private.models.model import from_flax
 from fedjax_private.privacy.gradients.bookkeeping import bookkept_gradients
-from fedjax_private.privacy.gradients.sums import total_norms
+from fedjax_private.privacy.gradients.types import total_norms
 
 pytestmark = pytest.mark.usefixtures("full_precision")
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from fedjax_private.privacy import (
-    MECHANISMS,
     AdaptiveClipping,
     BandedNoise,
     Clipping,
@@ -14,12 +13,9 @@ from fedjax_private.privacy import (
     FixedSizeSampling,
     FlatClipping,
     GaussianNoise,
-    MechanismSettings,
-    Plan,
     PoissonSampling,
     PrivacyPlan,
     ShuffledEpochs,
-    mechanism,
 )
 from fedjax_private.privacy.accounting import (
     BandedMatrix,
@@ -166,43 +162,3 @@ def test_what_has_no_price_is_refused_when_the_plan_is_made():
         sampler = CyclicPoissonSampling(0.5, 2)
         noise = BandedNoise(1.0, (1.0, 0.5, 0.2))
         dataclasses.replace(PLAN, sampler=sampler, noise=noise)
-
-
-SETTINGS = MechanismSettings(0.25, C, 2.0, 40.0, ADD, 80)
-
-
-@pytest.mark.parametrize("name", MECHANISMS)
-def test_named_mechanisms_are_plans_that_a_set_can_hold(name):
-    plan = mechanism(name)(SETTINGS)
-    assert isinstance(plan, Plan)
-    assert len({plan, mechanism(name)(SETTINGS)}) == 1
-    assert plan.neighbors is ADD
-    assert 0 < epsilon(plan.event(80)) < epsilon(plan.event(160))
-    louder = mechanism(name)(dataclasses.replace(SETTINGS, noise_multiplier=1.0))
-    assert epsilon(louder.event(80)) > epsilon(plan.event(80))
-
-
-def test_the_default_mechanism_is_dp_sgd():
-    assert mechanism("gaussian")(SETTINGS) == PLAN
-
-
-@pytest.mark.parametrize(
-    ("q", "bands", "probability"),
-    [(0.25, 4, 1.0), (0.3, 3, 0.9), (1 / 3, 3, 1.0), (0.6, 1, 0.6), (1e-3, 80, 0.08)],
-)
-def test_the_banded_mechanism_keeps_the_expected_batch(q, bands, probability):
-    plan = mechanism("banded")(dataclasses.replace(SETTINGS, sampling_probability=q))
-    assert plan.sampler.groups == bands
-    assert plan.sampler.probability == pytest.approx(probability)
-    assert plan.sampler.probability / bands == pytest.approx(q)
-    assert len(plan.noise.coefficients) == bands
-    assert plan.expected_batch_size == SETTINGS.expected_batch_size
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["magic", "", "no_such_module:f", "math:no_such_name", "math:pi", ":f", "m:"],
-)
-def test_mechanisms_that_do_not_exist_are_named(name):
-    with pytest.raises(ValueError, match="--mechanism"):
-        mechanism(name)

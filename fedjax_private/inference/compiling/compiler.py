@@ -7,6 +7,7 @@ polynomials of such values, until an operation mixes entries: there a layer ends
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -23,18 +24,8 @@ from fedjax_private.inference.compiling.circuit import (
     Polynomial,
 )
 from fedjax_private.inference.compiling.convolutions import find_patches
-from fedjax_private.programs import read, run_equation
+from fedjax_private.programs import called, evaluate, run_equation
 from fedjax_private.typing import Array, Params
-
-# Calls that mean nothing but their body where no derivative is taken.
-_CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-
-_CALL_NAMES = frozenset(
-    {
-        "pjit", "jit", "closed_call", "core_call", "custom_jvp_call",
-        "custom_vjp_call", "custom_vjp_call_jaxpr", "remat", "checkpoint", "remat2",
-    }
-)  # fmt: skip
 
 # Affine in whatever of their inputs is not constant.
 _AFFINE = frozenset(
@@ -145,7 +136,8 @@ def compile_model(
     with jax.default_matmul_precision("highest"):
         program = jax.make_jaxpr(lambda inputs: apply(params, inputs))(image)
         compiler = _Compiler(input_shape)
-        (result,) = compiler.run(program, [compiler.start()], "")
+        rule = functools.partial(compiler.outputs, "")
+        (result,) = evaluate(program, [compiler.start()], rule)
         return compiler.finish(result).measured(sample)
 
 
@@ -175,30 +167,24 @@ class _Compiler:
         responses = jnp.asarray(identity.reshape(size + 1, *shape))
         return _linear(_Base(self._segment, responses, scope))
 
-    def run(
-        self, program: core.ClosedJaxpr, arguments: Sequence[_Known], outer: str
-    ) -> list[_Known]:
-        """Evaluates a program whose values are symbolic where they must be."""
-        jaxpr = program.jaxpr
-        values: dict[Any, Any] = dict(zip(jaxpr.constvars, program.consts, strict=True))
-        values.update(zip(jaxpr.invars, arguments, strict=True))
-        for eqn in jaxpr.eqns:
-            inputs = [read(atom, values) for atom in eqn.invars]
-            outputs = self._equation(eqn, inputs, _scope(outer, eqn))
-            values.update(zip(eqn.outvars, outputs, strict=True))
-        return [read(atom, values) for atom in jaxpr.outvars]
+    def outputs(
+        self, outer: str, eqn: core.JaxprEqn, inputs: Sequence[_Known]
+    ) -> list[_Known] | None:
+        """The outputs of an equation, symbolic where they must be; a `Rule`.
 
-    def _equation(
-        self, eqn: core.JaxprEqn, inputs: Sequence[_Known], scope: str
-    ) -> list[_Known]:
-        name = eqn.primitive.name
-        if name in _CALL_NAMES:
-            body = next(eqn.params[key] for key in _CALLS if key in eqn.params)
-            if not isinstance(body, core.ClosedJaxpr):
-                body = core.ClosedJaxpr(body, ())
-            return self.run(body, inputs, scope)
+        Args:
+            outer: the scope of the call that the equation is part of.
+            eqn: the equation.
+            inputs: the values of its inputs.
+
+        Returns:
+            None where no input is symbolic.
+        """
+        name, scope = eqn.primitive.name, _scope(outer, eqn)
+        if (body := called(eqn, derivatives=False)) is not None:
+            return evaluate(body, inputs, functools.partial(self.outputs, scope))
         if not any(isinstance(value, _Value) for value in inputs):
-            return list(run_equation(eqn, inputs))
+            return None
         if name in _SAME:
             return list(inputs)
         elementwise = _elementwise(eqn, inputs)

@@ -1,13 +1,19 @@
-"""Where the parameters of a loss meet data: its equations, read for book-keeping."""
+"""The sites of a loss: the equations in which its parameters meet data."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax.extend import core
 
-from fedjax_private.programs import flat_program, run_equation
+from fedjax_private.programs import (
+    evaluate,
+    evaluate_equations,
+    flat_program,
+    run_equation,
+    value_of,
+)
 from fedjax_private.typing import Array, LossFn, Params
 
 # Equations that rearrange the entries of their input, where its size stays.
@@ -16,34 +22,46 @@ _REARRANGING = frozenset(
 )
 
 
-def variables(eqn: Any) -> list[tuple[int, Any]]:
-    """Positions and variables of an equation's inputs that are no literals."""
-    return [
-        (i, atom)
-        for i, atom in enumerate(eqn.invars)
-        if not isinstance(atom, core.Literal)
-    ]
-
-
 def is_floating(atom: Any) -> bool:
     """Whether an equation's input or output holds floating-point numbers."""
     return bool(jnp.issubdtype(atom.aval.dtype, jnp.floating))
 
 
 class Origin(NamedTuple):
-    """Where a value that no data decides comes from.
+    """How a value that does not depend on data is computed.
 
     Attributes:
-        leaves: the parameter arrays that it was computed from; none for a constant.
+        leaves: the parameter arrays that it depends on; none for a constant.
         whole: whether it is one of them, its entries rearranged at most.
+        equations: the equations that compute it, as positions in `Program.fixed`.
     """
 
-    leaves: frozenset[int]
-    whole: bool
+    leaves: frozenset[int] = frozenset()
+    whole: bool = False
+    equations: frozenset[int] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """An equation in which parameters meet data.
+
+    Attributes:
+        eqn: the equation.
+        data: positions of the inputs that depend on data.
+    """
+
+    eqn: Any
+    data: tuple[int, ...]
 
 
 class Use(NamedTuple):
-    """One input of a site that was computed from parameters alone."""
+    """An input of a site that is computed from parameters alone.
+
+    Attributes:
+        site: the site, as a position in `Program.sites`.
+        position: of the input.
+        origin: of its value.
+    """
 
     site: int
     position: int
@@ -52,81 +70,84 @@ class Use(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """The loss of one example as equations, and what is known about them.
+    """The loss of one example as equations, sorted by whether they depend on data.
 
     Attributes:
-        closed: inputs are the parameter arrays, the example and its label.
-        origins: the variables that no data decides.
-        makers: which equation computes each of them.
-        sites: the equations in which parameters meet data, by number.
+        closed: the program; its inputs are the parameter arrays, the example and its
+            label.
+        fixed: the equations that do not depend on data, in order.
+        varying: the other equations, in order.
+        sites: those of them in which parameters meet data.
         uses: in the order of the sites.
     """
 
     closed: core.ClosedJaxpr
-    origins: dict[Any, Origin]
-    makers: dict[Any, Any]
-    sites: tuple[Any, ...]
+    fixed: tuple[core.JaxprEqn, ...]
+    varying: tuple[core.JaxprEqn, ...]
+    sites: tuple[Site, ...]
     uses: tuple[Use, ...]
 
-    def reader(self, leaves: Sequence[Array]) -> Callable[[Any], Any]:
-        """(variable or literal) -> its value, for those that no data decides."""
+    def _given(self, leaves: Sequence[Array]) -> dict[Any, Any]:
         jaxpr = self.closed.jaxpr
-        known = dict(zip(jaxpr.constvars, self.closed.consts, strict=True))
-        known.update(zip(jaxpr.invars, leaves))  # noqa: B905 - not the example's own
+        values = dict(zip(jaxpr.constvars, self.closed.consts, strict=True))
+        values.update(zip(jaxpr.invars[:-2], leaves, strict=True))
+        return values
 
-        def value(atom: Any) -> Any:
-            if isinstance(atom, core.Literal):
-                return atom.val
-            if atom not in known:
-                maker = self.makers[atom]
-                outputs = run_equation(maker, [value(a) for a in maker.invars])
-                known.update(zip(maker.outvars, outputs, strict=True))
-            return known[atom]
-
-        return value
+    def fixed_values(self, leaves: Sequence[Array]) -> dict[Any, Any]:
+        """Returns the values of all variables that do not depend on data."""
+        values = self._given(leaves)
+        evaluate_equations(self.fixed, values)
+        return values
 
     def operands(self, leaves: Sequence[Array], uses: Sequence[Use]) -> list[Array]:
-        """The values of some uses."""
-        value = self.reader(leaves)
-        return [value(self.sites[use.site].invars[use.position]) for use in uses]
+        """Returns the values of some uses; runs only the equations that they need."""
+        needed = frozenset[int]().union(*(use.origin.equations for use in uses))
+        values = self._given(leaves)
+        evaluate_equations((self.fixed[i] for i in sorted(needed)), values)
+        atoms = (self.sites[use.site].eqn.invars[use.position] for use in uses)
+        return [value_of(atom, values) for atom in atoms]
 
     def run(
-        self, leaves: Sequence[Array], taps: Sequence[Sequence[Array]], *example: Array
+        self,
+        fixed_values: dict[Any, Any],
+        taps: Sequence[Sequence[Array]],
+        example: Array,
+        label: Array,
     ) -> tuple[Array, list[list[Array]]]:
-        """The loss of one example, and what each site was given of it.
+        """Returns the loss of one example, and the data that each site is given.
 
         Args:
-            leaves: the parameter arrays.
+            fixed_values: see the method of that name.
             taps: for each site, zeros to be added to its floating-point outputs: their
                 gradients are the cotangents of those outputs.
-            example: its inputs and label.
+            example: the example.
+            label: its label.
         """
-        value, jaxpr = self.reader(leaves), self.closed.jaxpr
-        known = dict(zip(jaxpr.invars[-len(example) :], example, strict=True))
-        numbers = {id(eqn): i for i, eqn in enumerate(self.sites)}
+        jaxpr = self.closed.jaxpr
+        values = dict(fixed_values)
+        values.update(zip(jaxpr.invars[-2:], (example, label), strict=True))
+        numbers = {id(site.eqn): i for i, site in enumerate(self.sites)}
         records: list[list[Array]] = [[] for _ in self.sites]
-        for eqn in jaxpr.eqns:
-            if all(var in self.origins for var in eqn.outvars):
-                continue
-            inputs = [
-                known[atom] if i in data_positions(eqn, self.origins) else value(atom)
-                for i, atom in enumerate(eqn.invars)
+
+        def tapped(eqn: core.JaxprEqn, inputs: Sequence[Any]) -> list[Any] | None:
+            number = numbers.get(id(eqn))
+            if number is None:
+                return None
+            records[number] = [inputs[i] for i in self.sites[number].data]
+            remaining = iter(taps[number])
+            return [
+                output + next(remaining) if is_floating(variable) else output
+                for variable, output in zip(
+                    eqn.outvars, run_equation(eqn, inputs), strict=True
+                )
             ]
-            outputs = run_equation(eqn, inputs)
-            if (site := numbers.get(id(eqn))) is not None:
-                records[site] = [inputs[i] for i in data_positions(eqn, self.origins)]
-                taps_left = iter(taps[site])
-                outputs = [
-                    out + next(taps_left) if is_floating(var) else out
-                    for var, out in zip(eqn.outvars, outputs, strict=True)
-                ]
-            known.update(zip(eqn.outvars, outputs, strict=True))
-        return known[jaxpr.outvars[0]], records
+
+        evaluate_equations(self.varying, values, tapped)
+        return values[jaxpr.outvars[0]], records
 
 
-def data_positions(eqn: Any, origins: dict[Any, Origin]) -> list[int]:
-    """Positions of the inputs that data decide."""
-    return [i for i, var in variables(eqn) if var not in origins]
+# Stands for every value that depends on data.
+_DATA = object()
 
 
 def read_loss(
@@ -134,40 +155,55 @@ def read_loss(
 ) -> Program | None:
     """Traces the loss of one example and finds its sites.
 
-    None where the loss is not decided by parameters and data together.
+    Returns:
+        None where no site leads to the loss: it does not depend on data, or no
+        parameter meets data.
     """
     closed = flat_program(
         lambda p, x, y: loss(p, x[None], y[None])[0], params, inputs[0], labels[0]
     )
-    jaxpr = closed.jaxpr
-    origins = {var: Origin(frozenset(), False) for var in jaxpr.constvars}
-    for i, var in enumerate(jaxpr.invars[:-2]):
-        origins[var] = Origin(frozenset({i}), True)
-    makers: dict[Any, Any] = {}
-    sites: list[Any] = []
+    fixed: list[core.JaxprEqn] = []
+    varying: list[core.JaxprEqn] = []
+    sites: list[Site] = []
     uses: list[Use] = []
-    for eqn in jaxpr.eqns:
-        own = [(i, origins[var]) for i, var in variables(eqn) if var in origins]
-        if not data_positions(eqn, origins):
-            leaves = frozenset[int]().union(*(origin.leaves for _, origin in own))
-            rearranged = (
-                eqn.primitive.name in _REARRANGING
-                and len(own) == 1
-                and eqn.invars[own[0][0]].aval.size == eqn.outvars[0].aval.size
-            )
-            origin = Origin(leaves, rearranged and own[0][1].whole)
-            origins.update(dict.fromkeys(eqn.outvars, origin))
-            makers.update(dict.fromkeys(eqn.outvars, eqn))
-            continue
-        here = [
-            Use(len(sites), i, origin)
-            for i, origin in own
-            if origin.leaves and is_floating(eqn.invars[i])
-        ]
-        if here and any(is_floating(var) for var in eqn.outvars):
-            sites.append(eqn)
-            uses += here
-    (result,) = jaxpr.outvars
-    if not sites or isinstance(result, core.Literal) or result in origins:
+
+    def sort(eqn: core.JaxprEqn, values: Sequence[Any]) -> list[Any]:
+        """Sorts one equation; values are origins, `_DATA`, or constants."""
+        data = tuple(i for i, value in enumerate(values) if value is _DATA)
+        origins = {i: v for i, v in enumerate(values) if isinstance(v, Origin)}
+        if not data:
+            origin = _origin(eqn, list(origins.values()), len(fixed))
+            fixed.append(eqn)
+            return [origin] * len(eqn.outvars)
+        varying.append(eqn)
+        if any(is_floating(variable) for variable in eqn.outvars):
+            here = [
+                Use(len(sites), i, origin)
+                for i, origin in origins.items()
+                if origin.leaves and is_floating(eqn.invars[i])
+            ]
+            if here:
+                sites.append(Site(eqn, data))
+                uses.extend(here)
+        return [_DATA] * len(eqn.outvars)
+
+    leaves = len(closed.jaxpr.invars) - 2
+    origins = [Origin(frozenset({i}), whole=True) for i in range(leaves)]
+    (result,) = evaluate(closed, [*origins, _DATA, _DATA], sort)
+    if not sites or result is not _DATA:
         return None
-    return Program(closed, origins, makers, tuple(sites), tuple(uses))
+    return Program(closed, tuple(fixed), tuple(varying), tuple(sites), tuple(uses))
+
+
+def _origin(eqn: Any, origins: Sequence[Origin], number: int) -> Origin:
+    """Returns the origin of an equation's outputs; `number` is its own in `fixed`."""
+    rearranged = (
+        eqn.primitive.name in _REARRANGING
+        and len(origins) == 1
+        and eqn.invars[0].aval.size == eqn.outvars[0].aval.size
+    )
+    return Origin(
+        frozenset[int]().union(*(origin.leaves for origin in origins)),
+        rearranged and origins[0].whole,
+        frozenset({number}).union(*(origin.equations for origin in origins)),
+    )

@@ -1,4 +1,4 @@
-"""A clip norm that follows the gradients, and pays for what it learns of them."""
+"""DP-SGD whose clip norm follows the gradients' norms, at a price that is paid."""
 
 import dataclasses
 import math
@@ -6,12 +6,13 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from fedjax_private.privacy.clipping import (
-    ROUNDING_MARGIN,
-    Clipping,
-    SumFn,
-)
-from fedjax_private.privacy.gradients.sums import example_gradients, total_norms
+from fedjax_private import choices
+from fedjax_private.privacy.clipping import ROUNDING_MARGIN, Clipping, SumFn
+from fedjax_private.privacy.gradients.sums import example_gradients
+from fedjax_private.privacy.gradients.types import total_norms
+from fedjax_private.privacy.mechanisms.gaussian import dp_sgd_plan
+from fedjax_private.privacy.mechanisms.mechanism import Mechanism, MechanismSettings
+from fedjax_private.privacy.plan import PrivacyPlan
 from fedjax_private.typing import Array, LossFn, Params
 
 
@@ -20,18 +21,18 @@ class AdaptiveClipping(Clipping):
     """A clip norm C_t that follows a quantile of the gradients' norms.
 
     Andrew, Thakkar, McMahan, Ramaswamy 2021, "Differentially Private Learning with
-    Adaptive Clipping". Each record contributes, besides its gradient over C_t, whether
-    that was below C_t, less 1/2; both are weighted so that they have norm 1 together,
-    and one noise serves both. With z the noise multiplier and s the share, the count's
-    noise is sigma_b = z / (2 sqrt s), the gradients' is z_delta C_t with z_delta =
-    z / sqrt(1 - s) = (z^-2 - (2 sigma_b)^-2)^(-1/2): their theorem 1. The price of the
-    count is thus in the noise, and the event is that of z.
+    Adaptive Clipping". Besides its gradient over C_t, each record contributes 1/2 if
+    the gradient's norm is at most C_t, and -1/2 otherwise. Weights give the two norm 1
+    together, and one noise serves both. With z the noise multiplier and s the share,
+    the count's noise is sigma_b = z / (2 sqrt s), the gradients' is z_delta C_t with
+    z_delta = z / sqrt(1 - s) = (z^-2 - (2 sigma_b)^-2)^(-1/2): their theorem 1. The
+    price of the count is thus in the noise, and the event is that of z.
 
     Attributes:
         clip_norm: C_0.
-        quantile: of the norms, that C_t follows.
+        quantile: the quantile of the norms that C_t follows.
         learning_rate: of log C_t.
-        share: s, of the squared bound, that pays for the count; in (0, 1).
+        share: s, the share of the squared bound that pays for the count; in (0, 1).
 
     Formal guarantees: a contribution's L2 norm, gradient and count together, is at most
     1; C_t is post-processing of earlier steps' outputs.
@@ -45,14 +46,14 @@ class AdaptiveClipping(Clipping):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0.0 <= self.quantile <= 1.0:
-            raise ValueError(f"a quantile lies in [0, 1], got {self.quantile}.")
+            raise ValueError(f"quantile must lie in [0, 1], got {self.quantile}.")
         if not 0.0 <= self.learning_rate < float("inf"):
             raise ValueError(
-                f"the clip norm's learning rate is finite and not negative, got "
+                "learning_rate must be finite and not negative, got "
                 f"{self.learning_rate}."
             )
         if not 0.0 < self.share < 1.0:
-            raise ValueError(f"the count's share lies in (0, 1), got {self.share}.")
+            raise ValueError(f"share must lie in (0, 1), got {self.share}.")
 
     @property
     def bound(self) -> float:
@@ -61,7 +62,7 @@ class AdaptiveClipping(Clipping):
 
     @property
     def _weights(self) -> tuple[float, float]:
-        """Of a gradient of norm 1, and of a count of 1/2 more or less."""
+        """The weights of a gradient over C_t, and of the count."""
         return math.sqrt(1.0 - self.share), 2.0 * math.sqrt(self.share)
 
     def init(self) -> Array:
@@ -96,3 +97,43 @@ class AdaptiveClipping(Clipping):
         # Six orders of magnitude around C_0: noise must not end in 0 or inf.
         following = jnp.clip(moved, self.clip_norm * 1e-6, self.clip_norm * 1e6)
         return mean[:-1] * (state / gradient_weight), following
+
+
+def _inside_unit(value: float) -> str | None:
+    return None if 0.0 < value < 1.0 else "must lie in (0, 1)"
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptiveSettings(choices.Settings):
+    """Settings of adaptive clipping; see `AdaptiveClipping`."""
+
+    clip_quantile: float = choices.setting(
+        AdaptiveClipping.quantile,
+        "quantile of the gradients' norms that the clip norm follows",
+        choices.between(0, 1),
+    )
+    clip_learning_rate: float = choices.setting(
+        AdaptiveClipping.learning_rate,
+        "step size of the clip norm's logarithm",
+        choices.not_negative,
+    )
+    clip_share: float = choices.setting(
+        AdaptiveClipping.share,
+        "share of the squared bound that pays for the quantile",
+        _inside_unit,
+    )
+
+
+def _make(settings: MechanismSettings, own: AdaptiveSettings) -> PrivacyPlan:
+    clipping = AdaptiveClipping(
+        settings.clip_norm, own.clip_quantile, own.clip_learning_rate, own.clip_share
+    )
+    return dp_sgd_plan(settings, clipping)
+
+
+ADAPTIVE = Mechanism(
+    "adaptive",
+    "DP-SGD whose clip norm follows a quantile of the norms (Andrew et al. 2021)",
+    _make,
+    AdaptiveSettings,
+)
