@@ -1,4 +1,4 @@
-"""Threads for ciphertexts. Never processes by fork: see `backend.Backend`."""
+"""Threads for ciphertexts. Never forked processes: see `openfhe.backend.Backend`."""
 
 import dataclasses
 import os
@@ -8,17 +8,17 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 
-# Ciphertexts that a thread takes at once, as many as `arithmetic` does.
+# The most ciphertexts in one task: the largest batch of `math.polynomials`.
 _SPAN = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class Workers:
-    """Threads that share the ciphertexts of one vector. OpenFHE releases the GIL.
+    """Threads that share work on ciphertexts. OpenFHE releases the GIL.
 
     Attributes:
-        executor: the threads, or None to work in the calling one.
-        count: how many.
+        executor: the threads, or None to work in the calling thread.
+        count: the number of threads.
     """
 
     executor: Executor | None = None
@@ -26,7 +26,7 @@ class Workers:
 
     @classmethod
     def start(cls, count: int | None = None) -> "Workers":
-        """Returns `count` threads (default: one for each usable core).
+        """Returns `count` threads; by default, one for each usable core.
 
         They end when nothing refers to the result any more.
 
@@ -36,7 +36,7 @@ class Workers:
         if count is None:
             count = _usable_cores()
         if count < 1:
-            raise ValueError(f"there must be at least one worker, got {count}.")
+            raise ValueError(f"count must be at least one worker, got {count}.")
         if count == 1:
             return cls()
         return cls(ThreadPoolExecutor(count, "ciphertexts"), count)
@@ -44,8 +44,8 @@ class Workers:
     def map(self, function: Callable[[int], _T], count: int) -> list[_T]:
         """Returns `[function(0), ..., function(count - 1)]`, computed in parallel.
 
-        Each thread takes every `self.count`-th index: one task a thread, because a
-        ciphertext takes less than a millisecond and a task costs a tenth of that.
+        Each thread takes every `self.count`-th index in one task, because a ciphertext
+        takes less than a millisecond and a task costs a tenth of that.
         """
         if self.executor is None or count < 2:
             return [function(index) for index in range(count)]
@@ -57,20 +57,22 @@ class Workers:
         shares = self.executor.map(every_nth, range(min(self.count, count)))
         for first, share in enumerate(shares):
             results[first :: self.count] = share
-        return results  # type: ignore[return-value]  # every index has been filled
+        return results  # type: ignore[return-value]  # every index is filled
 
     def spans(self, count: int) -> list[slice]:
-        """Cuts `count` ciphertexts into pieces, each for one task.
+        """Returns slices that split `count` ciphertexts into tasks.
 
-        Threads that take few of NumPy's and OpenFHE's calls one by one wait for one
-        another between them, so pieces are as large as pays, of one size, and as many
-        for every thread.
+        Threads wait for one another between calls to NumPy and OpenFHE, so tasks are as
+        large as pays off, of equal size, and as many for every thread.
         """
         turns = max(1, -(-count // (_SPAN * self.count)))
         size = max(1, -(-count // (turns * self.count)))
         return [
             slice(first, min(first + size, count)) for first in range(0, count, size)
         ]
+
+
+IN_THIS_THREAD = Workers()
 
 
 def _usable_cores() -> int:

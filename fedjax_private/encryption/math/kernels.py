@@ -1,7 +1,7 @@
-"""What XLA compiles of `arithmetic`, and where it runs. JAX is imported here only.
+"""Kernels of `polynomials`, compiled by XLA for the host. Only this file imports JAX.
 
-Nobody imports this file but `arithmetic`, when it first computes: what only adds
-ciphertexts, or reads and writes messages, needs no JAX.
+`polynomials` imports it when it first computes. A process that only adds ciphertexts,
+or reads and writes messages, needs no JAX.
 """
 
 import contextlib
@@ -14,18 +14,18 @@ import jax.experimental
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_private.encryption.errors import OpenFHEUnavailable
 from fedjax_private.encryption.math.modular import lazy_product
-from fedjax_private.encryption.openfhe.backend import OpenFHEUnavailable
 
-# JAX 0.6 has it among its experiments.
+# Experimental in JAX 0.6.
 _enable_x64: Any = (
     jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
 )
 
 
 @contextlib.contextmanager
-def words() -> Iterator[None]:
-    """Arrays of 64-bit words, whatever the caller's settings."""
+def x64() -> Iterator[None]:
+    """Allows 64-bit words and transfers, whatever the caller's settings."""
     with (
         _enable_x64(True),
         jax.numpy_rank_promotion("allow"),
@@ -35,17 +35,18 @@ def words() -> Iterator[None]:
 
 
 @functools.lru_cache(maxsize=64)
-def on_the_host(modulus: int) -> jax.Array:
-    """An argument that has its place, where the whole computation then is.
+def on_host(modulus: int) -> jax.Array:
+    """Returns the modulus as a scalar committed to the host.
 
-    Whatever device the caller prefers; under a mesh of other devices JAX refuses.
+    As an argument of a kernel it pins the whole computation to the host, whatever
+    device the caller prefers. Under a mesh of other devices JAX raises an error.
     """
-    with words():
+    with x64():
         return jax.device_put(np.uint64(modulus), host())
 
 
 def host() -> jax.Device:
-    """The device that may multiply a secret key.
+    """Returns the only device that may multiply a secret key.
 
     Raises:
         OpenFHEUnavailable: if JAX was told to leave the host out.
@@ -61,47 +62,48 @@ def host() -> jax.Device:
 
 @jax.jit
 def multiply(rows: Any, factors: Any, quotients: Any, modulus: Any) -> Any:
-    """(B, N) times a constant, or a polynomial (N,), modulo `modulus`."""
+    """Returns rows (B, N) times a constant, or a polynomial (N,), modulo `modulus`."""
     product = lazy_product(rows, factors, quotients, modulus)
     return jnp.minimum(product, product - modulus)
 
 
 @jax.jit
 def evaluate(rows: Any, powers: Any, quotients: Any, modulus: Any) -> Any:
-    """Values (B, N) by coefficients (B, N); `powers` (N,) are the root's."""
-    # Rows last: every step is the same for all of them, next to one another in memory.
+    """Returns the values (B, N) of coefficients (B, N); `powers` (N,) of the root."""
+    # Rows last: each step is the same for all rows, which are adjacent in memory.
     x, size = rows.T, rows.shape[1]
-    # Odd powers of the root are its square's powers times it: decimation in frequency.
+    # An odd power of the root is a power of its square times the root.
     x = lazy_product(x, powers[:, None], quotients[:, None], modulus)
     half, step = size // 2, 2
     while half:
-        here = slice(0, half * step, step), None
-        x = _butterflies(x, half, powers[here], quotients[here], modulus)
+        stage = slice(0, half * step, step), None
+        x = _butterflies(x, half, powers[stage], quotients[stage], modulus)
         half, step = half // 2, step * 2
     return jnp.minimum(x, x - modulus).T
 
 
 @jax.jit
 def interpolate(rows: Any, powers: Any, quotients: Any, last: Any, modulus: Any) -> Any:
-    """Coefficients (B, N) by values; `last` is the inverse of N and its quotient."""
+    """Returns the coefficients (B, N) of values; `last`: 1/N and its quotient."""
     x, size = rows.T, rows.shape[1]
     blocks = size // 2
     while blocks:
-        here = slice(blocks, 2 * blocks), None, None
-        x = _butterflies(x, size // 2 // blocks, powers[here], quotients[here], modulus)
+        stage = slice(blocks, 2 * blocks), None, None
+        half = size // 2 // blocks
+        x = _butterflies(x, half, powers[stage], quotients[stage], modulus)
         blocks //= 2
     x = lazy_product(x, last[0], last[1], modulus)
     return jnp.minimum(x, x - modulus).T
 
 
 def _butterflies(x: Any, half: int, powers: Any, quotients: Any, modulus: Any) -> Any:
-    """One step on x (N, M), residues below 2 q: sums, and differences times powers.
+    """Returns one step on x (N, M): sums of pairs, and differences times powers.
 
     Args:
-        x: N = blocks * 2 * half.
-        half: how far apart the two of a pair are.
-        powers: that broadcast against (blocks, half, M).
-        quotients: theirs.
+        x: residues below 2 q, with N = blocks * 2 * half.
+        half: the distance between the two elements of a pair.
+        powers: broadcast against (blocks, half, M).
+        quotients: the Shoup quotients of the powers.
         modulus: q.
     """
     pairs, double = x.reshape(-1, 2, half, x.shape[1]), modulus + modulus

@@ -1,14 +1,14 @@
-"""Products modulo a word-sized prime, exact in 64-bit words, by NumPy or by JAX.
+"""Exact products modulo a word-sized prime in 64-bit words, for NumPy and for JAX.
 
-Each multiplies by a constant w < q, for which Shoup's quotient is computed beforehand
+Each product is by a constant w < q, whose Shoup quotient is computed beforehand
 (Harvey, "Faster arithmetic for number-theoretic transforms", Journal of Symbolic
 Computation 60, 2014). Let w' = floor(2^64 w / q). For any x < 2^64 and
 p = floor(w' x / 2^64),
 
     0 <= w x / q - w' x / 2^64 < x / 2^64 < 1,  hence  0 <= w x - p q < 2 q.
 
-With q < 2^63 that remainder fits 64 bits, so computing it modulo 2^64, as uint64 does,
-loses nothing, and one conditional subtraction completes it.
+With q < 2^63 that remainder fits 64 bits, so uint64 arithmetic, which is modulo 2^64,
+computes it exactly. One conditional subtraction completes the reduction.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# Moduli are smaller: twice a residue must fit uint64.
+# Moduli must be smaller: twice a residue has to fit uint64.
 LIMIT = 2**63
 
 _HALF = np.uint64(32)
@@ -25,20 +25,20 @@ _LOW = np.uint64(2**32 - 1)
 
 
 def quotients(factors: Iterable[int], modulus: int) -> npt.NDArray[np.uint64]:
-    """Returns w' for factors w, each below the modulus; uint64."""
+    """Returns the Shoup quotients w' (uint64) of factors w below the modulus."""
     return np.array([(int(w) << 64) // modulus for w in factors], np.uint64)
 
 
 def lazy_product(values: Any, factors: Any, quotients: Any, modulus: Any) -> Any:
-    """Returns `values * factors` modulo `modulus`, or that plus the modulus once.
+    """Returns `values * factors` modulo `modulus`, possibly plus the modulus once.
 
     Args:
         values: uint64, of any size.
         factors: uint64, below the modulus; broadcasts.
-        quotients: those of the factors.
+        quotients: the Shoup quotients of the factors.
         modulus: uint64, below 2^63; broadcasts.
     """
-    # The upper word of values * quotients by halves. No step overflows: a product of
+    # The upper word of values * quotients, by halves. No step overflows: a product of
     # halves plus one more half is at most (2^32 - 1)^2 + 2^32 - 1 < 2^64.
     high, low = values >> _HALF, values & _LOW
     quotient_high, quotient_low = quotients >> _HALF, quotients & _LOW

@@ -1,7 +1,7 @@
-"""Vectors to rows of plaintext slots and back. NumPy only, any scheme.
+"""Vectors to rows of plaintext slots and back, for every scheme. NumPy only.
 
-What fills a last row up is zero, is encrypted like everything else, and is dropped
-after decryption together with the noise on it.
+The last row is padded with zeros. The padding is encrypted like every other entry and
+is dropped after decryption, together with the noise on it.
 """
 
 from typing import Any
@@ -22,13 +22,13 @@ def pack(vector: npt.NDArray[Any], parameters: Parameters) -> Rows:
     """Returns a vector (values,) as rows of slots.
 
     Args:
-        vector: floats for CKKS, two of them in a slot where packing is complex; whole
-            numbers in [0, 2^b) for exact schemes, one a lane.
-        parameters: of the sums.
+        vector: floats for CKKS, two in a slot with complex packing; whole numbers in
+            [0, 2^b) for exact schemes, one in a lane.
+        parameters: the parameters of the sums.
 
     Raises:
-        ValueError: if the vector has another shape, or what should be whole numbers is
-            of another type or out of range.
+        ValueError: if the vector has another shape, or if an exact scheme gets numbers
+            that are not whole or out of range.
     """
     request = parameters.request
     if vector.shape != (request.values,):
@@ -39,21 +39,21 @@ def pack(vector: npt.NDArray[Any], parameters: Parameters) -> Rows:
         raise ValueError(
             f"exact schemes add whole numbers, got {vector.dtype}: quantise first."
         )
-    filled = np.zeros(
+    padded = np.zeros(
         parameters.rows * parameters.values_per_ciphertext,
         np.int64 if request.scheme.exact else np.float64,
     )
-    filled[: vector.size] = vector
+    padded[: vector.size] = vector
     if not request.scheme.exact:
-        kind = np.complex128 if request.complex_packing else np.float64
-        return filled.view(kind).reshape(parameters.rows, parameters.slots)
-    if filled.min() < 0 or filled.max() >= 1 << request.bits:
+        dtype = np.complex128 if request.complex_packing else np.float64
+        return padded.view(dtype).reshape(parameters.rows, parameters.slots)
+    if padded.min() < 0 or padded.max() >= 1 << request.bits:
         raise ValueError(
             f"whole numbers to be added lie in [0, 2^{request.bits}), got "
-            f"{filled.min()} to {filled.max()}."
+            f"{padded.min()} to {padded.max()}."
         )
     shape = parameters.rows, parameters.lanes, parameters.slots
-    lanes: npt.NDArray[Any] = filled.reshape(shape)
+    lanes: npt.NDArray[Any] = padded.reshape(shape)
     rows = lanes[:, 0].copy()
     for lane in range(1, parameters.lanes):
         rows |= lanes[:, lane] << parameters.lane_bits * lane
@@ -63,11 +63,11 @@ def pack(vector: npt.NDArray[Any], parameters: Parameters) -> Rows:
 def unpack(rows: Rows, parameters: Parameters) -> FloatArray | IntArray:
     """Returns the vector (values,) that rows of slots hold.
 
-    Exact sums come as whole numbers mod 2^b, in [0, 2^b): carries end in the lane's
-    upper bits, and are cut off there.
+    Exact sums come as whole numbers mod 2^b, in [0, 2^b): their carries end in the
+    upper bits of the lane, which are dropped.
 
     Raises:
-        ValueError: if the rows are not those of a vector of that size.
+        ValueError: if the shape of the rows does not belong to such a vector.
     """
     if rows.shape != (parameters.rows, parameters.slots):
         raise ValueError(

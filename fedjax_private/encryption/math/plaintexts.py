@@ -1,12 +1,12 @@
-"""Rows of slots as polynomials: what is encrypted, and what a decryption means.
+"""Encoding of rows of slots as polynomials, and its inverse.
 
 CKKS: slot i is the value at zeta^(4 i + 1), with zeta = e^(pi i / N), of a polynomial
 with real coefficients, scaled and rounded (Cheon, Kim, Kim and Song, ASIACRYPT 2017;
 other libraries have the same slots in another order). Exact schemes: slot i is the
-coefficient of X^i mod t; BGV adds multiples of t as noise, and BFV multiplies by q / t
-to be above the noise. Sums need no other structure.
+coefficient of X^i mod t. BGV adds multiples of t as noise; BFV multiplies by q / t, so
+that the message stands above the noise. Sums need no other structure.
 
-Nothing here is secret or random by itself.
+Everything here is deterministic and uses no key.
 """
 
 import math
@@ -20,8 +20,8 @@ from fedjax_private.encryption.math.polynomials import interpolate, remainder, r
 from fedjax_private.encryption.math.rings import Residues, Ring
 from fedjax_private.encryption.parameters import Parameters, Scheme
 
-# A float64 is cut here into two words.
-_WORD = 32
+# Bits of the lower of the two words that hold a coefficient.
+_LOW_BITS = 32
 
 
 def encode(rows: Rows, parameters: Parameters, ring: Ring) -> Residues:
@@ -29,18 +29,18 @@ def encode(rows: Rows, parameters: Parameters, ring: Ring) -> Residues:
 
     Args:
         rows: int64 in [0, t) in exact schemes, complex128 or float64 in CKKS.
-        parameters: of the sums.
-        ring: theirs.
+        parameters: the parameters of the sums.
+        ring: the ring of those parameters.
     """
     scheme, t = parameters.request.scheme, parameters.plaintext_modulus
     if not scheme.exact:
         coefficients = _to_coefficients(rows, parameters.scale)
-        high = np.floor(coefficients * 2.0**-_WORD)
-        low = coefficients - high * 2.0**_WORD
-        return residues(high.astype(np.int64), low.astype(np.uint64), _WORD, ring)
+        high = np.floor(coefficients * 2.0**-_LOW_BITS)
+        low = coefficients - high * 2.0**_LOW_BITS
+        return residues(high.astype(np.int64), low.astype(np.uint64), _LOW_BITS, ring)
     message = rows.view(np.uint64)
     if scheme is Scheme.EXACT:
-        upper = message > t // 2  # centred: as small as can be
+        upper = message > t // 2  # centred around zero
         limbs = [message + upper * np.uint64(q - t) for q in ring.moduli]
         return np.stack(limbs, axis=1)
     # round(q m / t) = (q m + h - r) / t for h = t // 2 and r = (q m + h) mod t, and q
@@ -54,16 +54,16 @@ def encode(rows: Rows, parameters: Parameters, ring: Ring) -> Residues:
     return np.stack(limbs, axis=1)
 
 
-def read(polynomials: Residues, parameters: Parameters, ring: Ring) -> Rows:
-    """Returns the rows (M, slots) of polynomials (M, L, N) by their values."""
+def decode_values(polynomials: Residues, parameters: Parameters, ring: Ring) -> Rows:
+    """Returns the rows (M, slots) of polynomials (M, L, N) given by their values."""
     return decode(interpolate(polynomials, ring), parameters, ring)
 
 
 def decode(coefficients: Residues, parameters: Parameters, ring: Ring) -> Rows:
-    """Returns the rows (M, slots) that coefficients (M, L, N), noise and all, mean.
+    """Returns the rows (M, slots) of decrypted coefficients (M, L, N) with noise.
 
-    In exact schemes the noise is gone, as long as it is within `derive`'s budget; in
-    CKKS it is part of the result.
+    Exact schemes remove the noise as long as it is within the budget of `derive`. In
+    CKKS the noise is part of the result.
     """
     scheme, t = parameters.request.scheme, parameters.plaintext_modulus
     if not scheme.exact:
@@ -71,12 +71,12 @@ def decode(coefficients: Residues, parameters: Parameters, ring: Ring) -> Rows:
         return slots if parameters.request.complex_packing else slots.real.copy()
     if scheme is Scheme.EXACT:
         (q,) = ring.moduli
-        found = coefficients[:, 0]
-        lifted = found + (found > q // 2) * np.uint64(-q % t)
+        single = coefficients[:, 0]
+        lifted = single + (single > q // 2) * np.uint64(-q % t)
         return remainder(lifted, t).view(np.int64)
     # With x = sum of y_i q / q_i modulo q, t x / q is the sum of t y_i / q_i modulo t.
-    # Of each of these the whole part is exact, because a division without remainder is
-    # a product modulo 2^64.
+    # The whole part of each term is exact, because a division without remainder is a
+    # product modulo 2^64.
     q = math.prod(ring.moduli)
     whole = np.zeros_like(coefficients[:, 0])
     fraction = np.zeros(whole.shape)
@@ -91,7 +91,7 @@ def decode(coefficients: Residues, parameters: Parameters, ring: Ring) -> Rows:
 def _to_coefficients(
     slots: npt.NDArray[np.complex128] | npt.NDArray[np.float64], scale: float
 ) -> npt.NDArray[np.float64]:
-    """Returns coefficients (M, N), whole, of `scale` times the slots (M, N/2)."""
+    """Returns the rounded coefficients (M, N) of `scale` times the slots (M, N/2)."""
     half = slots.shape[-1]
     folded = fft.fft(slots, norm="forward")
     folded *= scale * np.exp(-1j * np.pi / (2 * half) * np.arange(half))
@@ -102,7 +102,7 @@ def _to_slots(
     coefficients: npt.NDArray[np.float64], scale: float
 ) -> npt.NDArray[np.complex128]:
     """Returns the slots (M, N/2) of a polynomial with the coefficients (M, N)."""
-    # zeta^(N/2) = i at all these points: two coefficients make one complex number.
+    # zeta^(N/2) = i at all these points, so two coefficients make one complex number.
     half = coefficients.shape[-1] // 2
     folded = np.empty((len(coefficients), half), np.complex128)
     folded.real, folded.imag = coefficients[:, :half], coefficients[:, half:]
@@ -111,14 +111,14 @@ def _to_slots(
 
 
 def centred(coefficients: Residues, ring: Ring) -> npt.NDArray[np.float64]:
-    """Returns coefficients (M, N) between -q/2 and q/2, rounded to 53 bits or units."""
+    """Returns coefficients (M, N) between -q/2 and q/2, rounded to float64."""
     low, *upper = (coefficients[:, limb] for limb in range(ring.limbs))
     if not upper:
         (q,) = ring.moduli
         return (low - (low > q // 2) * np.uint64(q)).view(np.int64).astype(np.float64)
     # x = low + first v with v = (high - low) / first modulo second (Garner).
     (high,), (first, second) = upper, ring.moduli
-    # Both primes have the same length, so that this is not negative.
+    # Not negative, because both primes have the same length.
     difference = high + np.uint64(2 * second) - low
     v = remainder(difference, second, pow(first, -1, second))
     signed = (v - (v > second // 2) * np.uint64(second)).view(np.int64)

@@ -1,15 +1,15 @@
-"""Polynomials of R_q evaluated, interpolated and multiplied, many at once, by XLA.
+"""Evaluation, interpolation and products of polynomials of R_q, in batches, by XLA.
 
-A polynomial of Z_q[X] / (X^N + 1) is held, as in OpenFHE, by its values at the odd
-powers of a 2N-th root of unity modulo each prime, where sums and products are entry by
-entry. The root is the least one and the order bit-reversed, which is OpenFHE's choice;
-`schemes` verifies that it is. The transforms between values and coefficients are
-number-theoretic ones with decimation in frequency (Gentleman and Sande, AFIPS 1966), on
+A polynomial of Z_q[X] / (X^N + 1) is represented, as in OpenFHE, by its values at the
+odd powers of a 2N-th root of unity modulo each prime. Sums and products are then entry
+by entry. The root is the least one and the order is bit-reversed, as in OpenFHE, which
+`openfhe.schemes` verifies. The transforms between values and coefficients are
+number-theoretic with decimation in frequency (Gentleman and Sande, AFIPS 1966), on
 residues below 2 q that are reduced at the end (Harvey, "Faster arithmetic for
 number-theoretic transforms", Journal of Symbolic Computation 60, 2014).
 
-All of it is exact, draws nothing at random, and runs on the host's processor whatever
-accelerator JAX trains on: what is multiplied may be a secret key.
+All results are exact and deterministic. The computation runs on the host's processor,
+whatever accelerator JAX trains on, because a factor may be a secret key.
 """
 
 import dataclasses
@@ -23,22 +23,22 @@ import numpy.typing as npt
 from fedjax_private.encryption.math.modular import quotients
 from fedjax_private.encryption.math.rings import Residues, Ring
 
-# Rows of N residues that a kernel takes at once; XLA compiles one for each size.
-_SIZES = (8, 64)
+# Rows of N residues in one call of a kernel; XLA compiles a kernel for each size.
+_BATCH_SIZES = (8, 64)
 
 _Words = npt.NDArray[np.uint64]
 
-# (rows (B, N), constants, modulus) -> rows, see `kernels`.
+# (rows (B, N), constants, modulus) -> rows; see `kernels`.
 _Kernel = Callable[..., Any]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Factor:
-    """A polynomial that others are multiplied with.
+    """A polynomial prepared as a factor of products.
 
     Attributes:
-        residues: (L, N).
-        quotients: (L, N), see `modular`.
+        residues: its values, (L, N).
+        quotients: their Shoup quotients, (L, N); see `modular`.
     """
 
     residues: Residues
@@ -79,27 +79,27 @@ def residues(
         high: int64.
         low: uint64, below 2^(shift + 1).
         shift: up to 62.
-        ring: theirs.
+        ring: the ring of the polynomials.
     """
-    made = np.empty((len(high), ring.limbs, ring.dimension), np.uint64)
+    result = np.empty((len(high), ring.limbs, ring.dimension), np.uint64)
     negative, size = high < 0, np.abs(high).view(np.uint64)
     if (int(size.max(initial=0)) + 2) << shift < min(ring.moduli):
-        # They fit a word, as all but the widest do: a quarter of the time.
+        # They fit a word, as all but the widest do; this takes a quarter of the time.
         whole = (high << shift).view(np.uint64) + low
         below_zero = whole.view(np.int64) < 0
         for limb, q in enumerate(ring.moduli):
-            np.add(whole, below_zero * np.uint64(q), out=made[:, limb])
-        return made
+            np.add(whole, below_zero * np.uint64(q), out=result[:, limb])
+        return result
     for limb, q in enumerate(ring.moduli):
         upper = remainder(size, q, 1 << shift)
         np.subtract(np.uint64(q), upper, out=upper, where=negative)
         total = upper + remainder(low, q)
-        np.minimum(total, total - np.uint64(q), out=made[:, limb])
-    return made
+        np.minimum(total, total - np.uint64(q), out=result[:, limb])
+    return result
 
 
 def remainder(integers: _Words, modulus: int, factor: int = 1) -> _Words:
-    """Returns `integers * factor` modulo `modulus`, below 2^63; uint64 (M, N)."""
+    """Returns `integers * factor` (M, N), uint64, modulo a `modulus` below 2^63."""
     products = np.empty_like(integers)
     factor %= modulus
     (quotient,) = quotients([factor], modulus)
@@ -111,32 +111,32 @@ def remainder(integers: _Words, modulus: int, factor: int = 1) -> _Words:
 def _limb_by_limb(
     kernel: _Kernel, polynomials: Residues, constants: Iterable[Sequence[Any]]
 ) -> Residues:
-    """Returns what a kernel makes of each limb with its constants, the modulus last."""
-    made = np.empty_like(polynomials)
-    for limb, own in enumerate(constants):
-        _fill(made[:, limb], kernel, polynomials[:, limb], *own)
-    return made
+    """Returns a kernel's results for each limb and its constants, the modulus last."""
+    result = np.empty_like(polynomials)
+    for limb, of_limb in enumerate(constants):
+        _fill(result[:, limb], kernel, polynomials[:, limb], *of_limb)
+    return result
 
 
 def _fill(into: _Words, kernel: _Kernel, rows: _Words, *constants: Any) -> None:
-    """Fills `into` with what a kernel makes of rows (M, N), piece by piece."""
-    size = next((s for s in _SIZES if len(rows) <= s), _SIZES[-1])
+    """Fills `into` with a kernel's results for rows (M, N), batch by batch."""
+    size = next((s for s in _BATCH_SIZES if len(rows) <= s), _BATCH_SIZES[-1])
     kernels = _kernels()
     *others, modulus = constants
-    pinned = kernels.on_the_host(int(modulus))
-    with kernels.words():
+    modulus_on_host = kernels.on_host(int(modulus))
+    with kernels.x64():
         for first in range(0, len(rows), size):
-            piece = rows[first : first + size]
-            count = len(piece)
+            batch = rows[first : first + size]
+            count = len(batch)
             if count < size:
-                filling = np.zeros((size - count, piece.shape[1]), np.uint64)
-                piece = np.concatenate([piece, filling])
-            made = kernel(piece, *others, pinned)
-            into[first : first + count] = np.asarray(made)[:count]
+                padding = np.zeros((size - count, batch.shape[1]), np.uint64)
+                batch = np.concatenate([batch, padding])
+            result = kernel(batch, *others, modulus_on_host)
+            into[first : first + count] = np.asarray(result)[:count]
 
 
 def host() -> object:
-    """The device that may multiply a secret key: see `kernels.host`."""
+    """Returns the device that may multiply a secret key: see `kernels.host`."""
     return _kernels().host()
 
 
@@ -148,7 +148,7 @@ def _kernels() -> Any:
 
 @functools.lru_cache(maxsize=32)
 def _powers(dimension: int, modulus: int) -> tuple[_Words, _Words, np.uint64]:
-    """The root's powers, their quotients, and the modulus."""
+    """Returns the powers of the root, their quotients, and the modulus."""
     powers = _powers_of(_least_root(2 * dimension, modulus), dimension, modulus)
     return np.array(powers, np.uint64), quotients(powers, modulus), np.uint64(modulus)
 
@@ -157,7 +157,7 @@ def _powers(dimension: int, modulus: int) -> tuple[_Words, _Words, np.uint64]:
 def _inverse_powers(
     dimension: int, modulus: int
 ) -> tuple[_Words, _Words, _Words, np.uint64]:
-    """Those of the root's inverse, bit-reversed, and that of N; then as above."""
+    """Returns bit-reversed powers of 1/root, their quotients, 1/N, and the modulus."""
     root = pow(_least_root(2 * dimension, modulus), -1, modulus)
     powers, bits = _powers_of(root, dimension, modulus), dimension.bit_length() - 1
     ordered = [powers[int(f"{i:0{bits}b}"[::-1], 2)] for i in range(dimension)]
@@ -175,7 +175,7 @@ def _powers_of(root: int, count: int, modulus: int) -> list[int]:
 
 
 def _least_root(order: int, modulus: int) -> int:
-    """The least number of multiplicative order `order`, a power of two."""
+    """Returns the least number of multiplicative order `order`, a power of two."""
     base = 2
     while pow(base, (modulus - 1) // 2, modulus) != modulus - 1:
         base += 1

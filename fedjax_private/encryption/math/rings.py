@@ -1,8 +1,8 @@
-"""Polynomials as arrays of residues: sums of them, and their bits on the wire.
+"""Polynomials as arrays of residues: their sums, and their bits on the wire.
 
-A ciphertext of any of the schemes is a few elements of R_q = Z_q[X] / (X^N + 1), with q
-a product of word-sized primes. Its sum with another is the sum of residues: no key and
-no OpenFHE is needed, and nothing that came from outside reaches OpenFHE unchecked.
+A ciphertext of any scheme is a few elements of R_q = Z_q[X] / (X^N + 1), with q a
+product of word-sized primes. Ciphertexts are added by adding residues. This needs
+neither a key nor OpenFHE, and no received ciphertext reaches OpenFHE unchecked.
 """
 
 import dataclasses
@@ -12,20 +12,21 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fedjax_private.encryption.messages.wire import WireError
+from fedjax_private.encryption.errors import WireError
 
 # (..., L, N): for each of L primes q_l, the N residues of a polynomial mod q_l.
 Residues: TypeAlias = npt.NDArray[np.uint64]
 
-# A number's bits are stored in planes of these widths; sub-byte planes are folded.
+# The bits of a number are stored in planes of these widths; several values of a plane
+# narrower than a byte share a byte.
 _PLANES = (32, 16, 8, 4, 2, 1)
 _WORD_BITS = 64
-_BLOCK = 16
+_BLOCK = 16  # polynomials packed together, so that they fit the cache
 
 
 @dataclasses.dataclass(frozen=True)
 class Ring:
-    """R_q by its residues.
+    """R_q, whose elements are given by residues modulo each prime.
 
     Attributes:
         dimension: N, the degree; a power of two, at least 8.
@@ -37,7 +38,7 @@ class Ring:
 
     @property
     def limbs(self) -> int:
-        """L, how many primes there are."""
+        """L, the number of primes."""
         return len(self.moduli)
 
     @property
@@ -52,7 +53,7 @@ class Ring:
 
     @property
     def additions(self) -> int:
-        """How many polynomials 64-bit words can add up without reducing any."""
+        """The most polynomials that 64-bit words can add up without a reduction."""
         return 2 ** (_WORD_BITS - max(q.bit_length() for q in self.moduli))
 
     @property
@@ -64,13 +65,13 @@ class Ring:
         return np.asarray(total % self._column)
 
     def add(self, left: Residues, right: Residues) -> Residues:
-        """Returns the sums of polynomials and polynomials."""
+        """Returns the sums of pairs of polynomials (..., L, N)."""
         total = left + right
-        # Where a sum is below its prime the difference wraps around, and is larger.
+        # Where a sum is below its prime, the difference wraps around and is larger.
         return np.minimum(total, total - self._column, out=total)
 
     def pack(self, polynomials: Residues) -> bytes:
-        """Returns polynomials (M, L, N) bit by bit: M * polynomial_bytes bytes."""
+        """Returns polynomials (M, L, N) in M * polynomial_bytes bytes, without gaps."""
         packed = np.empty((len(polynomials), self.polynomial_bytes), np.uint8)
         for block in _blocks(len(polynomials)):
             planes = [
@@ -85,8 +86,8 @@ class Ring:
         """Returns the polynomials (M, L, N) in `data`.
 
         Raises:
-            WireError: if the length is not that of whole polynomials, or a coefficient
-                is not below its prime.
+            WireError: if the length is not a multiple of a polynomial's, or if a
+                coefficient is not below its prime.
         """
         if not data or len(data) % self.polynomial_bytes:
             raise WireError(f"{len(data)} bytes do not hold whole polynomials.")
@@ -106,12 +107,12 @@ class Ring:
 
 
 def _blocks(count: int) -> list[slice]:
-    """Polynomials that go through the cache together."""
+    """Returns slices of `_BLOCK` polynomials each."""
     return [slice(i, i + _BLOCK) for i in range(0, count, _BLOCK)]
 
 
 def _planes(values: Residues, width: int) -> list[npt.NDArray[np.uint8]]:
-    """The bits of `values` (M, N), lowest first, as arrays of bytes (M, ...)."""
+    """Returns the bits of `values` (M, N), lowest first, as byte arrays (M, ...)."""
     halves = np.ascontiguousarray(values, "<u8").view("<u4").reshape(*values.shape, 2)
     planes: list[npt.NDArray[np.uint8]] = []
     shift = 0
@@ -121,7 +122,7 @@ def _planes(values: Residues, width: int) -> list[npt.NDArray[np.uint8]]:
         bits = halves[..., shift // 32] >> np.uint32(shift % 32)
         shift += plane
         if plane >= 8:
-            # Truncation keeps the plane's bits.
+            # Truncation keeps the bits of the plane.
             words = bits.astype(f"<u{plane // 8}")
             planes.append(words.view(np.uint8).reshape(len(values), -1))
             continue
@@ -134,8 +135,8 @@ def _planes(values: Residues, width: int) -> list[npt.NDArray[np.uint8]]:
 
 
 def _from_planes(rows: npt.NDArray[np.uint8], width: int, count: int) -> Residues:
-    """The inverse of `_planes`: (M, width * count / 8) bytes to (M, count)."""
-    # 32-bit arithmetic on either half: half the memory to go through.
+    """Inverts `_planes`: (M, width * count / 8) bytes to (M, count)."""
+    # 32-bit arithmetic on each half moves half as much memory.
     halves = np.zeros((len(rows), count, 2), "<u4")
     start, shift = 0, 0
     for plane in _PLANES:

@@ -1,4 +1,4 @@
-"""Shamir's T-of-n secret sharing of RNS polynomials. NumPy only, any scheme.
+"""Shamir's T-of-n secret sharing of polynomials given by residues. NumPy only.
 
 Source: Shamir, "How to share a secret", Communications of the ACM 22(11), 1979. A
 secret is an array (L, N), uint64: row l holds residues modulo the prime q_l. Each
@@ -22,19 +22,17 @@ import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from fedjax_private.encryption.math.modular import LIMIT, lazy_product, quotients
-
-Residues = npt.NDArray[np.uint64]
+from fedjax_private.encryption.math.rings import Residues
 
 
 def share(
     secret: Residues, moduli: Sequence[int], threshold: int, count: int
 ) -> Residues:
-    """Returns shares of `secret`, any `threshold` of which give it back.
+    """Returns shares of `secret`, any `threshold` of which recover it.
 
-    The randomness comes from the operating system, anew in each call.
+    Each call draws fresh randomness from the operating system.
 
     Formal guarantees: any `threshold` - 1 of the shares are uniform and independent of
     the secret (see the module). A threshold of 1 hides nothing.
@@ -42,11 +40,11 @@ def share(
     Args:
         secret: residues (L, N), uint64, row l below the l-th modulus.
         moduli: L distinct primes below 2^63.
-        threshold: how many shares give the secret.
-        count: how many shares there are.
+        threshold: T, the number of shares that recover the secret.
+        count: n, the number of shares.
 
     Returns:
-        Shares (count, L, N), uint64: entry i is the share at the point i + 1.
+        Shares (count, L, N), uint64: entry i is the share at point i + 1.
 
     Raises:
         ValueError: if the threshold is outside 1..count, if a modulus is not above
@@ -56,9 +54,9 @@ def share(
     primes = _checked_moduli(moduli)
     if not 1 <= threshold <= count:
         raise ValueError(
-            f"a threshold lies between 1 and the {count} shares, got {threshold}."
+            f"threshold must lie between 1 and the {count} shares, got {threshold}."
         )
-    # Points that agree modulo a factor of q would hold related shares.
+    # Shares at points that agree modulo a factor of q would be related.
     if any(q % factor == 0 for q in primes for factor in range(2, count + 1)):
         raise ValueError(
             f"{count} shares need moduli that are primes above {count}, got {primes}."
@@ -82,28 +80,30 @@ def share(
 
 
 def lagrange_at_zero(points: Sequence[int], modulus: int) -> tuple[int, ...]:
-    """Returns what to multiply the shares at `points` by, to sum to the secret.
+    """Returns the coefficients with which the shares at `points` sum to the secret.
 
-    The coefficient of the point x_i is the product over j != i of x_j / (x_j - x_i),
+    The coefficient of point x_i is the product over j != i of x_j / (x_j - x_i),
     modulo the prime `modulus`; it lies in [0, modulus).
 
     Raises:
         ValueError: if there are no points, if two are equal or one is zero modulo
-            `modulus`, or if `modulus` is no prime and a difference has no inverse.
+            `modulus`, or if a difference has no inverse because `modulus` is no
+            prime.
     """
     modulus = operator.index(modulus)
     residues = [operator.index(point) % modulus for point in points]
     if not residues or 0 in residues or len(set(residues)) != len(residues):
         raise ValueError(
-            f"points are distinct and not zero modulo {modulus}, got {list(points)}."
+            f"points must be distinct and not zero modulo {modulus}, got "
+            f"{list(points)}."
         )
     coefficients = []
-    for own in residues:
+    for point in residues:
         numerator = denominator = 1
         for other in residues:
-            if other != own:
+            if other != point:
                 numerator = numerator * other % modulus
-                denominator = denominator * (other - own) % modulus
+                denominator = denominator * (other - point) % modulus
         coefficients.append(numerator * pow(denominator, -1, modulus) % modulus)
     return tuple(coefficients)
 
@@ -111,36 +111,36 @@ def lagrange_at_zero(points: Sequence[int], modulus: int) -> tuple[int, ...]:
 def combine(
     shares: Mapping[int, Residues], moduli: Sequence[int], threshold: int
 ) -> Residues:
-    """Returns the secret that `shares` belong to.
+    """Returns the secret of `shares`.
 
-    The first `threshold` shares, in the order of the mapping, are used. The others are
-    not looked at, so that they agree is not checked.
+    Uses the first `threshold` shares in the order of the mapping. It ignores the
+    others, so it does not check that they agree.
 
     Args:
-        shares: the share (L, N), uint64, of each point.
+        shares: point -> its share (L, N), uint64.
         moduli: L distinct primes below 2^63.
-        threshold: how many shares give the secret, as when they were made.
+        threshold: T, as given to `share`.
 
     Returns:
         The secret (L, N), uint64.
 
     Raises:
-        ValueError: if there are fewer shares than the threshold, if it is not positive,
-            if points coincide or are zero, or if a share that is used has another
+        ValueError: if there are fewer shares than the threshold, if the threshold is
+            not positive, if points coincide or are zero, or if a used share has another
             dtype, shape or range.
     """
     primes = _checked_moduli(moduli)
     if not 1 <= threshold <= len(shares):
         raise ValueError(
-            f"{len(shares)} shares do not meet a threshold of {threshold}: it is at "
-            "least 1, and that many are needed."
+            f"{len(shares)} shares do not meet a threshold of {threshold}: it must be "
+            "at least 1, and that many shares are needed."
         )
     used = {
         point: _checked_residues(values, primes)
         for point, values in list(shares.items())[:threshold]
     }
     if len({values.shape for values in used.values()}) != 1:
-        raise ValueError("the shares of one secret have the same shape.")
+        raise ValueError("shares of one secret must have the same shape.")
 
     column = _column(primes)
     by_modulus = [lagrange_at_zero(list(used), q) for q in primes]
@@ -172,16 +172,16 @@ def scale(values: Residues, factors: Sequence[int], moduli: Sequence[int]) -> Re
     values = _checked_residues(values, primes)
     if len(factors) != len(primes):
         raise ValueError(
-            f"{len(primes)} moduli need a factor each, not {len(factors)}."
+            f"{len(primes)} moduli need a factor each, got {len(factors)}."
         )
     return _multiply(values, *_precomputed(factors, primes), _column(primes))
 
 
 def _uniform(size: int, modulus: int) -> Residues:
-    """Returns values (size,), uint64, uniform below `modulus`, from the system.
+    """Returns values (size,), uint64, uniform below `modulus`.
 
-    Words of as many bits as the modulus has are drawn, and those that are too large are
-    dropped: reducing them instead would favour small values.
+    Draws words with as many bits as the modulus and drops those that are too large.
+    Reducing them instead would favour small values.
     """
     mask = np.uint64(2 ** (modulus - 1).bit_length() - 1)
     values = np.empty(0, np.uint64)
@@ -199,20 +199,20 @@ def _add(left: Residues, right: Residues, moduli: Residues) -> Residues:
 def _multiply(
     values: Residues, factors: Residues, quotients: Residues, moduli: Residues
 ) -> Residues:
-    """Returns residues (L, N) times `factors` (L, 1), whose w' are `quotients`."""
+    """Returns residues (L, N) times `factors` (L, 1) with their Shoup `quotients`."""
     return _reduced(lazy_product(values, factors, quotients, moduli), moduli)
 
 
 def _reduced(values: Residues, moduli: Residues) -> Residues:
-    """Returns values below 2 q, modulo q."""
-    # Below q, the difference wraps around and is the larger of the two.
+    """Returns values below 2 q modulo q."""
+    # Below q, the difference wraps around and is the larger one.
     return np.minimum(values, values - moduli)
 
 
 def _precomputed(
     factors: Sequence[int], moduli: Sequence[int]
 ) -> tuple[Residues, Residues]:
-    """Returns the factors w modulo q and their w', (L, 1) each, for `_multiply`."""
+    """Returns factors modulo q and their Shoup quotients, (L, 1) each."""
     reduced = [
         operator.index(factor) % q for factor, q in zip(factors, moduli, strict=True)
     ]
@@ -233,12 +233,12 @@ def _checked_moduli(moduli: Sequence[int]) -> list[int]:
     numbers = [operator.index(q) for q in moduli]
     in_range = all(2 <= q < LIMIT for q in numbers)
     if not numbers or not in_range or len(set(numbers)) != len(numbers):
-        raise ValueError(f"moduli are distinct primes below 2^63, got {numbers}.")
+        raise ValueError(f"moduli must be distinct primes below 2^63, got {numbers}.")
     return numbers
 
 
 def _checked_residues(values: Residues, moduli: Sequence[int]) -> Residues:
-    """Returns residues (L, N), uint64, if they are that.
+    """Returns `values` as residues (L, N), uint64.
 
     Raises:
         ValueError: if they have another dtype or shape, or if a row is not below its
@@ -247,9 +247,9 @@ def _checked_residues(values: Residues, moduli: Sequence[int]) -> Residues:
     array = np.asarray(values)
     if array.dtype != np.uint64 or array.ndim != 2 or len(array) != len(moduli):
         raise ValueError(
-            f"residues for {len(moduli)} moduli are rows of uint64, got the shape "
-            f"{array.shape} of {array.dtype}."
+            f"residues for {len(moduli)} moduli must be as many rows of uint64, got "
+            f"shape {array.shape} of {array.dtype}."
         )
     if np.any(array >= _column(moduli)):
-        raise ValueError("each row of residues lies below its modulus.")
+        raise ValueError("each row of residues must lie below its modulus.")
     return array

@@ -1,1 +1,6 @@
-"""Bytes between parties: their format, and the keys that authenticate them."""
+"""Messages between parties: their bytes, and the keys that authenticate them.
+
+    channels <- wire <- material
+
+Nothing here knows a ciphertext, a secret key of a scheme, or OpenFHE.
+"""

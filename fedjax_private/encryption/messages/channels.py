@@ -1,8 +1,8 @@
-"""Who speaks to whom: long-term identities, and a keyed channel for every pair.
+"""Identities of parties, and an authenticated channel for every pair of them.
 
 The parties know each other's public keys beforehand (a public-key infrastructure, as in
 Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving Machine Learning",
-CCS 2017). From them each pair derives keys of its own, one set a direction.
+CCS 2017). From these, each pair derives its own keys, one set for each direction.
 """
 
 import dataclasses
@@ -19,52 +19,52 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import (
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from fedjax_private.encryption.messages.wire import WireError
+from fedjax_private.encryption.errors import WireError
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
-SEAL_BYTES = _NONCE_BYTES + 16  # by which sealing makes longer
+SEAL_BYTES = _NONCE_BYTES + 16  # that sealing adds to a secret
 
 
 @dataclasses.dataclass(frozen=True)
 class Channel:
-    """The keys of messages from one party to one other.
+    """The keys of messages from one party to another.
 
     Formal guarantees: whoever holds neither party's private key can neither alter nor
     invent a message that `verify` accepts (HMAC-SHA256 is a pseudo-random function)
     nor read one that was sealed (ChaCha20-Poly1305, RFC 8439), assuming that
-    Diffie-Hellman on Curve25519 is hard and the public keys are the right ones. What is
-    replayed is accepted: messages carry their round, and receivers count.
+    Diffie-Hellman on Curve25519 is hard and the public keys are the right ones.
+    Replayed messages are accepted: messages carry their round, and receivers count.
 
     Attributes:
-        authentication: (32,) bytes.
-        secrecy: (32,) bytes.
+        authentication: the key of tags, 32 bytes.
+        secrecy: the key of sealed secrets, 32 bytes.
     """
 
     authentication: bytes = dataclasses.field(repr=False)
     secrecy: bytes = dataclasses.field(repr=False)
 
     def tag(self, *parts: bytes | memoryview) -> bytes:
-        """Returns the tag of a message given in parts, (32,) bytes."""
-        made = hmac.new(self.authentication, digestmod="sha256")
+        """Returns the tag, 32 bytes, of a message given in parts."""
+        mac = hmac.new(self.authentication, digestmod="sha256")
         for part in parts:
-            made.update(part)
-        return made.digest()
+            mac.update(part)
+        return mac.digest()
 
     def verify(self, tag: bytes, *parts: bytes | memoryview) -> bool:
-        """Whether the tag is the message's; takes the same time for all wrong ones."""
+        """Returns whether the tag is right; every wrong tag takes the same time."""
         return hmac.compare_digest(self.tag(*parts), tag)
 
     def seal(self, secret: bytes) -> bytes:
-        """Returns the secret, encrypted and authenticated; 28 bytes longer."""
+        """Returns the secret encrypted and authenticated, 28 bytes longer."""
         nonce = os.urandom(_NONCE_BYTES)
         return nonce + ChaCha20Poly1305(self.secrecy).encrypt(nonce, secret, None)
 
     def open(self, sealed: bytes) -> bytes:
-        """Returns what was sealed.
+        """Returns the secret that was sealed.
 
         Raises:
-            WireError: if it was altered, or sealed for another channel.
+            WireError: if the sealed bytes were altered, or belong to another channel.
         """
         if len(sealed) < SEAL_BYTES:
             raise WireError("a sealed message is truncated.")
@@ -76,26 +76,26 @@ class Channel:
 
 
 class Identity:
-    """One party's long-term key pair. The private key never leaves the object."""
+    """The long-term key pair of a party. The private key never leaves the object."""
 
     def __init__(self) -> None:
         self._private = X25519PrivateKey.generate()
 
     @property
     def public(self) -> bytes:
-        """(32,) bytes that name the party."""
+        """The public key, 32 bytes, by which others know the party."""
         return self._private.public_key().public_bytes_raw()
 
-    def sending(self, receiver: bytes) -> Channel:
-        """The channel from here to the party with that public key.
+    def channel_to(self, receiver: bytes) -> Channel:
+        """Returns the channel to the party with public key `receiver`.
 
         Raises:
             WireError: if no party can have that key.
         """
         return self._channel(receiver, self.public + receiver)
 
-    def receiving(self, sender: bytes) -> Channel:
-        """The channel from the party with that public key to here.
+    def channel_from(self, sender: bytes) -> Channel:
+        """Returns the channel from the party with public key `sender`.
 
         Raises:
             WireError: if no party can have that key.
@@ -116,17 +116,17 @@ class Identity:
         return Channel(keys[:_KEY_BYTES], keys[_KEY_BYTES:])
 
 
-# Party's number -> its public key: what everybody is told before training.
+# Number of a party -> its public key. Everybody knows it before training.
 Directory = Mapping[int, bytes]
 
 
 class Party:
-    """One party's identity, number, and channels to and from those it knows.
+    """A party: its number, its identity, and its channels to and from other parties.
 
     Args:
-        number: a client's, or one of `wire`'s for servers and the authority.
-        directory: who else there is; it may grow as parties join.
-        identity: a fresh one by default.
+        number: of a client, or one that `wire` reserves for servers and the authority.
+        directory: the public keys of the other parties; it may grow as parties join.
+        identity: fresh by default.
     """
 
     def __init__(
@@ -135,32 +135,32 @@ class Party:
         self.number = number
         self.identity = identity or Identity()
         self._directory = directory
-        self._sending: dict[int, Channel] = {}
-        self._receiving: dict[int, Channel] = {}
+        self._channels_to: dict[int, Channel] = {}
+        self._channels_from: dict[int, Channel] = {}
 
-    def to(self, receiver: int) -> Channel:
-        """The channel to a party.
+    def channel_to(self, receiver: int) -> Channel:
+        """Returns the channel to the party with that number.
 
         Raises:
             WireError: if the directory does not list it.
         """
-        if receiver not in self._sending:
+        if receiver not in self._channels_to:
             key = self._key_of(receiver)
-            self._sending[receiver] = self.identity.sending(key)
-        return self._sending[receiver]
+            self._channels_to[receiver] = self.identity.channel_to(key)
+        return self._channels_to[receiver]
 
-    def by(self, sender: int) -> Channel:
-        """The channel from a party.
+    def channel_from(self, sender: int) -> Channel:
+        """Returns the channel from the party with that number.
 
         Raises:
             WireError: if the directory does not list it.
         """
-        if sender not in self._receiving:
+        if sender not in self._channels_from:
             key = self._key_of(sender)
-            self._receiving[sender] = self.identity.receiving(key)
-        return self._receiving[sender]
+            self._channels_from[sender] = self.identity.channel_from(key)
+        return self._channels_from[sender]
 
     def _key_of(self, number: int) -> bytes:
         if number not in self._directory:
-            raise WireError(f"nobody is known by the number {number}.")
+            raise WireError(f"the directory has no party with number {number}.")
         return self._directory[number]

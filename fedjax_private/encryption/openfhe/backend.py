@@ -1,4 +1,4 @@
-"""OpenFHE, imported here only and when somebody asks for it; and never in a fork."""
+"""The only import of OpenFHE: when it is first needed, and never in a forked child."""
 
 import contextlib
 import dataclasses
@@ -10,22 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-
-class OpenFHEUnavailable(RuntimeError):
-    """Nothing can be encrypted here: no OpenFHE, or no device of the host's."""
-
-
-class ForkedProcessError(RuntimeError):
-    """OpenFHE was asked to work in a forked child of the process that loaded it."""
+from fedjax_private.encryption.errors import ForkedProcessError, OpenFHEUnavailable
 
 
 @dataclasses.dataclass(frozen=True)
 class Backend:
-    """OpenFHE as loaded by one process.
+    """OpenFHE, as one process loaded it.
 
     Attributes:
         openfhe: the module. Its classes have no type stubs, hence `Any`.
-        process: id of the process that loaded it first.
+        process: the id of the process that first loaded it.
     """
 
     openfhe: Any
@@ -34,9 +28,9 @@ class Backend:
     def check_process(self) -> None:
         """Raises ForkedProcessError in a forked child.
 
-        OpenFHE seeds one random generator per thread, and a fork copies its state:
-        two children would encrypt with the same randomness, and the difference of two
-        such ciphertexts is the difference of their plaintexts, for everyone to read.
+        OpenFHE seeds one random generator per thread, and a fork copies its state. Two
+        children would encrypt with the same randomness, and the difference of two such
+        ciphertexts is the difference of their plaintexts, for everyone to read.
         """
         if os.getpid() != self.process:
             raise ForkedProcessError(
@@ -50,8 +44,8 @@ def load() -> Backend:
     """Returns OpenFHE.
 
     Raises:
-        OpenFHEUnavailable: if the extension cannot be imported: another Python than
-            those its wheels are built for, macOS, Arm, or older C libraries.
+        OpenFHEUnavailable: if the extension cannot be imported: on macOS, on Arm, with
+            older C libraries, or under a Python for which there is no wheel.
     """
     try:
         with _one_openmp_thread():
@@ -67,11 +61,11 @@ def load() -> Backend:
 
 @contextlib.contextmanager
 def _one_openmp_thread() -> Iterator[None]:
-    """Has OpenFHE do without OpenMP, unless the user's environment says otherwise.
+    """Limits OpenMP to one thread, unless the user's environment sets a number.
 
-    Our own threads fill the cores, each with a ciphertext; OpenFHE's, which share the
-    few moduli of one, wait for one another, on busy cores for tens of milliseconds. It
-    reads the number once, as it is loaded, and takes no later limit.
+    Our own threads fill the cores, each with its ciphertexts. OpenFHE's threads share
+    the few moduli of one ciphertext and wait for one another, on busy cores for tens of
+    milliseconds. OpenFHE reads the number once, when it is loaded.
     """
     name = "OMP_NUM_THREADS"
     if name in os.environ:
@@ -86,19 +80,20 @@ def _one_openmp_thread() -> Iterator[None]:
 
 @functools.cache
 def _loading_process() -> int:
-    # Cached on purpose: a forked child inherits the answer, which is how it is caught.
+    # Cached so that a forked child inherits its parent's answer and is detected.
     return os.getpid()
 
 
 def interpreter() -> list[str]:
-    """The command that starts this interpreter again.
+    """Returns the command that starts this interpreter again.
 
-    More than its path where the dynamic loader was named on the command line, to run
-    with other C libraries than the system's.
+    OpenFHE's wheels may need newer C libraries than the system's. A process that runs
+    with such libraries was started through their dynamic loader, and the command then
+    begins with that loader.
     """
     path = Path("/proc/self/cmdline")
-    words = path.read_text().split("\0") if path.exists() else []
+    command = path.read_text().split("\0") if path.exists() else []
     binary = os.path.realpath(sys.executable)
-    if words and "ld-linux" in words[0] and binary in words:
-        return words[: words.index(binary) + 1]
+    if command and "ld-linux" in command[0] and binary in command:
+        return command[: command.index(binary) + 1]
     return [sys.executable]

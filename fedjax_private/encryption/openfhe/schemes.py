@@ -1,14 +1,14 @@
-"""Keys and encryption by OpenFHE, as arrays of residues; decryption and messages by us.
+"""Keys and encryptions by OpenFHE as arrays of residues; encoding and decryption.
 
-OpenFHE's objects stay with whoever made them. What parties exchange are the residues of
-polynomials; a public key's are spliced into a serialised object of the receiver's own
-making. OpenFHE never parses a byte of another party's that was not checked, and its
-framing is neither sent nor trusted.
+OpenFHE's objects stay with the party that made them. Parties exchange residues of
+polynomials, and the receiver puts those of a public key into a serialised object of its
+own (see `templates`). So OpenFHE never parses unchecked bytes from another party, and
+its framing is neither sent nor trusted.
 
-All that is drawn at random for keys and ciphertexts OpenFHE draws: its encryptions are
-encryptions of zero, to which the message is added, as its own encryption does last.
-What follows from a secret key without randomness, `c0 + c1 s`, is `arithmetic`'s, which
-is exact, so that it is either right or visibly wrong.
+OpenFHE draws everything that is random in keys and ciphertexts. It encrypts zero, and
+the message is added afterwards, which is also the last step of OpenFHE's own
+encryption. `math.polynomials` computes what follows from a secret key without
+randomness, `c0 + c1 s`. It is exact, so the result is either right or visibly wrong.
 
 CKKS: Cheon, Kim, Kim and Song (ASIACRYPT 2017), in RNS form. BGV: Brakerski, Gentry and
 Vaikuntanathan (ITCS 2012). BFV: Brakerski (CRYPTO 2012), Fan and Vercauteren (2012).
@@ -19,34 +19,35 @@ from typing import Any
 
 import numpy as np
 
-from fedjax_private.encryption.math import plaintexts
-from fedjax_private.encryption.math import polynomials as arithmetic
+from fedjax_private.encryption.errors import UnexpectedLayoutError
+from fedjax_private.encryption.math import plaintexts, polynomials
 from fedjax_private.encryption.math.entropy import wide_gaussian
 from fedjax_private.encryption.math.packing import Rows
 from fedjax_private.encryption.math.polynomials import Factor
 from fedjax_private.encryption.math.rings import Residues
 from fedjax_private.encryption.openfhe.backend import load
 from fedjax_private.encryption.openfhe.contexts import context_for, ring_of
-from fedjax_private.encryption.openfhe.templates import Mould, UnexpectedLayoutError
+from fedjax_private.encryption.openfhe.templates import Template
 from fedjax_private.encryption.parameters import Parameters, Scheme, fresh_variance
 
-# OpenFHE's classes carry no type stubs; this name says which one is meant.
+# OpenFHE's classes have no type stubs; this name says which class is meant.
 PublicKey = Any
 
 
 class HomomorphicScheme:
-    """The operations that sums need, at one parameter set. Holds no key of a run's.
+    """The operations that sums need, at one parameter set. Holds no key of a run.
 
-    Safe to use from several threads once made: OpenFHE keeps one random generator per
-    thread. Make it in the main thread: OpenFHE's first encoding elsewhere can hang.
+    Once made, it is safe to use from several threads: OpenFHE keeps one random
+    generator per thread. Make it in the main thread: OpenFHE's first encoding can hang
+    in another.
 
     Formal guarantees: `encrypt` is OpenFHE's public-key encryption, IND-CPA secure
     against whoever lacks the secret key under ring learning with errors with ternary
     secrets at 128 bits, its Gaussian and ternary samplers trusted; that the message is
     added afterwards changes no ciphertext's distribution. `decrypt` hides nothing of
     the noise that a ciphertext has, which tells of the key in CKKS (Li and Micciancio,
-    EUROCRYPT 2021): its results are for whoever has the key. `flooded` and `partial`
-    hide the noise as `Parameters.flooding_std` says.
+    EUROCRYPT 2021): its results are for whoever has the key. `decrypt_flooded` and
+    `partially_decrypt` hide the noise as `Parameters.flooding_std` says.
 
     Raises:
         OpenFHEUnavailable: on construction, where OpenFHE cannot be imported.
@@ -59,36 +60,36 @@ class HomomorphicScheme:
         self._openfhe = self._backend.openfhe
         self._context = context_for(self._openfhe, parameters)
         self.ring = ring_of(parameters)
-        self._zero = self._encode_zero()
-        self._layouts: dict[int, Mould] = {}
-        # A key of nobody's, forgotten at once: the mould of others'.
+        if parameters.request.scheme.exact:
+            self._zero = self._context.MakePackedPlaintext([0])
+        else:
+            self._zero = self._context.MakeCKKSPackedPlaintext([0.0])
+        self._templates: dict[int, Template] = {}
+        # A throwaway key: its object is the template for the keys of others.
         pair = self._context.KeyGen()
-        self._public_mould = Mould.of(self._serialise(pair.publicKey), self.ring, 2)
+        public = self._serialise(pair.publicKey)
+        self._public_template = Template.of(public, self.ring, 2)
         self._check(pair)
 
-    def _encode_zero(self) -> Any:
-        if self.parameters.request.scheme.exact:
-            return self._context.MakePackedPlaintext([0])
-        return self._context.MakeCKKSPackedPlaintext([0.0])
-
     def _check(self, pair: Any) -> None:
-        """Raises UnexpectedLayoutError unless encryptions carry the noise assumed.
+        """Raises UnexpectedLayoutError unless encryptions have the expected noise.
 
-        All flooding and every noise budget is sized by it. And if OpenFHE held
-        polynomials by their values in another order, its noise would be no small
-        polynomial to us.
+        All flooding and every noise budget is sized by that noise. The check also
+        detects an OpenFHE that holds the values of polynomials in another order, since
+        its noise would then not be a small polynomial here.
         """
         zero = np.zeros((1, self.ring.limbs, self.ring.dimension), np.uint64)
-        opened = self._opened(self._secret(pair), self.encrypt(pair.publicKey, zero))
-        coefficients = arithmetic.interpolate(opened, self.ring)
+        encrypted = self.encrypt(pair.publicKey, zero)
+        decrypted = self._decrypt_values(self._secret_key(pair), encrypted)
+        coefficients = polynomials.interpolate(decrypted, self.ring)
         noise = plaintexts.centred(coefficients, self.ring)
         if self.parameters.request.scheme is Scheme.EXACT:
             noise /= self.parameters.plaintext_modulus
         ratio = np.square(noise).mean() / fresh_variance(self.ring.dimension)
-        # Ten deviations of the mean on either side: see `parameters`.
+        # Ten standard deviations of the mean on either side: see `parameters`.
         if not 0.6 < ratio < 1.4:
             raise UnexpectedLayoutError(
-                "this version of OpenFHE encrypts otherwise than the tested ones do: "
+                "this version of OpenFHE encrypts differently from the tested ones: "
                 "install the version that pyproject.toml names."
             )
 
@@ -100,17 +101,17 @@ class HomomorphicScheme:
         """
         self._backend.check_process()
         pair = self._context.KeyGen()
-        return self._residues(pair.publicKey, 2), self._secret(pair)
+        return self._residues(pair.publicKey, 2), self._secret_key(pair)
 
     def generate_share(self, common: Residues) -> tuple[Residues, Factor]:
-        """Returns a holder's part of a joint key.
+        """Returns one holder's part of a joint key.
 
         Args:
             common: (L, N), the polynomial `a` that all holders use.
 
         Returns:
-            Its contribution `e - a s` (L, N), which the joint public key is the sum of,
-            and its secret `s`, which the joint secret key is the sum of.
+            The contribution `e - a s` (L, N) and the secret `s`. The joint public key
+            is the sum of the contributions, the joint secret key that of the secrets.
 
         Raises:
             ForkedProcessError: in a forked child of the process that loaded OpenFHE.
@@ -118,11 +119,11 @@ class HomomorphicScheme:
         self._backend.check_process()
         lead = self.public_key(np.stack([common, common]))
         pair = self._context.MultipartyKeyGen(lead, False, True)
-        return self._residues(pair.publicKey, 2)[0], self._secret(pair)
+        return self._residues(pair.publicKey, 2)[0], self._secret_key(pair)
 
-    def public_key(self, polynomials: Residues) -> PublicKey:
-        """Returns OpenFHE's public key with the polynomials (2, L, N)."""
-        data = self._public_mould.filled(polynomials)
+    def public_key(self, residues: Residues) -> PublicKey:
+        """Returns OpenFHE's public key with the residues (2, L, N)."""
+        data = self._public_template.filled(residues)
         return self._openfhe.DeserializePublicKeyString(data, self._openfhe.BINARY)
 
     def secret_key(self, polynomial: Residues) -> Factor:
@@ -137,7 +138,7 @@ class HomomorphicScheme:
         """
         self._backend.check_process()
         coefficients = plaintexts.encode(rows, self.parameters, self.ring)
-        return arithmetic.evaluate(coefficients, self.ring)
+        return polynomials.evaluate(coefficients, self.ring)
 
     def encrypt(self, public_key: PublicKey, messages: Residues) -> Residues:
         """Returns fresh encryptions (M, 2, L, N) of messages (M, L, N).
@@ -146,85 +147,91 @@ class HomomorphicScheme:
             ForkedProcessError: in a forked child of the process that loaded OpenFHE.
         """
         self._backend.check_process()
-        made = np.empty((len(messages), 2, *messages.shape[1:]), np.uint64)
-        for ciphertext in made:
+        ciphertexts = np.empty((len(messages), 2, *messages.shape[1:]), np.uint64)
+        for ciphertext in ciphertexts:
             zero = self._context.Encrypt(public_key, self._zero)
             ciphertext[:] = self._residues(zero, 2)
-        made[:, 0] = self.ring.add(made[:, 0], messages)
-        return made
+        ciphertexts[:, 0] = self.ring.add(ciphertexts[:, 0], messages)
+        return ciphertexts
 
     def decrypt(self, secret_key: Factor, ciphertexts: Residues) -> Rows:
-        """Returns the rows (M, slots) of ciphertexts (M, 2, L, N); adds no noise.
+        """Returns the rows (M, slots) of ciphertexts (M, 2, L, N) without added noise.
 
         Raises:
             ForkedProcessError: in a forked child of the process that loaded OpenFHE.
         """
         self._backend.check_process()
-        return self.decode(self._opened(secret_key, ciphertexts))
+        return self.decode(self._decrypt_values(secret_key, ciphertexts))
 
-    def flooded(self, secret_key: Factor, ciphertexts: Residues) -> Rows:
-        """Returns the same with `flooding_std` of noise, which may be shown to others.
+    def decrypt_flooded(self, secret_key: Factor, ciphertexts: Residues) -> Rows:
+        """Returns rows as `decrypt` does, with noise that makes them safe to publish.
 
-        The noise is whole numbers on whole coefficients: what a float64 rounds after
-        that is a function of the sum, and tells of nothing else (Mironov, "On
-        Significance of the Least Significant Bits for Differential Privacy", CCS 2012).
+        The noise is whole numbers of deviation `flooding_std` on whole coefficients.
+        Later rounding to float64 is a function of the noisy sum and reveals nothing
+        else (Mironov, "On Significance of the Least Significant Bits for Differential
+        Privacy", CCS 2012).
 
         Raises:
             ForkedProcessError: in a forked child of the process that loaded OpenFHE.
         """
         self._backend.check_process()
-        opened = self._opened(secret_key, ciphertexts)
-        coefficients = arithmetic.interpolate(opened, self.ring)
-        total = self.ring.add(coefficients, self._coefficients(len(opened)))
+        decrypted = self._decrypt_values(secret_key, ciphertexts)
+        coefficients = polynomials.interpolate(decrypted, self.ring)
+        noise = self._noise_coefficients(len(decrypted))
+        total = self.ring.add(coefficients, noise)
         return plaintexts.decode(total, self.parameters, self.ring)
 
-    def decode(self, polynomials: Residues) -> Rows:
-        """Returns the rows (M, slots) of sums of all parts (M, L, N). Needs no key."""
-        return plaintexts.read(polynomials, self.parameters, self.ring)
-
-    def _opened(self, secret_key: Factor, ciphertexts: Residues) -> Residues:
-        """Returns `c0 + c1 s` (M, L, N): the messages with their noise."""
-        product = arithmetic.multiply(ciphertexts[:, 1], secret_key, self.ring)
-        return self.ring.add(ciphertexts[:, 0], product)
-
-    def partial(self, secret_key: Factor, seconds: Residues) -> Residues:
-        """Returns one share of decryptions, `c1 s + noise` (M, L, N).
+    def partially_decrypt(self, secret_key: Factor, seconds: Residues) -> Residues:
+        """Returns one holder's part of decryptions, `c1 s + noise` (M, L, N).
 
         Args:
-            secret_key: a holder's.
-            seconds: c1 (M, L, N), the ciphertexts' second polynomials.
+            secret_key: the secret key of the holder.
+            seconds: c1 (M, L, N), the second polynomials of the ciphertexts.
 
         Raises:
             ForkedProcessError: in a forked child of the process that loaded OpenFHE.
         """
         self._backend.check_process()
-        product = arithmetic.multiply(seconds, secret_key, self.ring)
-        return self.ring.add(product, self.noise(len(seconds)))
+        product = polynomials.multiply(seconds, secret_key, self.ring)
+        return self.ring.add(product, self.flooding_noise(len(seconds)))
 
-    def noise(self, count: int) -> Residues:
-        """Returns polynomials (count, L, N) with Gaussian coefficients.
+    def flooding_noise(self, count: int) -> Residues:
+        """Returns polynomials (count, L, N) with Gaussian integers as coefficients.
 
-        Integers, `flooding_std` wide, which leave no bit of what they are added to.
+        Their deviation is `flooding_std`, and they cover every bit of what they mask.
         """
-        return arithmetic.evaluate(self._coefficients(count), self.ring)
+        return polynomials.evaluate(self._noise_coefficients(count), self.ring)
 
-    def _coefficients(self, count: int) -> Residues:
+    def decode(self, values: Residues) -> Rows:
+        """Returns the rows (M, slots) of decrypted polynomials (M, L, N). Needs no key.
+
+        Args:
+            values: `c0 + c1 s`, or c0 plus the partial decryptions of all holders.
+        """
+        return plaintexts.decode_values(values, self.parameters, self.ring)
+
+    def _decrypt_values(self, secret_key: Factor, ciphertexts: Residues) -> Residues:
+        """Returns `c0 + c1 s` (M, L, N): the messages with their noise."""
+        product = polynomials.multiply(ciphertexts[:, 1], secret_key, self.ring)
+        return self.ring.add(ciphertexts[:, 0], product)
+
+    def _noise_coefficients(self, count: int) -> Residues:
         shape = count, self.ring.dimension
-        wide = wide_gaussian(shape, self.parameters.flooding_std)
-        return arithmetic.residues(*wide, self.ring)
+        high, low, shift = wide_gaussian(shape, self.parameters.flooding_std)
+        return polynomials.residues(high, low, shift, self.ring)
 
-    def _secret(self, pair: Any) -> Factor:
+    def _secret_key(self, pair: Any) -> Factor:
         data = self._serialise(pair.secretKey)
-        # No layout of it is kept, which would keep the key.
-        return self.secret_key(Mould.of(data, self.ring, 1).read(data)[0])
+        # The template is not kept, because it holds the key.
+        return self.secret_key(Template.of(data, self.ring, 1).read(data)[0])
 
     def _serialise(self, value: Any) -> bytes:
         return bytes(self._openfhe.Serialize(value, self._openfhe.BINARY))
 
-    def _residues(self, value: Any, polynomials: int) -> Residues:
-        """Returns the polynomials (M, L, N) of a key or a ciphertext."""
+    def _residues(self, value: Any, count: int) -> Residues:
+        """Returns the `count` polynomials (M, L, N) of a public key or a ciphertext."""
         data = self._serialise(value)
-        # Objects of one length have one layout; a first one of its length shows it.
-        if len(data) not in self._layouts:
-            self._layouts[len(data)] = Mould.of(data, self.ring, polynomials)
-        return self._layouts[len(data)].read(data)
+        # Objects of one length have one layout, which the first of them shows.
+        if len(data) not in self._templates:
+            self._templates[len(data)] = Template.of(data, self.ring, count)
+        return self._templates[len(data)].read(data)

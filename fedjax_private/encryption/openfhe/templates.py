@@ -1,7 +1,7 @@
-"""Serialised OpenFHE objects whose polynomials are replaced.
+"""Serialised OpenFHE objects as templates, whose polynomials can be read and replaced.
 
-OpenFHE never parses a byte of another party's: what comes from outside are residues,
-checked to be below their primes, put into objects that OpenFHE itself serialised here.
+OpenFHE never parses bytes from another party. Received residues are checked to be below
+their primes and are then put into an object that OpenFHE itself serialised here.
 """
 
 import dataclasses
@@ -9,23 +9,20 @@ import struct
 
 import numpy as np
 
+from fedjax_private.encryption.errors import UnexpectedLayoutError
 from fedjax_private.encryption.math.rings import Residues, Ring
 
 _PREFIX = struct.Struct("<Q")
 
 
-class UnexpectedLayoutError(RuntimeError):
-    """OpenFHE serialises otherwise than every version that was tested."""
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
-class Mould:
-    """An object of OpenFHE's, and where its residues are.
+class Template:
+    """A serialised OpenFHE object, and the places of its residues.
 
     Attributes:
-        data: what OpenFHE serialised.
-        ring: of its polynomials.
-        starts: where each row of N residues begins, polynomial by polynomial.
+        data: the object, as OpenFHE serialised it.
+        ring: the ring of its polynomials.
+        starts: the first byte of each row of N residues, polynomial by polynomial.
     """
 
     data: bytes
@@ -33,36 +30,37 @@ class Mould:
     starts: tuple[int, ...]
 
     @classmethod
-    def of(cls, data: bytes, ring: Ring, polynomials: int) -> "Mould":
-        """Finds the rows of residues in an object whose residues are uniform.
+    def of(cls, data: bytes, ring: Ring, polynomials: int) -> "Template":
+        """Returns the template of an object whose residues are uniform.
 
-        A row is N as a 64-bit number, then N words below the limb's prime.
+        A row of residues is N as a 64-bit number, then N words below the limb's prime.
 
         Raises:
-            UnexpectedLayoutError: unless there are as many as `polynomials` have.
+            UnexpectedLayoutError: unless the rows are those of `polynomials`
+                polynomials.
         """
         prefix = _PREFIX.pack(ring.dimension)
         starts: list[int] = []
-        at = 0
-        while (at := data.find(prefix, at)) >= 0:
-            first, size = at + _PREFIX.size, 8 * ring.dimension
+        position = 0
+        while (position := data.find(prefix, position)) >= 0:
+            first, size = position + _PREFIX.size, 8 * ring.dimension
             if first + size <= len(data):
                 modulus = ring.moduli[len(starts) % ring.limbs]
                 largest = int(np.frombuffer(data, "<u8", ring.dimension, first).max())
                 if modulus // 2 < largest < modulus:
                     starts.append(first)
-                    at = first + size
+                    position = first + size
                     continue
-            at += 1
+            position += 1
         if len(starts) != polynomials * ring.limbs:
             raise UnexpectedLayoutError(
-                "this version of OpenFHE serialises polynomials otherwise than the "
-                "tested ones do: install the version that pyproject.toml names."
+                "this version of OpenFHE serialises polynomials differently from the "
+                "tested ones: install the version that pyproject.toml names."
             )
         return cls(data, ring, tuple(starts))
 
     def filled(self, polynomials: Residues) -> bytes:
-        """The object with other polynomials (M, L, N)."""
+        """Returns the object with other polynomials (M, L, N)."""
         rows = np.ascontiguousarray(polynomials, "<u8").reshape(-1, self.ring.dimension)
         pieces: list[bytes | memoryview] = []
         view, end = memoryview(self.data), 0
@@ -72,14 +70,16 @@ class Mould:
         return b"".join((*pieces, view[end:]))
 
     def read(self, data: bytes) -> Residues:
-        """The polynomials (M, L, N) of an object of the same kind.
+        """Returns the polynomials (M, L, N) of another object of the same layout.
 
         Raises:
-            UnexpectedLayoutError: if it has another length.
+            UnexpectedLayoutError: if the object has another length.
         """
         if len(data) != len(self.data):
             raise UnexpectedLayoutError(
-                f"OpenFHE made {len(data)} bytes where {len(self.data)} are usual."
+                f"OpenFHE serialised an object to {len(data)} bytes instead of the "
+                f"usual {len(self.data)}: install the version that pyproject.toml "
+                "names."
             )
         n = self.ring.dimension
         rows = [np.frombuffer(data, "<u8", n, start) for start in self.starts]

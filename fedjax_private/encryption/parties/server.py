@@ -1,24 +1,20 @@
-"""The server's side: adding what it cannot read, and fusing partial decryptions."""
+"""The aggregation server, which adds uploads that it cannot read."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container
 
 import numpy as np
 
-from fedjax_private.encryption.math import plaintexts
-from fedjax_private.encryption.math.packing import FloatArray, IntArray, unpack
+from fedjax_private.encryption.errors import RefusedError, WireError
+from fedjax_private.encryption.math.packing import FloatArray, IntArray
 from fedjax_private.encryption.math.rings import Residues
 from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.material import Material
 from fedjax_private.encryption.messages.wire import (
     AUTHORITY,
     EDGE_SERVERS,
-    EDGES,
-    GONE,
+    FIRST_EDGE,
     Kind,
     Message,
-    Messages,
-    RefusedError,
-    WireError,
     read,
     write,
 )
@@ -32,20 +28,20 @@ class AggregationServer:
 
     Formal guarantees: a server that follows the protocol learns who uploaded, when and
     how many values, and the sums that are released to it, nothing else, under the
-    assumptions and with the exceptions named at `KeyAuthority` and
-    `threshold.KeyHolder`. It takes uploads from those they name only, one a client and
-    round, under the current key, of the right length, with coefficients below the
-    modulus; every other message is refused and changes nothing, and no byte of any
-    reaches OpenFHE.
+    assumptions and with the exceptions named at `KeyAuthority` and `KeyHolder`. It
+    takes uploads from those they name only, one a client and round, under the current
+    key, of the right length, with coefficients below the modulus; every other message
+    is refused and changes nothing, and no byte of any reaches OpenFHE.
 
     Not guaranteed: uploads are not proven to be well-formed. A client can spoil the sum
     with a vector beyond the declared range, or with no ciphertext at all but random
     coefficients.
 
     Args:
-        party: who it is, and whom it knows.
+        party: the server, and the parties that it knows.
         material: of the current key; the public key is not kept.
-        relays: who may send sums of several clients; their word is taken for whose.
+        relays: the parties that may send sums of several clients; which clients these
+            are is taken on their word.
     """
 
     def __init__(
@@ -64,25 +60,25 @@ class AggregationServer:
 
     @property
     def round_number(self) -> int | None:
-        """The round that is open."""
+        """The open round, or None."""
         return self._round
 
     @property
     def clients(self) -> tuple[int, ...]:
-        """Whose uploads the open round's sum holds."""
+        """The clients whose uploads are in the sum of the open round."""
         return tuple(self._clients)
 
     def open(self, round_number: int) -> None:
-        """Starts a round. What an unfinished one held is discarded."""
+        """Starts a round. An unfinished round is discarded."""
         self._round, self._clients, self._total = round_number, {}, None
 
     def add(self, data: bytes) -> None:
-        """Adds one upload, or a relay's sum of some. A refused one changes nothing.
+        """Adds one upload, or a relay's sum of several. A refused one changes nothing.
 
         Raises:
-            WireError: if the message is not an upload under this key, by its sender.
-            RefusedError: if no round is open, the upload belongs to another, a client
-                has been added already, names others, or the sum is full.
+            WireError: if the message is not an upload under this key, from its sender.
+            RefusedError: if the upload's round is not open, if a client has been added
+                before, if a client names others, or if the sum is full.
         """
         parameters, ring = self.material.parameters, self._ring
         message = read(
@@ -113,7 +109,7 @@ class AggregationServer:
         return self._finish(Kind.SUM, receiver)
 
     def forward(self, receiver: int) -> bytes:
-        """Ends the round and returns its encrypted sum, for whoever adds next.
+        """Ends the round and returns its encrypted sum, for the server or next relay.
 
         Raises:
             RefusedError: if no round is open or nothing has been added.
@@ -130,15 +126,15 @@ class AggregationServer:
             raise RefusedError(
                 "there is no sum: no round is open, or it has no upload."
             )
-        taken = self._round, self.clients, self._ring.reduce(self._total)
+        result = self._round, self.clients, self._ring.reduce(self._total)
         self._round, self._clients, self._total = None, {}, None
-        return taken
+        return result
 
-    def released(self, data: bytes) -> tuple[int, FloatArray | IntArray]:
-        """Returns the round and the sum (values,) in an authority's answer.
+    def read_release(self, data: bytes) -> tuple[int, FloatArray | IntArray]:
+        """Returns the round and the sum (values,) that the authority released.
 
         Raises:
-            WireError: if it is not the authority's, or of another form.
+            WireError: if the message is not a release from the authority.
         """
         request = self.material.parameters.request
         message = read(
@@ -172,18 +168,14 @@ class AggregationServer:
         if message.round_number != self._round:
             raise RefusedError(
                 f"an upload of round {message.round_number}, but "
-                + (
-                    "none is open."
-                    if self._round is None
-                    else f"{self._round} is open."
-                )
+                f"{'none' if self._round is None else self._round} is open."
             )
         if message.numbers != (message.sender,) and message.sender not in self._relays:
             raise RefusedError(
                 f"{message.sender} sent an upload in the name of {message.numbers}."
             )
-        if not message.numbers or max(message.numbers) >= EDGES:
-            raise RefusedError("an upload that is of no client.")
+        if not message.numbers or max(message.numbers) >= FIRST_EDGE:
+            raise RefusedError("an upload that belongs to no client.")
         for client in message.numbers:
             if client in self._clients:
                 raise RefusedError(
@@ -195,140 +187,3 @@ class AggregationServer:
                 f"the sum of round {self._round} is full: the parameters hold at most "
                 f"{most} uploads."
             )
-
-
-class Fusion:
-    """The server's side of one decryption: partial decryptions in, the sum out.
-
-    Formal guarantees: none beyond `AggregationServer`'s: it holds what holders sent,
-    which together decrypts this one sum. It takes one part from each holder.
-
-    Args:
-        party: the server.
-        server: whose open round is ended.
-        holders: all holders' numbers, in the order that all agree on.
-        quorum: T.
-
-    Raises:
-        RefusedError: if no round is open or nothing has been added.
-    """
-
-    def __init__(
-        self,
-        party: Party,
-        server: AggregationServer,
-        holders: Sequence[int],
-        quorum: int,
-    ) -> None:
-        self._party, self._holders, self._quorum = party, tuple(holders), quorum
-        self._material = server.material
-        self._ring = ring_of(self._material.parameters)
-        self.round_number, self.clients, total = server.take_total()
-        self._total, self._second = total[0::2], total[1::2]
-        self._answered: list[int] = []
-        self._standing_in: set[int] = set()
-
-    @property
-    def missing(self) -> tuple[int, ...]:
-        """Holders whose part has not come."""
-        return tuple(h for h in self._holders if h not in self._answered)
-
-    def requests(self) -> Messages:
-        """The sum, for every holder."""
-        payload = self._ring.pack(self._second)
-        return {
-            holder: write(
-                self._party,
-                holder,
-                Kind.SUM,
-                self.round_number,
-                payload,
-                key_id=self._material.key_id,
-                numbers=self.clients,
-            )
-            for holder in self._holders
-        }
-
-    def add(self, data: bytes) -> None:
-        """Takes a holder's part.
-
-        Raises:
-            WireError: if it is none of this round's under the joint key.
-            RefusedError: if it is not from a holder, or a second one.
-        """
-        sender, parts = self._read(Kind.PARTIAL, data)
-        if sender not in self.missing:
-            raise RefusedError(f"a part of {sender}, unasked for.")
-        self._total = self._ring.add(self._total, parts)
-        self._answered.append(sender)
-
-    def recovery_requests(self) -> Messages:
-        """Asks T holders to stand in for those whose part has not come.
-
-        Raises:
-            RefusedError: if nobody is missing, or fewer than T holders are left: the
-                round is void.
-        """
-        if not self.missing:
-            raise RefusedError(f"nobody is missing in round {self.round_number}.")
-        present = self._answered[: self._quorum]
-        if len(present) < self._quorum:
-            raise RefusedError(
-                f"round {self.round_number} is void: {len(self._answered)} of "
-                f"{len(self._holders)} holders are left to decrypt it, and "
-                f"{self._quorum} are needed."
-            )
-        gone, self._standing_in = self.missing, set(present)
-        self._answered.extend(gone)  # what comes from them now would count twice
-        return {
-            holder: write(
-                self._party,
-                holder,
-                Kind.RECOVERY_REQUEST,
-                self.round_number,
-                GONE.pack(len(gone)),
-                key_id=self._material.key_id,
-                numbers=(*gone, *present),
-            )
-            for holder in present
-        }
-
-    def add_recovery(self, data: bytes) -> None:
-        """Takes the part of a holder that stands in.
-
-        Raises:
-            WireError: if it is none of this round's under the joint key.
-            RefusedError: if it is not from one that was asked, or a second one.
-        """
-        sender, parts = self._read(Kind.RECOVERY, data)
-        if sender not in self._standing_in:
-            raise RefusedError(f"{sender} stands in, unasked for.")
-        self._total = self._ring.add(self._total, parts)
-        self._standing_in.remove(sender)
-
-    def release(self) -> FloatArray | IntArray:
-        """Returns the sum (values,).
-
-        Raises:
-            RefusedError: if a part is missing.
-        """
-        if self.missing or self._standing_in:
-            raise RefusedError(
-                f"round {self.round_number} is void: parts of holders "
-                f"{sorted({*self.missing, *self._standing_in})} are missing."
-            )
-        parameters = self._material.parameters
-        return unpack(plaintexts.read(self._total, parameters, self._ring), parameters)
-
-    def _read(self, kind: Kind, data: bytes) -> tuple[int, Residues]:
-        ring = self._ring
-        message = read(
-            self._party,
-            data,
-            kind,
-            payload=len(self._total) * ring.polynomial_bytes,
-            key_id=self._material.key_id,
-        )
-        if message.round_number != self.round_number:
-            raise WireError(f"a part of round {message.round_number}.")
-        return message.sender, ring.unpack(message.payload)

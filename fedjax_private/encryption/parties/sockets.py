@@ -1,7 +1,7 @@
-"""How processes of one machine pass messages on: a socket for each party that answers.
+"""Sockets between processes of one machine, one for each party that answers.
 
-Who lacks the run's key is not listened to, and what is longer than any message is not
-read. What the messages say is for the roles to check.
+Connections without the run's key are rejected, and bytes beyond the longest possible
+message are not read. The parties check the messages themselves.
 """
 
 import contextlib
@@ -22,13 +22,8 @@ from multiprocessing.connection import (
 )
 from typing import Any
 
-from fedjax_private.encryption.messages.wire import (
-    AUTHORITY,
-    MAGIC,
-    SERVER,
-    RefusedError,
-    size,
-)
+from fedjax_private.encryption.errors import RefusedError
+from fedjax_private.encryption.messages.wire import AUTHORITY, MAGIC, SERVER, size
 from fedjax_private.encryption.parameters import SumRequest, derive
 from fedjax_private.trust import Trust
 
@@ -38,15 +33,15 @@ Answer = Callable[[bytes], bytes]
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What every process of a run is told.
+    """The facts about a run that all its processes get.
 
     Attributes:
-        folder: where their sockets are, named by parties' numbers; nobody else's.
-        authkey: who lacks it is not listened to.
+        folder: the folder of the run's sockets, named by numbers of parties.
+        authkey: the run's key, without which connections are rejected.
         request: what is to be summed.
-        trust: who decrypts, and the fewest uploads that a released sum holds.
-        quorum: holders that can stand in for others.
-        threads: of each process, for ciphertexts.
+        trust: states who decrypts, and the fewest uploads that a released sum holds.
+        quorum: the number of holders that can stand in for others.
+        threads: the threads of each process, for ciphertexts.
         capture: whether the server keeps all bytes that it receives.
     """
 
@@ -60,47 +55,44 @@ class Run:
 
     @property
     def longest(self) -> int:
-        """Bytes of the longest message: an upload, its sum, or what is released."""
+        """Bytes of the longest message: an upload, a sum, or a release."""
         parameters = derive(self.request)
         ciphertexts = 2 * parameters.rows * parameters.polynomial_bytes
         return size(self.request.uploads, max(ciphertexts, 8 * self.request.values))
 
 
-class Post:
-    """The sockets of one process: those of its own parties, and the way to others'.
+class Mailbox:
+    """Receives messages for the parties of one process, and sends messages to others.
 
     A connection carries one message and its answer: another message, nothing, or the
-    sentence that refuses it. Messages, and what the driver asks for, are handled one at
-    a time in the main thread, where OpenFHE's first encoding must be made.
+    sentence that refuses it. Messages and calls from the driver are handled one at a
+    time in the main thread, where OpenFHE's first encoding must be made.
     """
 
     def __init__(self, run: Run) -> None:
-        self._folder, self._authkey, self._longest = (
-            run.folder,
-            run.authkey,
-            run.longest,
-        )
-        self._inbox: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = (
+        self._folder, self._authkey = run.folder, run.authkey
+        self._longest = run.longest
+        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = (
             queue.SimpleQueue()
         )
         self.received: list[bytes] | None = [] if run.capture else None
 
     def listen(self, number: int, answer: Answer) -> None:
-        """Has messages to a party answered."""
+        """Answers messages to the party with that number from now on."""
         listener = Listener(self._address(number), "AF_UNIX", backlog=64)
         start_thread(self._accept, listener, answer)
 
     def ask(self, number: int, message: bytes) -> bytes:
-        """Sends a message to a party; returns its answer.
+        """Sends a message to a party and returns the answer.
 
         Raises:
-            RefusedError: in the receiver's words.
+            RefusedError: if the receiver refuses the message, with its sentence.
             RuntimeError: if there is no answer.
         """
         try:
             with Client(self._address(number), authkey=self._authkey) as connection:
                 connection.send_bytes(message)
-                answer = self.keep(connection.recv_bytes(self._longest))
+                answer = self.record(connection.recv_bytes(self._longest))
         except (OSError, EOFError) as error:
             name = _NAMES.get(number, f"key holder {number}")
             raise RuntimeError(
@@ -110,52 +102,55 @@ class Post:
             raise RefusedError(answer.decode(errors="replace"))
         return answer
 
-    def keep(self, data: bytes) -> bytes:
-        """Returns received bytes, which are kept if that was asked for."""
+    def record(self, data: bytes) -> bytes:
+        """Returns received bytes, and records them if the run captures bytes."""
         if self.received is not None:
             self.received.append(data)
         return data
 
-    def do(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Returns what the function returns, or raises, in the main thread."""
-        done: Future[Any] = Future()
-        self._inbox.put((done, functools.partial(function, *arguments)))
-        return done.result()
+    def in_main_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls a function in the main thread; returns its result or raises its error.
 
-    def work(self) -> None:
-        """The main thread's part. Does not return."""
+        For other threads, while the main thread is in `run`.
+        """
+        result: Future[Any] = Future()
+        self._calls.put((result, functools.partial(function, *arguments)))
+        return result.result()
+
+    def run(self) -> None:
+        """Makes the calls for other threads. For the main thread. Does not return."""
         while True:
-            done, function = self._inbox.get()
+            result, function = self._calls.get()
             try:
-                done.set_result(function())
+                result.set_result(function())
             except Exception as error:
-                done.set_exception(error)
+                result.set_exception(error)
 
     def _accept(self, listener: Listener, answer: Answer) -> None:
         while True:
             with contextlib.suppress(OSError):
                 start_thread(self._serve, listener.accept(), answer)
                 continue
-            time.sleep(0.1)  # too many connections for now
+            time.sleep(0.1)  # too many connections at the moment
 
     def _serve(self, connection: Connection, answer: Answer) -> None:
-        # What goes wrong with a connection, too long a message included, ends that
-        # connection only. The challenges are here because a Listener with an authkey
-        # makes everybody wait for a stranger who does not answer his.
+        # An error on a connection, such as too long a message, ends that connection
+        # only. The challenges are here, in the connection's own thread, because a
+        # Listener with an authkey would block for a stranger who does not answer.
         with connection, contextlib.suppress(Exception):
             deliver_challenge(connection, self._authkey)
             answer_challenge(connection, self._authkey)
-            data = self.keep(connection.recv_bytes(self._longest))
+            data = self.record(connection.recv_bytes(self._longest))
             try:
-                answered = self.do(answer, data)
+                reply = self.in_main_thread(answer, data)
             except Exception as error:
-                answered = str(error).encode()
-            connection.send_bytes(answered)
+                reply = str(error).encode()
+            connection.send_bytes(reply)
 
     def _address(self, number: int) -> str:
         return os.path.join(self._folder, str(number))
 
 
 def start_thread(function: Callable[..., None], *arguments: Any) -> None:
-    """Runs a function in a thread that does not keep the process from ending."""
+    """Runs a function in a thread that does not keep the process alive."""
     threading.Thread(target=function, args=arguments, daemon=True).start()

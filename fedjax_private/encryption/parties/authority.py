@@ -1,0 +1,127 @@
+"""The key authority, which decrypts sums under one key: `ckks` and `exact`."""
+
+import numpy as np
+
+from fedjax_private.encryption.errors import WireError
+from fedjax_private.encryption.math.packing import Rows, unpack
+from fedjax_private.encryption.math.rings import Residues
+from fedjax_private.encryption.messages.channels import Party
+from fedjax_private.encryption.messages.material import Material
+from fedjax_private.encryption.messages.wire import SERVER, Kind, read, write
+from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
+from fedjax_private.encryption.parameters import SumRequest, derive
+from fedjax_private.encryption.parties.decryption_log import DecryptionLog
+from fedjax_private.encryption.workers import IN_THIS_THREAD, Workers
+from fedjax_private.trust import Decryptor, Trust
+
+
+class KeyAuthority:
+    """Makes one key and decrypts one sum a round with it. `ckks` and `exact`.
+
+    Held by the named party that all participants trust not to collude with the server:
+    never by the server, and by no client. The secret key never leaves the object.
+
+    Formal guarantees: against anyone without the secret key, uploads are IND-CPA secure
+    under the hardness of ring learning with errors with ternary secrets at 128 bits
+    (Lyubashevsky, Peikert and Regev, EUROCRYPT 2010). What it releases may be shown to
+    everybody (IND-CPA-D; Li and Micciancio, EUROCRYPT 2021): `exact` sums, because they
+    are a function of the plaintexts alone while decryption cannot fail, which the noise
+    budget of `derive` bounds by 2^-100; `ckks` sums, because Gaussian noise floods
+    their error, up to 2^-s in Kullback-Leibler divergence over the query budget (see
+    `Parameters.flooding_std`), after which the key refuses. Without `protect` nothing
+    is added: then the sums may be shown only to those who hold the key anyway.
+
+    Not guaranteed: the authority can decrypt every single upload that it gets hold of;
+    that it does not, and does not collude with the server, is an assumption. It takes
+    the server's word for which uploads a sum holds: a server outside the
+    honest-but-curious model could pass off one upload as a sum. None of this noise
+    counts as differential privacy.
+
+    Args:
+        party: the authority, and the parties that it knows.
+        request: what is to be summed.
+        trust: states who decrypts, and the fewest uploads that a decrypted sum holds.
+        workers: threads for decryption.
+
+    Raises:
+        ValueError: if no parameters serve the request, or the trust model names another
+            decryptor or more uploads than a sum holds.
+        OpenFHEUnavailable: where OpenFHE cannot be imported.
+    """
+
+    def __init__(
+        self,
+        party: Party,
+        request: SumRequest,
+        trust: Trust,
+        workers: Workers = IN_THIS_THREAD,
+    ) -> None:
+        one_key = trust.decryptor in (Decryptor.KEY_AUTHORITY, Decryptor.EVERY_CLIENT)
+        if not one_key or request.scheme.threshold:
+            raise ValueError(
+                f"a key authority decrypts {request.scheme.value} for a trust model "
+                f"that names {trust.decryptor.value!r}: one of the two is wrong."
+            )
+        self._scheme = HomomorphicScheme(derive(request))
+        public, self._secret_key = self._scheme.generate_keys()
+        self.material = Material.of_key(
+            self._scheme.parameters, self._scheme.ring.pack(public)
+        )
+        self._log = DecryptionLog(self.material, trust)
+        self._party, self._workers = party, workers
+
+    @property
+    def used_up(self) -> bool:
+        """Whether the key has decrypted as many sums as it may."""
+        return self._log.used_up
+
+    def decrypt(self, data: bytes) -> bytes:
+        """Returns the message that releases a sum to the server.
+
+        Args:
+            data: the server's message with an encrypted sum.
+
+        Raises:
+            WireError: if the message is not a sum from the server under this key.
+            RefusedError: see `DecryptionLog.record`.
+        """
+        parameters, ring = self._scheme.parameters, self._scheme.ring
+        message = read(
+            self._party,
+            data,
+            Kind.SUM,
+            payload=2 * parameters.rows * ring.polynomial_bytes,
+            most_numbers=parameters.request.uploads,
+            key_id=self.material.key_id,
+        )
+        if message.sender != SERVER:
+            raise WireError(f"a sum from {message.sender}, who is not the server.")
+        size = 2 * ring.polynomial_bytes
+        spans = self._workers.spans(parameters.rows)
+
+        def unpack_rows(index: int) -> Residues:
+            span = spans[index]
+            data = message.payload[span.start * size : span.stop * size]
+            return ring.unpack(data).reshape(-1, 2, ring.limbs, ring.dimension)
+
+        # Everything is unpacked before the sum counts as decrypted.
+        ciphertexts = self._workers.map(unpack_rows, len(spans))
+        self._log.record(message.round_number, message.numbers)
+
+        def decrypt_rows(index: int) -> Rows:
+            if parameters.flooding_std:
+                return self._scheme.decrypt_flooded(
+                    self._secret_key, ciphertexts[index]
+                )
+            return self._scheme.decrypt(self._secret_key, ciphertexts[index])
+
+        rows = np.concatenate(self._workers.map(decrypt_rows, len(spans)))
+        return write(
+            self._party,
+            SERVER,
+            Kind.RELEASED,
+            message.round_number,
+            unpack(rows, parameters).astype(parameters.request.released).tobytes(),
+            key_id=self.material.key_id,
+            numbers=message.numbers,
+        )

@@ -1,0 +1,70 @@
+"""The sums that one key has decrypted, and the number that it still may."""
+
+from fedjax_private.encryption.errors import RefusedError
+from fedjax_private.encryption.messages.material import Material
+from fedjax_private.encryption.parameters import SumRequest
+from fedjax_private.trust import Trust
+
+
+def check_uploads(trust: Trust, request: SumRequest) -> None:
+    """Raises ValueError if the trust model needs more uploads than a sum can hold."""
+    if trust.uploads > request.uploads:
+        raise ValueError(
+            f"a sum must hold at least {trust.uploads} uploads, but the parameters "
+            f"hold at most {request.uploads}: lower trust.uploads or raise "
+            "request.uploads."
+        )
+
+
+class DecryptionLog:
+    """The rounds whose sums were decrypted under one key, and the key's budget.
+
+    Args:
+        material: of the key.
+        trust: states the fewest uploads that a decrypted sum holds.
+
+    Raises:
+        ValueError: if the trust model asks for more uploads than a sum can hold.
+    """
+
+    def __init__(self, material: Material, trust: Trust) -> None:
+        request = material.parameters.request
+        check_uploads(trust, request)
+        self._least, self._most = trust.uploads, request.uploads
+        self._left = material.parameters.sums_per_key
+        self._rounds: set[int] = set()
+
+    @property
+    def used_up(self) -> bool:
+        """Whether the key has decrypted as many sums as it may."""
+        return self._left == 0
+
+    def record(self, round_number: int, clients: tuple[int, ...]) -> None:
+        """Records that the sum of these clients in this round is decrypted now.
+
+        Call it before the decryption, so that a decryption that fails is not retried.
+
+        Raises:
+            RefusedError: if the sum has too few or too many uploads, if a sum of the
+                round was decrypted before, or if the key is used up.
+        """
+        if len(clients) < self._least:
+            raise RefusedError(
+                f"a sum of {len(clients)} uploads is not decrypted: it must hold at "
+                f"least {self._least}."
+            )
+        if len(clients) > self._most:
+            raise RefusedError(
+                f"a sum of {len(clients)} uploads may wrap around: the parameters "
+                f"hold at most {self._most}."
+            )
+        if round_number in self._rounds:
+            raise RefusedError(f"round {round_number} has been decrypted already.")
+        if self.used_up:
+            raise RefusedError(
+                "this key has decrypted as many sums as its noise protects: the next "
+                "round needs a fresh one."
+            )
+        self._rounds.add(round_number)
+        if self._left is not None:
+            self._left -= 1

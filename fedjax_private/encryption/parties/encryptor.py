@@ -1,0 +1,137 @@
+"""The client's side: encryption of vectors under the public key."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedjax_private.encryption.errors import WireError
+from fedjax_private.encryption.math.packing import pack
+from fedjax_private.encryption.messages.channels import Party
+from fedjax_private.encryption.messages.material import Material
+from fedjax_private.encryption.messages.wire import Kind, write
+from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
+from fedjax_private.encryption.workers import IN_THIS_THREAD, Workers
+
+
+class Encryptor:
+    """Encrypts vectors with the public key. Anyone may hold it; clients do.
+
+    Formal guarantees: an upload reveals its round, its sender and its size, and nothing
+    else about the vector to anyone who cannot decrypt, under the assumption and against
+    the parties named at `KeyAuthority` or `KeyHolder`. Its length depends on the
+    vector's size only. Encryption is randomised afresh by the operating system's
+    entropy: equal vectors give different uploads, and no seed of a simulation reaches
+    it.
+
+    Args:
+        material: with the public key.
+        workers: threads for encryption.
+
+    Raises:
+        WireError: if the material has no public key, or an impossible one.
+        OpenFHEUnavailable: where OpenFHE cannot be imported.
+    """
+
+    def __init__(self, material: Material, workers: Workers = IN_THIS_THREAD) -> None:
+        if not material.public_key:
+            raise WireError("key material without a public key cannot encrypt.")
+        self.material = material
+        self._workers = workers
+        self._scheme = HomomorphicScheme(material.parameters)
+        polynomials = self._scheme.ring.unpack(material.public_key)
+        self._public_key = self._scheme.public_key(polynomials)
+
+    def encrypt(
+        self,
+        party: Party,
+        receiver: int,
+        round_number: int,
+        vector: npt.NDArray[Any],
+    ) -> bytes:
+        """Returns the upload of one client in one round.
+
+        Args:
+            party: the client.
+            receiver: the number of the server or relay that adds the upload.
+            round_number: from 0.
+            vector: (values,): floats for CKKS; whole numbers in [0, 2^b) if exact.
+
+        Raises:
+            ValueError: if the vector has another shape, an entry that is not finite, or
+                one beyond the declared bound, which could wrap the sum around.
+            WireError: if a number is negative or too large for the message.
+        """
+        (ciphertexts,) = self.ciphertexts([party.number], [vector])
+        return self.upload(party, receiver, round_number, ciphertexts)
+
+    def ciphertexts(
+        self,
+        clients: Sequence[int],
+        vectors: Sequence[npt.NDArray[Any]] | npt.NDArray[Any],
+    ) -> list[memoryview]:
+        """Returns the packed ciphertexts of the vectors of several clients.
+
+        For simulations: threads that share the ciphertexts of many clients wait less
+        for one another than threads that share those of one client.
+
+        Args:
+            clients: the clients' numbers, for error messages.
+            vectors: a vector of each client, as for `encrypt`.
+
+        Raises:
+            ValueError: as `encrypt` does.
+        """
+        parameters, ring = self.material.parameters, self._scheme.ring
+        if not parameters.request.scheme.exact:
+            for client, vector in zip(clients, vectors, strict=True):
+                self._check(client, vector)
+        packed = self._workers.map(
+            lambda index: pack(vectors[index], parameters), len(vectors)
+        )
+        rows = np.concatenate(packed)
+        spans = self._workers.spans(len(rows))
+
+        def encrypt_rows(index: int) -> bytes:
+            messages = self._scheme.encode(rows[spans[index]])
+            encrypted = self._scheme.encrypt(self._public_key, messages)
+            return ring.pack(encrypted.reshape(-1, ring.limbs, ring.dimension))
+
+        data = memoryview(b"".join(self._workers.map(encrypt_rows, len(spans))))
+        size = len(data) // len(packed)
+        return [data[first : first + size] for first in range(0, len(data), size)]
+
+    def upload(
+        self, party: Party, receiver: int, round_number: int, ciphertexts: memoryview
+    ) -> bytes:
+        """Returns the upload that carries the packed ciphertexts of a client.
+
+        Raises:
+            WireError: if a number is negative or too large for the message.
+        """
+        return write(
+            party,
+            receiver,
+            Kind.UPLOAD,
+            round_number,
+            ciphertexts,
+            key_id=self.material.key_id,
+            numbers=(party.number,),
+        )
+
+    def _check(self, client: int, vector: npt.NDArray[np.floating]) -> None:
+        # The maximum propagates NaN, so one pass serves both checks.
+        largest = float(np.abs(vector).max(initial=0.0))
+        bound = self.material.parameters.request.sum_bound
+        if not np.isfinite(largest):
+            raise ValueError(
+                f"client {client}: the vector has an entry that is not finite, which "
+                "cannot be encrypted; the training has probably diverged."
+            )
+        if largest > bound:
+            raise ValueError(
+                f"client {client}: the vector has an entry of absolute value "
+                f"{largest:g}, beyond the declared bound of {bound:g}; declare a "
+                "larger value bound, which costs precision, or clip."
+            )

@@ -1,0 +1,159 @@
+"""The server's side of decryption by holders: it adds up partial decryptions."""
+
+from collections.abc import Sequence
+
+from fedjax_private.encryption.errors import RefusedError, WireError
+from fedjax_private.encryption.math import plaintexts
+from fedjax_private.encryption.math.packing import FloatArray, IntArray, unpack
+from fedjax_private.encryption.math.rings import Residues
+from fedjax_private.encryption.messages.channels import Party
+from fedjax_private.encryption.messages.wire import (
+    MISSING_COUNT,
+    Kind,
+    Messages,
+    read,
+    write,
+)
+from fedjax_private.encryption.openfhe.contexts import ring_of
+from fedjax_private.encryption.parties.server import AggregationServer
+
+
+class Fusion:
+    """One decryption by holders, at the server: partial decryptions in, the sum out.
+
+    Formal guarantees: none beyond `AggregationServer`'s: it holds what holders sent,
+    which together decrypts this one sum. It takes one part from each holder.
+
+    Args:
+        party: the server.
+        server: holds the open round, which ends here.
+        holders: the numbers of all holders, in the order that all agree on.
+        quorum: T, the number of holders that can stand in for missing ones.
+
+    Raises:
+        RefusedError: if no round is open or nothing has been added.
+    """
+
+    def __init__(
+        self,
+        party: Party,
+        server: AggregationServer,
+        holders: Sequence[int],
+        quorum: int,
+    ) -> None:
+        self._party, self._holders, self._quorum = party, tuple(holders), quorum
+        self._material = server.material
+        self._ring = ring_of(self._material.parameters)
+        self.round_number, self.clients, total = server.take_total()
+        self._total, self._seconds = total[0::2], total[1::2]
+        self._answered: list[int] = []
+        self._standing_in: set[int] = set()
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """The holders whose partial decryption has not arrived."""
+        return tuple(h for h in self._holders if h not in self._answered)
+
+    def requests(self) -> Messages:
+        """Returns the messages that ask every holder to decrypt the sum."""
+        payload = self._ring.pack(self._seconds)
+        return {
+            holder: write(
+                self._party,
+                holder,
+                Kind.SUM,
+                self.round_number,
+                payload,
+                key_id=self._material.key_id,
+                numbers=self.clients,
+            )
+            for holder in self._holders
+        }
+
+    def add(self, data: bytes) -> None:
+        """Adds the partial decryption of a holder.
+
+        Raises:
+            WireError: if the message is no partial decryption of this sum.
+            RefusedError: if it is not from a holder, or a second one.
+        """
+        sender, parts = self._read(Kind.PARTIAL, data)
+        if sender not in self.missing:
+            raise RefusedError(f"an unexpected partial decryption from {sender}.")
+        self._total = self._ring.add(self._total, parts)
+        self._answered.append(sender)
+
+    def recovery_requests(self) -> Messages:
+        """Returns the messages that ask T holders to stand in for the missing ones.
+
+        Raises:
+            RefusedError: if no holder is missing, or if fewer than T holders are left,
+                so that the round is void.
+        """
+        if not self.missing:
+            raise RefusedError(f"no holder is missing in round {self.round_number}.")
+        present = self._answered[: self._quorum]
+        if len(present) < self._quorum:
+            raise RefusedError(
+                f"round {self.round_number} is void: {len(self._answered)} of "
+                f"{len(self._holders)} holders are left to decrypt it, and "
+                f"{self._quorum} are needed."
+            )
+        missing, self._standing_in = self.missing, set(present)
+        self._answered.extend(missing)  # a late answer would now count twice
+        return {
+            holder: write(
+                self._party,
+                holder,
+                Kind.RECOVERY_REQUEST,
+                self.round_number,
+                MISSING_COUNT.pack(len(missing)),
+                key_id=self._material.key_id,
+                numbers=(*missing, *present),
+            )
+            for holder in present
+        }
+
+    def add_recovery(self, data: bytes) -> None:
+        """Adds the partial decryption of a holder that stands in for missing ones.
+
+        Raises:
+            WireError: if the message is no such decryption of this sum.
+            RefusedError: if the sender was not asked, or has answered before.
+        """
+        sender, parts = self._read(Kind.RECOVERY, data)
+        if sender not in self._standing_in:
+            raise RefusedError(f"{sender} was not asked to stand in.")
+        self._total = self._ring.add(self._total, parts)
+        self._standing_in.remove(sender)
+
+    def release(self) -> FloatArray | IntArray:
+        """Returns the sum (values,).
+
+        Raises:
+            RefusedError: if a partial decryption is missing.
+        """
+        if self.missing or self._standing_in:
+            raise RefusedError(
+                f"round {self.round_number} is void: partial decryptions of holders "
+                f"{sorted({*self.missing, *self._standing_in})} are missing."
+            )
+        parameters = self._material.parameters
+        rows = plaintexts.decode_values(self._total, parameters, self._ring)
+        return unpack(rows, parameters)
+
+    def _read(self, kind: Kind, data: bytes) -> tuple[int, Residues]:
+        ring = self._ring
+        message = read(
+            self._party,
+            data,
+            kind,
+            payload=len(self._total) * ring.polynomial_bytes,
+            key_id=self._material.key_id,
+        )
+        if message.round_number != self.round_number:
+            raise WireError(
+                f"a partial decryption of round {message.round_number}, not of "
+                f"{self.round_number}."
+            )
+        return message.sender, ring.unpack(message.payload)

@@ -1,0 +1,194 @@
+"""The holders of a joint key, who decrypt sums together and stand in for one another.
+
+A sum of uploads is decrypted by all holders together. Each contributes `c1 s_i` with
+noise (Asharov et al., EUROCRYPT 2012; Mouchet et al., PETS 2021). Shamir shares are
+linear, so T holders that stand in for a missing one answer with partial decryptions and
+never put its key together.
+
+    server -- sum --> every holder -- partial decryption --> server
+    server -- missing holders --> T holders -- partial decryption --> server
+"""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedjax_private.encryption.errors import RefusedError, WireError
+from fedjax_private.encryption.math.polynomials import Factor
+from fedjax_private.encryption.math.rings import Residues
+from fedjax_private.encryption.math.shamir import lagrange_at_zero, scale
+from fedjax_private.encryption.messages.channels import Party
+from fedjax_private.encryption.messages.wire import (
+    MISSING_COUNT,
+    SERVER,
+    Kind,
+    read,
+    write,
+)
+from fedjax_private.encryption.parameters import SumRequest
+from fedjax_private.encryption.parties.decryption_log import (
+    DecryptionLog,
+    check_uploads,
+)
+from fedjax_private.encryption.parties.joint_key import KeyGeneration
+from fedjax_private.trust import Decryptor, Trust
+
+
+class KeyHolder(KeyGeneration):
+    """One holder of a share of the joint key.
+
+    Formal guarantees: as long as one holder keeps its key and fewer than T collude,
+    uploads are IND-CPA secure against the server and all other holders together, under
+    ring learning with errors at 128 bits as in `KeyAuthority`: the joint key is a sum
+    with a term that they do not know, and of whose shares they hold fewer than T, which
+    are uniform (Shamir 1979). A holder helps to decrypt one sum a round, of at least
+    `trust.uploads` uploads, and stands in for the missing in the same sum only;
+    nobody's key is ever put together. Its partial decryptions carry Gaussian noise that
+    hides the error that they contain: over the query budget of one key their
+    distribution is within 2^-s in Kullback-Leibler divergence of one that depends on
+    the released sums alone (Asharov et al. 2012, with the noise sized as in
+    `Parameters.flooding_std`; a recovery counts as a second decryption).
+
+    Not guaranteed: holders follow the protocol. A server that departs from it and T - 1
+    holders can have up to n - T + 1 others stand in for one holder in one sum, each
+    with fresh noise, where the budget counts two. A server that sends different sums to
+    different holders gets nothing meaningful, but is not found out; a holder can spoil
+    a sum. That contributions are committed to before any is shown keeps holders from
+    choosing the joint key, not the lead from choosing a weak common polynomial.
+
+    Args:
+        party: the holder, and the parties that it knows.
+        request: what is to be summed, by `request.holders` holders.
+        trust: states who decrypts, and the fewest uploads that a decrypted sum holds.
+        holders: the numbers of all holders, in an order that all agree on; the first
+            leads the key generation.
+        quorum: T, the number of holders that can stand in for missing ones: more than
+            half.
+
+    Raises:
+        ValueError: if no parameters serve the request, or the arguments disagree.
+        OpenFHEUnavailable: where OpenFHE cannot be imported.
+    """
+
+    def __init__(
+        self,
+        party: Party,
+        request: SumRequest,
+        trust: Trust,
+        holders: Sequence[int],
+        quorum: int,
+    ) -> None:
+        if trust.decryptor is not Decryptor.HOLDERS or not request.scheme.threshold:
+            raise ValueError(
+                f"holders decrypt {request.scheme.value} for a trust model that names "
+                f"{trust.decryptor.value!r}: one of the two is wrong."
+            )
+        check_uploads(trust, request)
+        super().__init__(party, request, holders, quorum)
+        self._trust = trust
+        # The round and the second polynomials of the sum last decrypted, and whether
+        # this holder has stood in for others in that sum.
+        self._last: tuple[int, Residues] | None = None
+        self._stood_in = False
+
+    @functools.cached_property
+    def _log(self) -> DecryptionLog:
+        return DecryptionLog(self.material, self._trust)
+
+    @property
+    def used_up(self) -> bool:
+        """Whether the key has decrypted as many sums as it may."""
+        return self._material is not None and self._log.used_up
+
+    def partially_decrypt(self, data: bytes) -> bytes:
+        """Returns this holder's partial decryption of a sum, for the server.
+
+        Args:
+            data: the server's message: the second polynomials of the ciphertexts.
+
+        Raises:
+            WireError: if the message is not a sum from the server under the joint key.
+            RefusedError: see `DecryptionLog.record`.
+        """
+        parameters, ring = self._scheme.parameters, self._scheme.ring
+        message = read(
+            self._party,
+            data,
+            Kind.SUM,
+            payload=parameters.rows * ring.polynomial_bytes,
+            most_numbers=parameters.request.uploads,
+            key_id=self.material.key_id,
+        )
+        if message.sender != SERVER:
+            raise WireError(f"a sum from {message.sender}, who is not the server.")
+        seconds = ring.unpack(message.payload)
+        self._log.record(message.round_number, message.numbers)
+        self._last, self._stood_in = (message.round_number, seconds), False
+        assert self._secret_key is not None  # made together with the material
+        return self._answer(Kind.PARTIAL, self._secret_key)
+
+    def stand_in(self, data: bytes) -> bytes:
+        """Returns partial decryptions, added up, in place of missing holders.
+
+        Args:
+            data: the server's request, which names the missing holders and the T
+                holders that stand in.
+
+        Raises:
+            WireError: if the message is not a request from the server under the joint
+                key.
+            RefusedError: if the request is about another sum than the last, if too few
+                holders stand in, or if this holder has stood in for others in this sum.
+        """
+        ring = self._scheme.ring
+        message = read(
+            self._party,
+            data,
+            Kind.RECOVERY_REQUEST,
+            payload=MISSING_COUNT.size,
+            most_numbers=2 * len(self._holders),
+            key_id=self.material.key_id,
+        )
+        (count,) = MISSING_COUNT.unpack(message.payload)
+        missing, present = message.numbers[:count], message.numbers[count:]
+        if message.sender != SERVER:
+            raise WireError(f"a request from {message.sender}, who is not the server.")
+        if self._last is None or message.round_number != self._last[0]:
+            raise RefusedError(
+                f"round {message.round_number} is not the one decrypted last."
+            )
+        if (
+            not missing
+            or len(present) != self._quorum
+            or self._party.number not in present
+            or not {*missing, *present} <= self._shares.keys()
+        ):
+            raise RefusedError(
+                f"{self._quorum} holders, with this one, must stand in for others; got "
+                f"{list(present)} for {list(missing)}."
+            )
+        if self._stood_in:
+            raise RefusedError("this holder has stood in for others in this sum.")
+        self._stood_in = True
+        points = [self._holders.index(holder) + 1 for holder in present]
+        index = present.index(self._party.number)
+        factors = [lagrange_at_zero(points, q)[index] for q in ring.moduli]
+        total = np.zeros_like(self._shares[missing[0]])
+        for holder in missing:
+            total = ring.add(total, self._shares[holder])
+        key = self._scheme.secret_key(scale(total, factors, ring.moduli))
+        return self._answer(Kind.RECOVERY, key)
+
+    def _answer(self, kind: Kind, key: Factor) -> bytes:
+        assert self._last is not None
+        round_number, seconds = self._last
+        parts = self._scheme.partially_decrypt(key, seconds)
+        return write(
+            self._party,
+            SERVER,
+            kind,
+            round_number,
+            self._scheme.ring.pack(parts),
+            key_id=self.material.key_id,
+        )
