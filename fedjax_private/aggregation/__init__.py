@@ -1,4 +1,14 @@
-"""Aggregation schemes: a sum of vectors over clients, in the clear or encrypted."""
+"""Aggregation: a sum of vectors over clients, in the clear or encrypted.
+
+`make` sets a scheme of `SCHEMES` up for one training run. Each part imports from those
+before it:
+
+    types <- plain <- codecs <- reference        the contract; sums in the clear
+    topologies <- settings                       how uploads travel; what users choose
+    descriptions <- encrypted, processes         encrypted sums, of one process or many
+    selective                                    encrypts the most revealing entries
+    entry <- schemes <- registry                 the schemes, a file each, by name
+"""
 
 import lazy_loader
 

@@ -1,42 +1,19 @@
-from .encrypted import (
-    EncryptedAggregation as EncryptedAggregation,
-)
-from .encrypted import (
-    describe as describe,
-)
+from .encrypted import EncryptedAggregation as EncryptedAggregation
+from .entry import SchemeEntry as SchemeEntry
+from .entry import SumTask as SumTask
+from .entry import fill_range as fill_range
 from .plain import PlainAggregation as PlainAggregation
 from .processes import ProcessAggregation as ProcessAggregation
-from .registry import (
-    SCHEMES as SCHEMES,
-)
-from .registry import (
-    Options as Options,
-)
-from .registry import (
-    make as make,
-)
-from .registry import (
-    request_for as request_for,
-)
-from .selective import (
-    SelectiveAggregation as SelectiveAggregation,
-)
-from .selective import (
-    most_sensitive as most_sensitive,
-)
-from .selective import (
-    sensitivity as sensitivity,
-)
+from .registry import SCHEMES as SCHEMES
+from .registry import describe as describe
+from .registry import make as make
+from .registry import trust_of as trust_of
+from .selective import SelectiveAggregation as SelectiveAggregation
+from .selective import most_sensitive as most_sensitive
+from .selective import sensitivity as sensitivity
+from .settings import SumSettings as SumSettings
 from .topologies import TOPOLOGIES as TOPOLOGIES
-from .types import (
-    Aggregation as Aggregation,
-)
-from .types import (
-    Codec as Codec,
-)
-from .types import (
-    Session as Session,
-)
-from .types import (
-    SessionReport as SessionReport,
-)
+from .types import Aggregation as Aggregation
+from .types import Codec as Codec
+from .types import Session as Session
+from .types import SessionReport as SessionReport

@@ -1,4 +1,4 @@
-"""What encrypted schemes add: float vectors as they are, or integers on a grid."""
+"""Codecs of encrypted sums: float vectors as they are, or integers on a grid."""
 
 import functools
 
@@ -9,18 +9,18 @@ from fedjax_private.quantization import Grid, dequantize, quantize, to_unsigned
 
 
 def grid_of(request: SumRequest) -> Grid:
-    """Exact schemes: which integers stand for which values."""
+    """Returns which integers stand for which values, under an exact scheme."""
     return Grid(request.bits, request.sum_bound)
 
 
 def codec_of(request: SumRequest) -> Codec:
-    """CKKS: float32 as it is. Exact: randomised rounding to integers mod 2^b."""
+    """Returns the codec: float32 as it is, or if exact rounded to integers mod 2^b."""
     return _integer_codec(grid_of(request)) if request.scheme.exact else IDENTITY
 
 
 @functools.lru_cache(maxsize=16)
 def _integer_codec(grid: Grid) -> Codec:
-    # Equal grids give the same codec, so that runs share compiled code.
+    # Cached: equal grids give the same codec, so that runs share compiled code.
     return Codec(
         encode=lambda key, vector: to_unsigned(quantize(key, vector, grid), grid.bits),
         decode=lambda total: dequantize(total, grid),

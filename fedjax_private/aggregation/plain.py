@@ -14,7 +14,7 @@ from fedjax_private.aggregation.types import (
     Session,
     SessionReport,
 )
-from fedjax_private.encryption.messages.wire import RefusedError
+from fedjax_private.encryption.errors import RefusedError
 from fedjax_private.trust import Trust
 
 # Vectors leave and reach clients as float32.

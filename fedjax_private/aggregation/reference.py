@@ -1,4 +1,4 @@
-"""The sum in the clear beside an encrypted one: what only a simulation can check."""
+"""The sum in the clear beside an encrypted one, which only a simulation can take."""
 
 from typing import Any
 
@@ -11,12 +11,17 @@ from fedjax_private.aggregation.types import IntArray
 from fedjax_private.encryption.parameters import SumRequest
 
 
-class PlainTwin:
-    """Adds what is encrypted, outside the protocol, until the round is released.
+class ReferenceSum:
+    """The plain sum of one round's vectors, taken outside the protocol.
+
+    Checks each vector before it is encrypted, and measures the released sum's error.
 
     Args:
         request: what is to be summed.
         round_number: for error messages.
+
+    Attributes:
+        saturated: entries of uploads at either end of the grid, or beyond.
     """
 
     def __init__(self, request: SumRequest, round_number: int) -> None:
@@ -27,7 +32,7 @@ class PlainTwin:
 
     @property
     def uploads(self) -> int:
-        """How many clients' vectors it holds."""
+        """How many vectors the sum holds."""
         return len(self._sum.clients)
 
     def add(self, clients: IntArray, slots: npt.NDArray[Any]) -> None:
@@ -35,14 +40,14 @@ class PlainTwin:
 
         Raises:
             RuntimeError: if the round has been released.
-            ValueError: if shapes differ, or an integer is what becomes of NaN.
+            ValueError: if shapes differ, or an integer stands for NaN.
             RefusedError: if a client comes twice.
         """
         self._check_open()
         self._sum.add(clients, slots)
         if self._request.scheme.exact and not self._request.residues:
             self._check_numbers(clients, slots)
-            # Both ends of the grid: -2^(b-1) stands for no value.
+            # -2^(b-1) stands for no value, so that the ends are +-most.
             most, modulus = grid_of(self._request).most, 1 << self._request.bits
             ends = (slots == most) | (slots == modulus - most)
             self.saturated += int(np.count_nonzero(ends))
@@ -57,7 +62,7 @@ class PlainTwin:
         self._open = False
 
     def error(self, total: npt.NDArray[Any]) -> float:
-        """The largest error of any entry of a released sum, in the values' units."""
+        """Returns the largest error of an entry of a sum, in the units of the values."""
         if not self._request.scheme.exact:
             return float(np.abs(total - self._sum.total).max())
         expected = self._sum.total.astype(np.int64)
@@ -69,7 +74,7 @@ class PlainTwin:
             raise RuntimeError(f"round {self._round} has been released already.")
 
     def _check_numbers(self, clients: IntArray, slots: npt.NDArray[Any]) -> None:
-        # What `quantize` makes of NaN, and of nothing else.
+        # `quantize` turns NaN into this integer, and nothing else.
         bad = (slots == 1 << self._request.bits - 1).any(axis=1)
         if bad.any():
             raise ValueError(

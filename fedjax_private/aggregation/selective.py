@@ -1,4 +1,4 @@
-"""Encrypting only what tells most: FedML-HE's trade of secrecy for speed.
+"""Encrypts only the most revealing entries: FedML-HE's trade of secrecy for speed.
 
 Jin, Yao, Han, Gu, Joe-Wong, Ravi, Avestimehr and He, "FedML-HE: An Efficient
 Homomorphic-Encryption-Based Privacy-Preserving Federated Learning System" (2023).
@@ -30,14 +30,14 @@ class SelectiveAggregation:
     """Encrypts some entries of every vector and sends the others in the clear.
 
     Formal guarantees: for the encrypted entries, those of the inner aggregation. For
-    the others none: the server reads them in every upload, and what they tell of the
-    encrypted ones, and of the records behind both, it learns. That the most sensitive
-    entries are encrypted makes known reconstruction attacks fail; it is no proof that
-    others do.
+    the others none: the server reads them in every upload. It also learns what they
+    reveal about the encrypted entries, and about the records behind both. Encrypting
+    the most sensitive entries defeats known reconstruction attacks; there is no proof
+    that it defeats others.
 
     Args:
         inner: adds the encrypted entries.
-        encrypted: (P,) which entries those are; public.
+        encrypted: (P,) which entries it adds; public.
 
     Raises:
         ValueError: if the mask does not have as many entries as the inner vectors.
@@ -62,12 +62,12 @@ class SelectiveAggregation:
 
     @property
     def codec(self) -> Codec:
-        """The inner aggregation's: what is sent in the clear is encoded alike."""
+        """The inner scheme's: entries in the clear are encoded alike."""
         return self._inner.codec
 
     @property
     def description(self) -> str:
-        """Sentences for reports, with what is exposed."""
+        """Sentences for reports, with the share of entries that is exposed."""
         share = 1 - self._inner.vector_size / self._encrypted.size
         return (
             f"SELECTIVE: {share:.1%} of the entries are sent in the clear, and the "
@@ -121,11 +121,11 @@ def sensitivity(
     inputs: Array,
     labels: Array,
 ) -> Array:
-    """How much each parameter's gradient tells of the labels, (P,) float32.
+    """Returns (P,) float32: how much each parameter's gradient reveals of the labels.
 
     The mean over examples of `sum_c |d/dy_c (d loss / d w)|`, with y the label as a
-    distribution over classes (Jin et al. 2023, section 2.4). Computed on a client's
-    records it is a function of them: what is made public of it is so too.
+    distribution over classes (Jin et al. 2023, section 2.4). Scores of a client's
+    records reveal something about them; so does every mask that is chosen by scores.
 
     Args:
         apply: (params, inputs) -> logits.
@@ -156,15 +156,15 @@ def sensitivity(
 def most_sensitive(
     scores: npt.NDArray[np.floating], fraction: float
 ) -> npt.NDArray[np.bool_]:
-    """Returns which entries belong to the `fraction` with the highest scores, (P,).
+    """Returns a mask (P,) of the `fraction` of entries with the highest scores.
 
-    At least one does.
+    At least one entry is in it.
 
     Raises:
         ValueError: if the fraction lies outside (0, 1].
     """
     if not 0.0 < fraction <= 1.0:
-        raise ValueError(f"the encrypted fraction lies in (0, 1], got {fraction}.")
+        raise ValueError(f"fraction must lie in (0, 1], got {fraction}.")
     count = max(1, round(fraction * scores.size))
     mask = np.zeros(scores.size, bool)
     mask[np.argsort(-scores, kind="stable")[:count]] = True

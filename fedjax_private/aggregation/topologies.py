@@ -1,15 +1,15 @@
-"""How uploads travel to be added up: star, tree or ring. The sums are bit-identical."""
+"""How uploads travel to the server: star, tree or ring. The sums are bit-identical."""
 
+import abc
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from types import MappingProxyType
-from typing import Protocol
+from typing import ClassVar
 
 from fedjax_private.encryption.messages.channels import Party
-from fedjax_private.encryption.messages.material import Material
-from fedjax_private.encryption.messages.wire import EDGE_SERVERS, EDGES, SERVER
+from fedjax_private.encryption.messages.wire import EDGE_SERVERS, FIRST_EDGE, SERVER
 from fedjax_private.encryption.parties.server import AggregationServer
 
 # (client, receiver of its upload) -> the upload. Called once for each client.
@@ -17,14 +17,14 @@ Encrypt = Callable[[Party, int], bytes]
 
 
 class Parties:
-    """Everybody in a simulation; each knows all others' public keys."""
+    """All parties of a simulation; each knows the public keys of all others."""
 
     def __init__(self) -> None:
         self._directory: dict[int, bytes] = {}
         self._parties: dict[int, Party] = {}
 
     def __call__(self, number: int) -> Party:
-        """The party of that number, enrolled when first asked for."""
+        """Returns the party of that number, enrolled on first use."""
         if number not in self._parties:
             party = Party(number, self._directory)
             self._directory[number] = party.identity.public
@@ -33,7 +33,7 @@ class Parties:
 
 
 class Traffic:
-    """What went over each kind of link in a round, and how long adding took."""
+    """The bytes over each kind of link in a round, and the seconds of adding."""
 
     def __init__(self) -> None:
         self._bytes: dict[str, int] = {}
@@ -48,13 +48,13 @@ class Traffic:
 
     @contextlib.contextmanager
     def adding(self) -> Iterator[None]:
-        """Counts the seconds inside as addition."""
+        """Counts the seconds inside the context as addition."""
         start = time.perf_counter()
         yield
         self.seconds_add += time.perf_counter() - start
 
     def per_message(self) -> dict[str, int]:
-        """Mean bytes of a message, for each kind of link."""
+        """Returns the mean bytes of a message, for each kind of link."""
         return {
             link: round(n / self._messages[link]) for link, n in self._bytes.items()
         }
@@ -62,12 +62,12 @@ class Traffic:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """Who takes part in one round.
+    """The parties of one round, and the count of their messages.
 
     Attributes:
         server: with its round open.
         parties: all others.
-        traffic: where messages are counted.
+        traffic: counts messages.
         fan_out: clients of one edge server.
     """
 
@@ -77,94 +77,78 @@ class Network:
     fan_out: int
 
 
-class Route(Protocol):
-    """One round's way of uploads to the server."""
+class Route(abc.ABC):
+    """The way of one round's uploads to the server.
 
+    Attributes:
+        relays: who may send the server the sum of several clients' uploads.
+    """
+
+    relays: ClassVar[Container[int]] = ()
+
+    def __init__(self, network: Network) -> None:
+        self._network, self._traffic = network, network.traffic
+
+    @abc.abstractmethod
     def send(self, client: Party, encrypt: Encrypt) -> None:
-        """One client's turn."""
+        """Encrypts one client's upload and sends it on its way."""
 
+    @abc.abstractmethod
     def arrive(self) -> None:
         """Ends the round: the server has the sum of all when this returns."""
 
+    def _relay(self, party: Party) -> AggregationServer:
+        """Returns a party's adder on the way, in the round that the server has open."""
+        server = self._network.server
+        relay = AggregationServer(party, server.material, self.relays)
+        assert server.round_number is not None
+        relay.open(server.round_number)
+        return relay
 
-class Star:
+
+class Star(Route):
     """Every client sends to the server, which sees each one's ciphertext."""
 
-    def __init__(self, network: Network) -> None:
-        self._network = network
-
     def send(self, client: Party, encrypt: Encrypt) -> None:
-        """See `Route`."""
-        traffic = self._network.traffic
-        upload = traffic.sent("client to server", encrypt(client, SERVER))
-        with traffic.adding():
+        """Sends one upload to the server."""
+        upload = self._traffic.sent("client to server", encrypt(client, SERVER))
+        with self._traffic.adding():
             self._network.server.add(upload)
 
     def arrive(self) -> None:
-        """See `Route`."""
+        """Does nothing: every upload has been added on arrival."""
 
 
-class Tree:
+class Tree(Route):
     """Edge servers add the uploads of some clients each, and the server their sums."""
 
+    relays = EDGE_SERVERS
+
     def __init__(self, network: Network) -> None:
-        self._network = network
+        super().__init__(network)
         self._edge: AggregationServer | None = None
         self._edges = 0
 
     def send(self, client: Party, encrypt: Encrypt) -> None:
-        """See `Route`."""
-        traffic, edge = self._network.traffic, self._edge
+        """Sends one upload to the current edge server, or a new one if that is full."""
+        edge = self._edge
         if edge is None or len(edge.clients) == self._network.fan_out:
             self.arrive()
-            party = self._network.parties(EDGES + self._edges)
-            edge = self._edge = _relay(self._network.server, party)
+            number = FIRST_EDGE + self._edges
+            edge = self._edge = self._relay(self._network.parties(number))
             self._edges += 1
-        number = EDGES + self._edges - 1
-        upload = traffic.sent("client to edge", encrypt(client, number))
-        with traffic.adding():
+        receiver = FIRST_EDGE + self._edges - 1
+        upload = self._traffic.sent("client to edge", encrypt(client, receiver))
+        with self._traffic.adding():
             edge.add(upload)
 
     def arrive(self) -> None:
-        """See `Route`."""
-        traffic = self._network.traffic
+        """Sends the sum of the current edge server."""
         if self._edge is not None:
-            with traffic.adding():
-                message = traffic.sent("edge to server", self._edge.forward(SERVER))
-                self._network.server.add(message)
+            with self._traffic.adding():
+                message = self._edge.forward(SERVER)
+                self._network.server.add(self._traffic.sent("edge to server", message))
             self._edge = None
-
-
-class Ring:
-    """Each client adds its own to the sum that it got, and passes it on.
-
-    Nobody but its neighbour sees a client's ciphertext, and that inside a sum; the last
-    one sends it to the server. The transfers follow one another.
-    """
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._last: AggregationServer | None = None
-
-    def send(self, client: Party, encrypt: Encrypt) -> None:
-        """See `Route`."""
-        traffic, own = self._network.traffic, encrypt(client, client.number)
-        relay = _relay(self._network.server, client, ANYBODY)
-        with traffic.adding():
-            if self._last is not None:
-                message = self._last.forward(client.number)
-                relay.add(traffic.sent("client to client", message))
-            relay.add(own)
-        self._last = relay
-
-    def arrive(self) -> None:
-        """See `Route`."""
-        traffic = self._network.traffic
-        if self._last is not None:
-            with traffic.adding():
-                message = traffic.sent("client to server", self._last.forward(SERVER))
-                self._network.server.add(message)
-            self._last = None
 
 
 class _Anybody:
@@ -172,25 +156,40 @@ class _Anybody:
         return True
 
 
-# Who may send the sum of several clients: edge servers in a tree, clients in a ring.
-ANYBODY = _Anybody()
+class Ring(Route):
+    """Each client adds its upload to the sum that it received, and passes it on.
 
-TOPOLOGIES: Mapping[str, Callable[[Network], Route]] = MappingProxyType(
+    Only its neighbour sees a client's ciphertext, and only inside a sum; the last
+    client sends the sum to the server. The transfers follow one another.
+    """
+
+    relays = _Anybody()
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        self._last: AggregationServer | None = None
+
+    def send(self, client: Party, encrypt: Encrypt) -> None:
+        """Passes the sum on to a client, which adds its upload."""
+        upload, relay = encrypt(client, client.number), self._relay(client)
+        with self._traffic.adding():
+            if self._last is not None:
+                message = self._last.forward(client.number)
+                relay.add(self._traffic.sent("client to client", message))
+            relay.add(upload)
+        self._last = relay
+
+    def arrive(self) -> None:
+        """Sends the last client's sum."""
+        if self._last is not None:
+            with self._traffic.adding():
+                message = self._last.forward(SERVER)
+                self._network.server.add(
+                    self._traffic.sent("client to server", message)
+                )
+            self._last = None
+
+
+TOPOLOGIES: Mapping[str, type[Route]] = MappingProxyType(
     {"star": Star, "tree": Tree, "ring": Ring}
 )
-
-
-def server_for(topology: str, party: Party, material: Material) -> AggregationServer:
-    """The server of a topology: it takes sums from whom the topology lets send them."""
-    relays = {"star": (), "tree": EDGE_SERVERS, "ring": ANYBODY}[topology]
-    return AggregationServer(party, material, relays=relays)
-
-
-def _relay(
-    server: AggregationServer, party: Party, relays: "range | _Anybody" = EDGE_SERVERS
-) -> AggregationServer:
-    """Somebody who adds on the way, in the round that the server has open."""
-    relay = AggregationServer(party, server.material, relays=relays)
-    assert server.round_number is not None
-    relay.open(server.round_number)
-    return relay

@@ -25,8 +25,7 @@ class Codec:
 
     Attributes:
         encode: `(key, vector (P,) float32) -> slots (S,)`, float32 or int32. Runs
-            inside the client phase, under vmap; `key` feeds randomised rounding where
-            used.
+            inside the client phase, under vmap; `key` is for randomised rounding.
         decode: `(sum of slots (S,)) -> vector (P,) float32`. Runs in the server phase.
     """
 
@@ -36,7 +35,7 @@ class Codec:
 
 @dataclasses.dataclass(frozen=True)
 class SessionReport:
-    """What one round's aggregation cost, measured.
+    """The measured cost of one round's aggregation.
 
     Attributes:
         uploads: number of client vectors in the released sum.
@@ -47,9 +46,9 @@ class SessionReport:
         seconds_decrypt: wall seconds of decryption and decoding.
         max_error: in simulation, the largest absolute difference of any entry of the
             released sum from the float64 sum of the plain vectors as they were encoded.
-        seconds_keys: wall seconds of making the keys that this round is the first of.
-        saturated: entries of uploads at the end of the range that integers represent,
-            or beyond: what was beyond has been cut off.
+        seconds_keys: wall seconds of making this round's key, if it is a new one.
+        saturated: entries of uploads at either end of the range that integers
+            represent, or beyond; those beyond have been cut off.
         link_bytes: mean bytes of a message, for each kind of link.
     """
 
@@ -65,7 +64,7 @@ class SessionReport:
     link_bytes: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def with_clear(self, other: "SessionReport") -> "SessionReport":
-        """Returns this report with the cost of values sent beside, in the clear."""
+        """Returns this report plus the cost of values that were sent in the clear."""
         return dataclasses.replace(
             self,
             upload_bytes_per_client=self.upload_bytes_per_client

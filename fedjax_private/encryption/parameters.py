@@ -1,10 +1,10 @@
 """Parameters of encrypted sums, derived from what is to be summed.
 
-What users state is a `SumRequest`: how many vectors of how many values, in which range,
-how precisely, and how much a key may be asked to decrypt. `derive` turns it into ring,
-modulus, scale, lanes and flooding noise, the smallest upload first, or says why it
-cannot. Roles exchange requests, never contexts: each derives the same parameters, and
-so checks for itself that they give 128 bits.
+A `SumRequest` states how many vectors of how many values are added, in which range, how
+precisely, and how much one key may decrypt. `derive` returns ring, modulus, scale,
+lanes and flooding noise with the smallest upload, or says why there are none. Roles
+exchange requests, never contexts: each derives the same parameters, and so checks for
+itself that they give 128 bits.
 """
 
 import dataclasses
@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from fedjax_private.encryption.settings import DEFAULTS, CipherSettings
+
 # (ring dimension, bits of each prime of the modulus), by size of the upload. All are
 # within Bossuat et al., "Security Guidelines for Implementing Homomorphic Encryption"
 # (2024), for 128 bits of classical security with ternary secrets, and within what
@@ -25,7 +27,7 @@ _EXACT_SETS = ((2048, (53,)), (4096, (60,)))
 _THRESHOLD_EXACT_SETS = ((4096, (53, 53)), (8192, (60, 60)))
 SECURITY_BITS = 128
 
-# Beyond this the scale buys nothing that float64 holds.
+# A larger scale would give digits that float64 does not hold.
 _MAX_SCALE_BITS = 90
 
 # Plaintext moduli stay below every prime of the modulus.
@@ -74,15 +76,8 @@ class SumRequest:
         values: entries of each vector.
         uploads: the most vectors in one sum.
         holders: holders of key shares; 1 without a threshold.
-        sum_bound: CKKS: the largest absolute value of an entry of a sum, and of an
-            upload.
-        precision: CKKS: the largest acceptable standard deviation of the error of an
-            entry of a sum, in the values' units.
-        bits: exact: b; entries are integers mod 2^b.
-        protect: whether what is decrypted is made safe to show to others.
-        complex_packing: CKKS: two values a slot instead of one.
-        statistical_bits: s; see `Parameters.flooding_std`.
-        query_budget: how many ciphertexts one key may decrypt; at least one sum's.
+        settings: how values become ciphertexts; of a subclass's settings, such as those
+            of an aggregation, only the fields of `CipherSettings` are kept.
         residues: exact: entries are meant mod 2^b, as with noise in them, so that none
             stands for NaN or for the end of a range.
 
@@ -94,37 +89,19 @@ class SumRequest:
     values: int
     uploads: int
     holders: int = 1
-    sum_bound: float = 2.0
-    precision: float = 1e-4
-    bits: int = 16
-    protect: bool = True
-    complex_packing: bool = True
-    statistical_bits: int = 30
-    query_budget: int = 1600
+    settings: CipherSettings = DEFAULTS
     residues: bool = False
 
     def __post_init__(self) -> None:
-        for name, least, most in (
-            ("values", 1, 2**32 - 1),
-            ("uploads", 1, 2**20),
-            ("holders", 1, 2**10),
-            ("bits", 2, 24),
-            ("statistical_bits", 1, 128),
-            ("query_budget", 1, 2**32 - 1),
+        object.__setattr__(self, "settings", self.settings.complete())
+        for name, most in (
+            ("values", 2**32 - 1),
+            ("uploads", 2**20),
+            ("holders", 2**10),
         ):
             value = getattr(self, name)
-            if not least <= value <= most:
-                raise ValueError(
-                    f"{name} must lie between {least} and {most}, got {value}."
-                )
-        for name in ("sum_bound", "precision"):
-            number = getattr(self, name)
-            # Far within float64, so that no scale over- or underflows.
-            if not 1e-30 <= number <= 1e30:
-                raise ValueError(
-                    f"{name} must be positive and finite, from 1e-30 to 1e30, got "
-                    f"{number}."
-                )
+            if not 1 <= value <= most:
+                raise ValueError(f"{name} must lie between 1 and {most}, got {value}.")
         if self.holders > 1 and not self.scheme.threshold:
             raise ValueError(
                 f"{self.scheme.value} has one key and no shares: threshold_ckks and "
@@ -137,13 +114,33 @@ class SumRequest:
             )
         if self.scheme is Scheme.THRESHOLD_CKKS and not self.complex_packing:
             raise ValueError(
-                "threshold_ckks packs two values a slot: noise in real slots would "
-                "hide one half of what a partial decryption tells; use complex packing."
+                "threshold_ckks packs two values into a slot: noise in real slots "
+                "would hide only half of what a partial decryption reveals; use "
+                "complex packing."
             )
-        if not self.protect and self.scheme is not Scheme.CKKS:
+        if not self.settings.protect and self.scheme is not Scheme.CKKS:
             raise ValueError(
                 f"{self.scheme.value} has no unprotected mode: only ckks has."
             )
+
+    @property
+    def sum_bound(self) -> float:
+        """The largest absolute value of an entry of a sum, and of an upload."""
+        bound = self.settings.value_bound
+        assert bound is not None  # the settings are complete
+        return bound
+
+    @property
+    def bits(self) -> int:
+        """Exact: b; entries are integers mod 2^b."""
+        bits = self.settings.quantization_bits
+        assert bits is not None  # the settings are complete
+        return bits
+
+    @property
+    def complex_packing(self) -> bool:
+        """CKKS: two values a slot instead of one."""
+        return self.settings.packing == "complex"
 
     @property
     def released(self) -> np.dtype[Any]:
@@ -153,10 +150,10 @@ class SumRequest:
 
 @dataclasses.dataclass(frozen=True)
 class Parameters:
-    """What `derive` found for a request. Plain numbers; build with `derive`.
+    """The parameters of one key, as plain numbers; `derive` makes them.
 
     Attributes:
-        request: what they are for.
+        request: what the key is for.
         ring_dimension: N.
         limb_bits: bits of each prime of the modulus q.
         scale: CKKS: the factor between values and what is encrypted; 0 if exact.
@@ -221,7 +218,7 @@ class Parameters:
         """Exact: t, the least prime 1 mod 2N that holds all lanes; 0 in CKKS."""
         if not self.lanes:
             return 0
-        return _prime_above(self.lanes * self.lane_bits, 2 * self.ring_dimension)
+        return prime_above(self.lanes * self.lane_bits, 2 * self.ring_dimension)
 
     @property
     def bytes_per_value(self) -> float:
@@ -233,7 +230,7 @@ class Parameters:
         """Sums that one key may decrypt, at least 1; None where any number may be."""
         if not self.flooding_std:
             return None
-        return max(1, self.request.query_budget // self.rows)
+        return max(1, self.request.settings.query_budget // self.rows)
 
     def error_std(self, uploads: int) -> float:
         """Standard deviation of an entry's error in a released sum, in values.
@@ -260,30 +257,38 @@ def derive(request: SumRequest) -> Parameters:
     Raises:
         ValueError: none do; the sentence says which way out there is.
     """
-    made = _exact(request) if request.scheme.exact else _ckks(request)
     # A smaller ring at equal bytes is faster; candidates come smallest first.
-    best = min(made, key=lambda f: f.rows * f.polynomial_bytes, default=None)
+    best = min(
+        candidates(request), key=lambda p: p.rows * p.polynomial_bytes, default=None
+    )
     if best is not None:
         return best
+    settings = request.settings
     if request.scheme.exact:
         raise ValueError(
             f"sums of {request.uploads} integers of {request.bits} bits do not fit a "
             f"ciphertext of {request.scheme.value} at {SECURITY_BITS} bits of security "
-            f"with {request.statistical_bits} statistical bits: use fewer quantization "
-            "bits or fewer clients."
+            f"with {settings.statistical_bits} statistical bits: use fewer "
+            "quantization bits or fewer clients."
         )
     raise ValueError(
         f"no ciphertext of {request.scheme.value} at {SECURITY_BITS} bits of security "
         f"holds sums of {request.uploads} vectors with entries up to "
-        f"{request.sum_bound:g} within an error of {request.precision:g}: use a "
+        f"{request.sum_bound:g} within an error of {settings.precision:g}: use a "
         "smaller value bound, a coarser precision, a smaller query budget or fewer "
         "clients."
     )
 
 
+def candidates(request: SumRequest) -> Iterator[Parameters]:
+    """Returns all parameters that serve the request, the smallest ring first."""
+    return _exact(request) if request.scheme.exact else _ckks(request)
+
+
 def _ckks(request: SumRequest) -> Iterator[Parameters]:
+    settings = request.settings
     for dimension, limbs in _CKKS_SETS:
-        flooding = _flooding(request, dimension) if request.protect else 0.0
+        flooding = _flooding(request, dimension) if settings.protect else 0.0
         # The largest coefficient of an encoded polynomial is at most the largest slot:
         # sqrt(2) times the largest part of a complex one. It must stay below q/2, with
         # room for all noise.
@@ -296,11 +301,11 @@ def _ckks(request: SumRequest) -> Iterator[Parameters]:
         scale = min(room / largest, 2.0**_MAX_SCALE_BITS / largest)
         if scale <= 0 or flooding > _MAX_FLOODING:
             continue
-        found = Parameters(
+        parameters = Parameters(
             request, dimension, limbs, scale=scale, flooding_std=flooding
         )
-        if found.error_std(request.uploads) <= request.precision:
-            yield found
+        if parameters.error_std(request.uploads) <= settings.precision:
+            yield parameters
 
 
 def _exact(request: SumRequest) -> Iterator[Parameters]:
@@ -320,11 +325,11 @@ def _exact(request: SumRequest) -> Iterator[Parameters]:
         lanes = min(math.floor(room) - 1, _MAX_PLAINTEXT_BITS) // lane
         if lanes < 1:
             continue
-        found = Parameters(
+        parameters = Parameters(
             request, dimension, limbs, lanes=lanes, flooding_std=flooding
         )
-        if math.log2(found.plaintext_modulus) <= room:
-            yield found
+        if math.log2(parameters.plaintext_modulus) <= room:
+            yield parameters
 
 
 def fresh_variance(dimension: int, holders: int = 1) -> float:
@@ -338,16 +343,16 @@ def fresh_variance(dimension: int, holders: int = 1) -> float:
 
 def _flooding(request: SumRequest, dimension: int) -> float:
     variance = fresh_variance(dimension, request.holders) * request.uploads
-    queries = max(request.query_budget, -(-request.values // (dimension // 2)))
+    queries = max(request.settings.query_budget, -(-request.values // (dimension // 2)))
     if request.scheme.threshold:
         queries *= 2  # a recovery shows a second partial decryption
     return math.sqrt(_NORM_MARGIN * queries * dimension / 2 * variance) * 2.0 ** (
-        request.statistical_bits / 2
+        request.settings.statistical_bits / 2
     )
 
 
 @functools.lru_cache(maxsize=64)
-def _prime_above(bits: int, modulus: int) -> int:
+def prime_above(bits: int, modulus: int) -> int:
     """The least prime above 2^bits that is 1 mod `modulus`, a power of two."""
     candidate = 2**bits + 1
     while candidate % modulus != 1 or not is_prime(candidate):

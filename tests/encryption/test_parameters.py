@@ -5,14 +5,16 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from fedjax_private.encryption import parameters
 from fedjax_private.encryption.openfhe.contexts import ring_of
 from fedjax_private.encryption.parameters import (
     Scheme,
-    SumRequest,
+    candidates,
     derive,
     is_prime,
+    prime_above,
 )
+from fedjax_private.encryption.settings import PACKINGS
+from tests.encryption.fixtures import sum_request
 
 # Bossuat et al. (2024), ternary secrets, 128 bits against classical attacks.
 TABLE = {1024: 26, 2048: 53, 4096: 106, 8192: 214}
@@ -20,8 +22,8 @@ TABLE = {1024: 26, 2048: 53, 4096: 106, 8192: 214}
 
 def request(scheme, **changes):
     holders = 8 if scheme.threshold else 1
-    wanted = {"values": 65_536, "uploads": 32, "holders": holders, "sum_bound": 4.0}
-    return SumRequest(scheme, **{**wanted, **changes})
+    wanted = {"values": 65_536, "uploads": 32, "holders": holders, "value_bound": 4.0}
+    return sum_request(scheme, **{**wanted, **changes})
 
 
 def derived(scheme, **changes):
@@ -32,18 +34,19 @@ def derived(scheme, **changes):
 def requests(draw, schemes=tuple(Scheme)):
     scheme = draw(st.sampled_from(schemes))
     positive = st.floats(1e-12, 1e12)
-    return SumRequest(
+    real = scheme is Scheme.CKKS and draw(st.booleans())
+    return sum_request(
         scheme,
         draw(st.integers(1, 2**32 - 1) | st.integers(1, 10_000)),
         draw(st.integers(1, 2**20) | st.integers(1, 100)),
         draw(st.integers(2, 2**10)) if scheme.threshold else 1,
-        draw(positive),
-        draw(positive),
-        draw(st.integers(2, 24)),
-        scheme is not Scheme.CKKS or draw(st.booleans()),
-        scheme is not Scheme.CKKS or draw(st.booleans()),
-        draw(st.integers(1, 128) | st.just(30)),
-        draw(st.integers(1, 2**32 - 1) | st.just(1600)),
+        value_bound=draw(positive),
+        precision=draw(positive),
+        quantization_bits=draw(st.integers(2, 24)),
+        protect=scheme is not Scheme.CKKS or draw(st.booleans()),
+        packing="real" if real else "complex",
+        statistical_bits=draw(st.integers(1, 128) | st.just(30)),
+        query_budget=draw(st.integers(1, 2**32 - 1) | st.just(1600)),
     )
 
 
@@ -70,21 +73,21 @@ def total_noise(found):
     [
         # 60 - 2 - log2(14 * 3.19 sqrt(5462.3) sqrt(32)) = 43 bits: two lanes of 16 + 5,
         # or three of 9 + 5. 60 bits for each of two polynomials are 15 bytes.
-        (Scheme.EXACT, {"bits": 16}, 4096, (60,), 15 / 2),
-        (Scheme.EXACT, {"bits": 9}, 4096, (60,), 15 / 3),
+        (Scheme.EXACT, {"quantization_bits": 16}, 4096, (60,), 15 / 2),
+        (Scheme.EXACT, {"quantization_bits": 9}, 4096, (60,), 15 / 3),
         # One lane of 24 + 5 leaves the smaller ring: 2 * 53 bits.
-        (Scheme.EXACT, {"bits": 24}, 2048, (53,), 13.25),
+        (Scheme.EXACT, {"quantization_bits": 24}, 2048, (53,), 13.25),
         # Two values a slot, N / 2 slots; 45 bits do without protective noise.
         (Scheme.CKKS, {}, 4096, (60,), 15.0),
         (Scheme.CKKS, {"protect": False}, 2048, (45,), 11.25),
         (Scheme.CKKS, {"protect": False, "precision": 1e-9}, 2048, (53,), 13.25),
         (Scheme.CKKS, {"precision": 1e-2}, 2048, (53,), 13.25),
-        (Scheme.CKKS, {"complex_packing": False}, 4096, (60,), 30.0),
+        (Scheme.CKKS, {"packing": "real"}, 4096, (60,), 30.0),
         # Two primes above 2^53 have 54 bits.
         (Scheme.CKKS, {"precision": 1e-9}, 4096, (53, 53), 27.0),
         (Scheme.THRESHOLD_CKKS, {}, 4096, (53, 53), 27.0),
         # log2 of 14 sqrt(2 * 8) flooding is 44.3: 106 - 2 - 45 = 59, and 50 are usable.
-        (Scheme.THRESHOLD_EXACT, {"bits": 16}, 4096, (53, 53), 13.25),
+        (Scheme.THRESHOLD_EXACT, {"quantization_bits": 16}, 4096, (53, 53), 13.25),
     ],
 )
 def test_sets_worked_out_by_hand(scheme, changes, ring, limbs, bytes_per_value):
@@ -94,16 +97,16 @@ def test_sets_worked_out_by_hand(scheme, changes, ring, limbs, bytes_per_value):
 
 
 def test_uploads_are_as_small_as_promised():
-    assert derived(Scheme.EXACT, bits=16).bytes_per_value <= 7.5
-    assert derived(Scheme.EXACT, bits=9).bytes_per_value <= 5.0
-    assert derived(Scheme.THRESHOLD_EXACT, bits=16).bytes_per_value <= 16
+    assert derived(Scheme.EXACT, quantization_bits=16).bytes_per_value <= 7.5
+    assert derived(Scheme.EXACT, quantization_bits=9).bytes_per_value <= 5.0
+    assert derived(Scheme.THRESHOLD_EXACT, quantization_bits=16).bytes_per_value <= 16
     assert derived(Scheme.CKKS).bytes_per_value <= 15.0
     assert derived(Scheme.CKKS, protect=False).bytes_per_value <= 11.25
     assert derived(Scheme.THRESHOLD_CKKS).bytes_per_value <= 33
 
 
 def test_lanes_by_hand():
-    found = derived(Scheme.EXACT, bits=16)
+    found = derived(Scheme.EXACT, quantization_bits=16)
     assert (found.lanes, found.lane_bits, found.slots) == (2, 21, 4096)
     assert found.values_per_ciphertext == 8192
     assert found.rows == 8
@@ -124,7 +127,7 @@ def test_rows_hold_all_values_and_no_row_is_empty():
     for values, rows in ((4096, 1), (4097, 2)):
         assert derived(Scheme.CKKS, values=values).rows == rows
     for values, rows in ((2048, 1), (2049, 2)):
-        assert derived(Scheme.CKKS, values=values, complex_packing=False).rows == rows
+        assert derived(Scheme.CKKS, values=values, packing="real").rows == rows
 
 
 # What holds of every set.
@@ -150,12 +153,12 @@ def test_no_set_exceeds_the_table_of_128_bits(wanted):
 @given(requests((Scheme.EXACT, Scheme.THRESHOLD_EXACT)))
 # A plaintext modulus is at least 2N + 1, however few bits the lanes need.
 @example(
-    SumRequest(
+    sum_request(
         Scheme.THRESHOLD_EXACT,
         1000,
         1,
         holders=1024,
-        bits=2,
+        quantization_bits=2,
         statistical_bits=120,
         query_budget=2**32 - 1,
     )
@@ -188,7 +191,7 @@ def test_every_ckks_set_holds_the_sum_at_the_precision_asked_for(wanted):
     slot = wanted.sum_bound * (math.sqrt(2) if wanted.complex_packing else 1)
     largest = slot * found.scale + 14 * total_noise(found)
     assert largest <= 2.0 ** (found.modulus_bits - 1) * (1 - 2.0**-9)
-    assert found.error_std(wanted.uploads) <= wanted.precision
+    assert found.error_std(wanted.uploads) <= wanted.settings.precision
     assert found.lanes == found.plaintext_modulus == 0
     assert math.isfinite(found.scale) and found.scale > 0
 
@@ -206,9 +209,9 @@ def usable_or_refused(scheme, changes):
 @pytest.mark.parametrize("scheme", [Scheme.CKKS, Scheme.THRESHOLD_CKKS])
 def test_extreme_bounds_give_a_usable_scale_or_none(scheme, bound):
     for precision in (1e-4, 1e-200, 1e300):
-        for packed in (True, False) if scheme is Scheme.CKKS else (True,):
-            changes = {"sum_bound": bound, "precision": precision}
-            assert usable_or_refused(scheme, {**changes, "complex_packing": packed})
+        for packing in PACKINGS if scheme is Scheme.CKKS else ("complex",):
+            changes = {"value_bound": bound, "precision": precision}
+            assert usable_or_refused(scheme, {**changes, "packing": packing})
 
 
 @given(requests())
@@ -218,10 +221,7 @@ def test_no_smaller_upload_serves(wanted):
         found = derive(wanted)
     except ValueError:
         assume(False)
-    made = (
-        parameters._exact(wanted) if wanted.scheme.exact else parameters._ckks(wanted)
-    )
-    uploads = [other.rows * other.polynomial_bytes for other in made]
+    uploads = [other.rows * other.polynomial_bytes for other in candidates(wanted)]
     assert found.rows * found.polynomial_bytes == min(uploads)
 
 
@@ -271,7 +271,7 @@ def test_flooding_covers_every_ciphertext_that_a_key_decrypts(wanted):
         found = derive(wanted)
     except ValueError:
         assume(False)
-    if not wanted.protect:
+    if not wanted.settings.protect:
         assert found.sums_per_key is None
         return
     sums = found.sums_per_key
@@ -280,13 +280,13 @@ def test_flooding_covers_every_ciphertext_that_a_key_decrypts(wanted):
     # tau E|e|^2 / (2 flooding^2) <= 2^-s.
     squared_norm = 1.4 * found.ring_dimension * own_variance(found)
     divergence = shown * squared_norm / (2 * found.flooding_std**2)
-    assert divergence <= 2.0**-wanted.statistical_bits * (1 + 1e-9)
+    assert divergence <= 2.0**-wanted.settings.statistical_bits * (1 + 1e-9)
 
 
 def test_sums_per_key():
     # 65,536 values are 16 ciphertexts of 4096; 100 such sums spend a budget of 1600.
     assert derived(Scheme.CKKS).sums_per_key == 100
-    assert derived(Scheme.CKKS, complex_packing=False).sums_per_key == 50
+    assert derived(Scheme.CKKS, packing="real").sums_per_key == 50
     assert derived(Scheme.CKKS, query_budget=31).sums_per_key == 1
     assert derived(Scheme.CKKS, query_budget=32).sums_per_key == 2
     # Always one, and noise enough for it.
@@ -325,16 +325,24 @@ def test_error_by_hand():
         (Scheme.CKKS, {"uploads": 2**20 + 1}, "uploads must lie between"),
         (Scheme.CKKS, {"holders": 0}, "holders must lie between 1 and 1024"),
         (Scheme.THRESHOLD_CKKS, {"holders": 1025}, "holders must lie between"),
-        (Scheme.EXACT, {"bits": 1}, "bits must lie between 2 and 24, got 1"),
-        (Scheme.EXACT, {"bits": 25}, "bits must lie between 2 and 24, got 25"),
+        (
+            Scheme.EXACT,
+            {"quantization_bits": 1},
+            "quantization_bits must lie between 2 and 24, got 1",
+        ),
+        (
+            Scheme.EXACT,
+            {"quantization_bits": 25},
+            "quantization_bits must lie between 2 and 24, got 25",
+        ),
         (Scheme.CKKS, {"statistical_bits": 0}, "statistical_bits must lie"),
         (Scheme.CKKS, {"statistical_bits": 129}, "statistical_bits must lie"),
         (Scheme.CKKS, {"query_budget": 0}, "query_budget must lie"),
         (Scheme.CKKS, {"query_budget": 2**32}, "query_budget must lie"),
-        (Scheme.CKKS, {"sum_bound": 0.0}, "sum_bound must be positive and finite"),
-        (Scheme.CKKS, {"sum_bound": -1.0}, "sum_bound must be positive and finite"),
-        (Scheme.CKKS, {"sum_bound": math.inf}, "sum_bound must be positive"),
-        (Scheme.CKKS, {"sum_bound": math.nan}, "sum_bound must be positive"),
+        (Scheme.CKKS, {"value_bound": 0.0}, "value_bound must be positive and finite"),
+        (Scheme.CKKS, {"value_bound": -1.0}, "value_bound must be positive and finite"),
+        (Scheme.CKKS, {"value_bound": math.inf}, "value_bound must be positive"),
+        (Scheme.CKKS, {"value_bound": math.nan}, "value_bound must be positive"),
         (Scheme.CKKS, {"precision": 0.0}, "precision must be positive and finite"),
         (Scheme.CKKS, {"precision": math.nan}, "precision must be positive"),
         (Scheme.CKKS, {"holders": 2}, "ckks has one key and no shares"),
@@ -357,18 +365,18 @@ def test_impossible_requests_are_refused(scheme, change, message):
     [
         (
             Scheme.EXACT,
-            {"uploads": 2**20, "bits": 24},
+            {"uploads": 2**20, "quantization_bits": 24},
             r"sums of 1048576 integers of 24 bits do not fit a ciphertext of exact at "
             r"128 bits of security .* use fewer quantization bits or fewer clients\.",
         ),
         (
             Scheme.THRESHOLD_EXACT,
-            {"statistical_bits": 128, "bits": 24, "holders": 1024},
+            {"statistical_bits": 128, "quantization_bits": 24, "holders": 1024},
             r"ciphertext of threshold_exact .* with 128 statistical bits: use fewer",
         ),
         (
             Scheme.CKKS,
-            {"sum_bound": 1e20},
+            {"value_bound": 1e20},
             r"no ciphertext of ckks at 128 bits of security holds sums of 32 vectors "
             r"with entries up to 1e\+20 within an error of 0.0001: use a smaller value "
             r"bound, a coarser precision, a smaller query budget or fewer clients\.",
@@ -447,7 +455,7 @@ def test_numbers_below_two_are_not_prime(number):
 
 @pytest.mark.parametrize(("bits", "order"), [(42, 8192), (31, 4096), (20, 64), (3, 16)])
 def test_plaintext_moduli_are_the_least_that_fit(bits, order):
-    found = parameters._prime_above(bits, order)
+    found = prime_above(bits, order)
     fitting = (n for n in range(2**bits + 1, found + 1) if n % order == 1)
     assert [n for n in fitting if is_prime(n)] == [found]
 
@@ -459,17 +467,17 @@ def test_plaintext_moduli_are_the_least_that_fit(bits, order):
 @pytest.mark.parametrize(
     ("scheme", "change"),
     [
-        *((Scheme.EXACT, {"bits": bits}) for bits in (2, 7, 9, 16, 24)),
+        *((Scheme.EXACT, {"quantization_bits": bits}) for bits in (2, 7, 9, 16, 24)),
         *((Scheme.EXACT, {"uploads": k}) for k in (1, 100, 4096, 2**20)),
         (Scheme.CKKS, {}),
         (Scheme.CKKS, {"precision": 1e-2}),
         (Scheme.CKKS, {"precision": 1e-9}),
-        (Scheme.CKKS, {"complex_packing": False}),
+        (Scheme.CKKS, {"packing": "real"}),
         (Scheme.CKKS, {"protect": False}),
         (Scheme.CKKS, {"protect": False, "precision": 1e-9}),
         (Scheme.THRESHOLD_CKKS, {}),
         (Scheme.THRESHOLD_EXACT, {}),
-        (Scheme.THRESHOLD_EXACT, {"bits": 8, "statistical_bits": 50}),
+        (Scheme.THRESHOLD_EXACT, {"quantization_bits": 8, "statistical_bits": 50}),
     ],
 )
 def test_openfhe_takes_the_ring_that_was_derived(scheme, change):

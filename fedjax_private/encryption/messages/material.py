@@ -1,23 +1,38 @@
-"""What everybody may know about one key: what it is for, and the public key itself."""
+"""The public facts about one key: what it is for, and the public key itself."""
 
 import dataclasses
 import hashlib
 import struct
+from typing import Any
 
-from fedjax_private.encryption.messages.wire import KEY_ID_BYTES, WireError
+from fedjax_private.encryption.errors import WireError
+from fedjax_private.encryption.messages.wire import KEY_ID_BYTES
 from fedjax_private.encryption.parameters import (
     Parameters,
     Scheme,
     SumRequest,
     derive,
 )
+from fedjax_private.encryption.settings import PACKINGS, CipherSettings
 
 MAGIC = b"FJPK"
 VERSION = 3
 
-# Magic, version; the request: scheme, values, uploads, holders, bound, precision, bits,
-# protect, complex, statistical bits, budget; key id.
-_HEADER = struct.Struct(f"<4sBBIIIddBBBBI{KEY_ID_BYTES}s")
+# The settings in a header, in order: the field, its format, and, for a choice, the
+# values that its byte stands for.
+_SETTINGS: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
+    ("value_bound", "d", ()),
+    ("precision", "d", ()),
+    ("quantization_bits", "B", ()),
+    ("protect", "B", (False, True)),
+    ("packing", "B", PACKINGS),
+    ("statistical_bits", "B", ()),
+    ("query_budget", "I", ()),
+)
+# Magic, version; scheme, values, uploads, holders; settings; key id.
+_HEADER = struct.Struct(
+    f"<4sBBIII{''.join(code for _, code, _ in _SETTINGS)}{KEY_ID_BYTES}s"
+)
 _SCHEMES = tuple(Scheme)
 
 
@@ -25,13 +40,13 @@ _SCHEMES = tuple(Scheme)
 class Material:
     """One key's public facts.
 
-    Receivers derive the parameters from the request, so that they check for themselves
-    that these give 128 bits.
+    Receivers derive the parameters from the request, and so check for themselves that
+    these give 128 bits.
 
     Attributes:
         parameters: derived from the request.
         key_id: (16,) bytes that name the key: a hash of the request and the public key.
-        public_key: its two polynomials, packed; empty in what a server gets.
+        public_key: its two polynomials, packed; empty in the server's material.
     """
 
     parameters: Parameters
@@ -40,12 +55,12 @@ class Material:
 
     @classmethod
     def of_key(cls, parameters: Parameters, public_key: bytes) -> "Material":
-        """The material of a fresh public key, given as packed polynomials."""
+        """Returns the material of a fresh public key, given as packed polynomials."""
         key_id = _name(parameters.request, public_key)
         return cls(parameters, key_id, public_key)
 
     def without_key(self) -> "Material":
-        """What those need who do not encrypt."""
+        """Returns the material for parties that do not encrypt, such as the server."""
         return dataclasses.replace(self, public_key=b"")
 
     def to_bytes(self) -> bytes:
@@ -60,32 +75,25 @@ class Material:
         Raises:
             WireError: if it is truncated, followed by anything, of another format, for
                 sums that no parameters of 128 bits hold, or if its public key is not
-                the one that it names.
+                the one that its key id names.
         """
         if not isinstance(data, bytes) or len(data) < _HEADER.size:
             raise WireError("key material is truncated, or not bytes.")
-        magic, version, scheme, *fields, key_id = _HEADER.unpack_from(data)
+        magic, version, scheme, values, uploads, holders, *fields, key_id = (
+            _HEADER.unpack_from(data)
+        )
         if (magic, version) != (MAGIC, VERSION):
             raise WireError(f"not key material of format version {VERSION}.")
         if scheme >= len(_SCHEMES):
             raise WireError("key material of an unknown scheme.")
-        values, uploads, holders, bound, precision, bits, protect, packed, *rest = (
-            fields
-        )
-        if protect > 1 or packed > 1:
-            raise WireError("key material with a choice that is neither yes nor no.")
+        settings = {}
+        for (name, _, choices), value in zip(_SETTINGS, fields, strict=True):
+            if choices and value >= len(choices):
+                raise WireError(f"key material with an unknown choice of {name}.")
+            settings[name] = choices[value] if choices else value
         try:
             request = SumRequest(
-                _SCHEMES[scheme],
-                values,
-                uploads,
-                holders,
-                bound,
-                precision,
-                bits,
-                bool(protect),
-                bool(packed),
-                *rest,
+                _SCHEMES[scheme], values, uploads, holders, CipherSettings(**settings)
             )
             parameters = derive(request)
         except ValueError as error:
@@ -100,6 +108,7 @@ class Material:
 
 def _packed(request: SumRequest) -> bytes:
     """The request's bytes: the header without the key's name."""
+    values = [getattr(request.settings, name) for name, _, _ in _SETTINGS]
     header = _HEADER.pack(
         MAGIC,
         VERSION,
@@ -107,13 +116,10 @@ def _packed(request: SumRequest) -> bytes:
         request.values,
         request.uploads,
         request.holders,
-        request.sum_bound,
-        request.precision,
-        request.bits,
-        request.protect,
-        request.complex_packing,
-        request.statistical_bits,
-        request.query_budget,
+        *(
+            choices.index(value) if choices else value
+            for (_, _, choices), value in zip(_SETTINGS, values, strict=True)
+        ),
         bytes(KEY_ID_BYTES),
     )
     return header[:-KEY_ID_BYTES]

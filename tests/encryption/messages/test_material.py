@@ -7,19 +7,21 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from fedjax_private.encryption.errors import WireError
 from fedjax_private.encryption.messages.material import Material
-from fedjax_private.encryption.messages.wire import WireError
-from fedjax_private.encryption.parameters import Scheme, SumRequest, derive
+from fedjax_private.encryption.parameters import Scheme, derive
+from fedjax_private.encryption.settings import PACKINGS
+from tests.encryption.fixtures import sum_request
 
 LAYOUT = struct.Struct("<4sBBIIIddBBBBI16s")
-FIELDS = ("magic", "version", "scheme", "values", "uploads", "holders", "sum_bound")
-FIELDS += ("precision", "bits", "protect", "complex_packing", "statistical_bits")
+FIELDS = ("magic", "version", "scheme", "values", "uploads", "holders", "value_bound")
+FIELDS += ("precision", "quantization_bits", "protect", "packing", "statistical_bits")
 FIELDS += ("query_budget", "key_id")
 
 
 def material(scheme=Scheme.CKKS, fill=b"k", **changes):
     wanted = {"values": 5000, "uploads": 4, "holders": 3 if scheme.threshold else 1}
-    parameters = derive(SumRequest(scheme, **{**wanted, **changes}))
+    parameters = derive(sum_request(scheme, **{**wanted, **changes}))
     return Material.of_key(parameters, fill * (2 * parameters.polynomial_bytes))
 
 
@@ -51,26 +53,25 @@ def test_round_trip_with_and_without_the_public_key(scheme):
     precision=st.floats(1e-7, 1e7),
     bits=st.integers(2, 24),
     protect=st.booleans(),
-    packed=st.booleans(),
+    packing=st.sampled_from(PACKINGS),
     statistical=st.integers(1, 128),
     budget=st.integers(1, 2**32 - 1),
 )
 @settings(deadline=None)
 def test_every_request_survives(
-    values, uploads, bound, precision, bits, protect, packed, statistical, budget
+    values, uploads, bound, precision, bits, protect, packing, statistical, budget
 ):
-    request = SumRequest(
+    request = sum_request(
         Scheme.CKKS,
         values,
         uploads,
-        1,
-        bound,
-        precision,
-        bits,
-        protect,
-        packed,
-        statistical,
-        budget,
+        value_bound=bound,
+        precision=precision,
+        quantization_bits=bits,
+        protect=protect,
+        packing=packing,
+        statistical_bits=statistical,
+        query_budget=budget,
     )
     try:
         made = Material(derive(request), bytes(range(16)))
@@ -87,8 +88,14 @@ def test_layout():
     assert fields["magic"] == b"FJPK"
     assert fields["version"] == 3
     assert fields["key_id"] == MATERIAL.key_id
-    for name in FIELDS[3:-1]:
-        assert fields[name] == getattr(MATERIAL.parameters.request, name)
+    request = MATERIAL.parameters.request
+    for name in ("values", "uploads", "holders"):
+        assert fields[name] == getattr(request, name)
+    settings = dataclasses.asdict(request.settings)
+    assert settings.pop("packing") == "complex" and fields["packing"] == 1
+    assert list(settings) == [name for name in FIELDS[6:-1] if name != "packing"]
+    for name, value in settings.items():
+        assert fields[name] == value
 
 
 def test_names_differ_with_the_key_and_with_what_it_is_for():
@@ -100,7 +107,7 @@ def test_names_differ_with_the_key_and_with_what_it_is_for():
         material(query_budget=1601),
         material(precision=1.1e-4),
         material(protect=False),
-        material(bits=17),
+        material(quantization_bits=17),
     ]
     assert len({m.key_id for m in made}) == len(made)
     assert material().key_id == MATERIAL.key_id
@@ -151,19 +158,19 @@ def test_another_public_key_is_refused():
         ("uploads", 2**20 + 1, "unusable key material: uploads must"),
         ("holders", 0, "unusable key material: holders must"),
         ("holders", 2, "no shares"),
-        ("sum_bound", math.nan, "sum_bound must be positive"),
-        ("sum_bound", math.inf, "sum_bound must be positive"),
-        ("sum_bound", -4.0, "sum_bound must be positive"),
-        ("sum_bound", 1e30, "no ciphertext of ckks"),
+        ("value_bound", math.nan, "value_bound must be positive"),
+        ("value_bound", math.inf, "value_bound must be positive"),
+        ("value_bound", -4.0, "value_bound must be positive"),
+        ("value_bound", 1e30, "no ciphertext of ckks"),
         ("precision", math.nan, "precision must be positive"),
         ("precision", 0.0, "precision must be positive"),
-        ("bits", 1, "bits must lie"),
-        ("bits", 255, "bits must lie"),
-        ("protect", 2, "neither yes nor no"),
-        ("protect", 129, "neither yes nor no"),
-        ("protect", 255, "neither yes nor no"),
-        ("complex_packing", 2, "neither yes nor no"),
-        ("complex_packing", 129, "neither yes nor no"),
+        ("quantization_bits", 1, "quantization_bits must lie"),
+        ("quantization_bits", 255, "quantization_bits must lie"),
+        ("protect", 2, "unknown choice of"),
+        ("protect", 129, "unknown choice of"),
+        ("protect", 255, "unknown choice of"),
+        ("packing", 2, "unknown choice of"),
+        ("packing", 129, "unknown choice of"),
         ("statistical_bits", 0, "statistical_bits must lie"),
         ("statistical_bits", 129, "statistical_bits must lie"),
         ("statistical_bits", 255, "statistical_bits must lie"),
@@ -191,7 +198,7 @@ def test_protection_cannot_be_taken_off_a_key():
         Material.from_bytes(data)
     assert made.key_id != unprotected.key_id
     # Even where the ring stays the same.
-    made = material(sum_bound=0.1, precision=1.0)
+    made = material(value_bound=0.1, precision=1.0)
     data = with_field(made.to_bytes(), "statistical_bits", 29)
     with pytest.raises(WireError, match="not the one"):
         Material.from_bytes(data)

@@ -1,0 +1,125 @@
+"""Entries of aggregation schemes: all that the rest of the library knows of them."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedjax_private import choices
+from fedjax_private.aggregation.types import Aggregation
+from fedjax_private.trust import Decryptor, Trust
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SumTask:
+    """What a scheme is to add in one training run.
+
+    Attributes:
+        vector_size: P, how many values each client's vector has.
+        trust: the fewest uploads that a released sum holds, and who decrypts it; with
+            shares of a key, clients 0 to `trust.uploads - 1` hold them.
+        most_uploads: the most uploads of a sum.
+        residues: whether uploads carry noise mod 2^b, so that no integer stands for NaN
+            or for the end of the range.
+        encrypted: (P,) which entries are encrypted; None for all.
+
+    Raises:
+        ValueError: an empty vector, or a mask of another shape.
+    """
+
+    vector_size: int
+    trust: Trust
+    most_uploads: int
+    residues: bool = False
+    encrypted: npt.NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        if self.vector_size < 1:
+            raise ValueError(
+                f"vectors need at least one value, got {self.vector_size}."
+            )
+        if self.encrypted is not None and self.encrypted.shape != (self.vector_size,):
+            raise ValueError(
+                f"encrypted must have the shape ({self.vector_size},) of a vector, got "
+                f"{self.encrypted.shape}."
+            )
+
+
+def fill_range(settings: Any, bound: float, bits: int | None) -> Any:
+    """Returns the settings with a derived range, where none was given.
+
+    Args:
+        settings: of a scheme.
+        bound: for the field `value_bound`, if the settings have one that is None.
+        bits: for the field `quantization_bits`, likewise; None leaves it as it is.
+    """
+    derived = {"value_bound": bound, "quantization_bits": bits}
+    missing = {
+        field.name: derived[field.name]
+        for field in dataclasses.fields(settings)
+        if field.name in derived and getattr(settings, field.name) is None
+    }
+    return dataclasses.replace(settings, **missing)
+
+
+def _no_quorum(settings: Any, holders: int) -> int | None:
+    return None
+
+
+def _always(settings: Any) -> bool:
+    return True
+
+
+def _all(settings: Any) -> float:
+    return 1.0
+
+
+def _available() -> str | None:
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class SchemeEntry:
+    """A way to add clients' vectors, as users choose it and as the library sees it.
+
+    All functions take the entry's settings. `describe` and `make` raise ValueError, in
+    one sentence, where no parameters fit the task; `describe` does no other work.
+
+    Attributes:
+        name: by which it is chosen.
+        summary: one line.
+        settings: the class of its settings.
+        decryptor: (settings) -> who can decrypt a released sum.
+        describe: (settings, task) -> sentences for reports: parameters, what is
+            released, who decrypts; None where nothing is encrypted.
+        make: (settings, task) -> the scheme, set up for one training run.
+        ignores: fields of the settings class that the scheme does not use.
+        exact: whether it adds whole numbers mod 2^b, so that noise must lie on their
+            grid. The settings then have the fields `value_bound` and
+            `quantization_bits`, which say which grid that is.
+        quorum: (settings, holders) -> how many holders of key shares can decrypt
+            together; None where nobody holds shares.
+        protects: (settings) -> whether released sums may be shown to everybody: they
+            reveal nothing about a key.
+        ranged: (settings, bound, bits) -> the settings with these in the place of a
+            range that was not given; noise that clients share derives it.
+        encrypted_fraction: (settings) -> the share of a vector's entries that is
+            encrypted. Below 1, `make` needs the mask `encrypted`.
+        unavailable: () -> why the scheme cannot run on this machine; None if it can.
+    """
+
+    name: str
+    summary: str
+    settings: type[choices.Settings]
+    decryptor: Callable[[Any], Decryptor]
+    describe: Callable[[Any, SumTask], str | None]
+    make: Callable[[Any, SumTask], Aggregation]
+    ignores: tuple[str, ...] = ()
+    exact: bool = False
+    quorum: Callable[[Any, int], int | None] = _no_quorum
+    protects: Callable[[Any], bool] = _always
+    ranged: Callable[[Any, float, int | None], Any] = fill_range
+    encrypted_fraction: Callable[[Any], float] = _all
+    unavailable: Callable[[], str | None] = _available

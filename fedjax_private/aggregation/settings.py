@@ -1,0 +1,76 @@
+"""Settings of encrypted sums, as users choose them."""
+
+import dataclasses
+
+from fedjax_private import choices
+from fedjax_private.aggregation.topologies import TOPOLOGIES
+from fedjax_private.encryption.settings import CipherSettings
+
+KEY_HOLDERS = ("authority", "clients")
+
+
+@dataclasses.dataclass(frozen=True)
+class SumSettings(CipherSettings):
+    """How sums are encrypted, who holds the key, and how uploads travel.
+
+    Attributes:
+        key_holder: of a single key: the authority, or every client. The latter is a
+            baseline: one client and the server together read every upload.
+        recovery_threshold: T, holders of key shares that can stand in for others; None
+            for just more than half.
+        topology: how uploads travel; one of `TOPOLOGIES`.
+        fan_out: clients of one edge server, in a tree.
+        encrypted_fraction: share of entries that is encrypted; see
+            `SelectiveAggregation`.
+        processes: whether server, clients and decryptors are separate processes.
+
+    Raises:
+        ValueError: a value outside its range, or fields that exclude each other.
+    """
+
+    key_holder: str = choices.setting(
+        "authority",
+        f"of a single key, of {', '.join(KEY_HOLDERS)}; the latter is a baseline",
+        choices.one_of(*KEY_HOLDERS),
+    )
+    recovery_threshold: int | None = choices.setting(
+        None,
+        "key holders that stand in for others (default: just over half)",
+        choices.at_least(1),
+    )
+    topology: str = choices.setting(
+        "star",
+        f"how uploads travel: {', '.join(TOPOLOGIES)}",
+        choices.one_of(*TOPOLOGIES),
+    )
+    fan_out: int = choices.setting(
+        8, "clients of one edge server; topology tree", choices.at_least(1)
+    )
+    encrypted_fraction: float = choices.setting(
+        1.0,
+        "share of entries that is encrypted; below 1 the server reads the others",
+        choices.probability,
+    )
+    processes: bool = choices.setting(
+        False, "server and clients as processes that exchange bytes over sockets"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.processes:
+            return
+        if self.topology != "star":
+            raise ValueError(
+                "processes send their uploads straight to the server: topology must be "
+                f"star, got {self.topology}."
+            )
+        if self.encrypted_fraction < 1:
+            raise ValueError(
+                "processes encrypt every entry: encrypted_fraction must be 1, got "
+                f"{self.encrypted_fraction}."
+            )
+        if self.key_holder != "authority":
+            raise ValueError(
+                "processes keep a single key with the authority: key_holder must be "
+                f"authority, got {self.key_holder}."
+            )

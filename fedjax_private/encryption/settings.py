@@ -1,0 +1,85 @@
+"""Settings that the parameters of an encrypted sum follow from."""
+
+import dataclasses
+
+from fedjax_private import choices
+
+# Where nothing derives them.
+VALUE_BOUND = 2.0
+QUANTIZATION_BITS = 16
+
+PACKINGS = ("real", "complex")
+
+
+def _within_float64(value: float) -> str | None:
+    # Far within, so that no scale over- or underflows.
+    if 1e-30 <= value <= 1e30:
+        return None
+    return "must be positive and finite, from 1e-30 to 1e30"
+
+
+def _within_32_bits(value: int) -> str | None:
+    if 1 <= value < 2**32:
+        return None
+    return f"must lie between 1 and {2**32 - 1}"
+
+
+@dataclasses.dataclass(frozen=True)
+class CipherSettings(choices.Settings):
+    """How values become ciphertexts, and what hides the noise of a decryption.
+
+    All fields are part of the public facts about a key: see `messages.material`.
+
+    Attributes:
+        value_bound: the largest absolute value of an entry of an upload and of a sum,
+            in the units of the upload (weights and noise included). None: derived from
+            the noise where clients share it, otherwise 2.
+        precision: CKKS: the largest acceptable standard deviation of the error of an
+            entry of a sum, in the values' units.
+        quantization_bits: exact: b; entries are integers mod 2^b. None: derived from
+            the noise where clients share it, otherwise 16.
+        protect: CKKS with one key: whether released sums are made safe to show.
+        packing: CKKS: `complex` puts two values into a slot, `real` one.
+        statistical_bits: s; see `Parameters.flooding_std`.
+        query_budget: how many ciphertexts one key may decrypt; at least one sum's.
+    """
+
+    value_bound: float | None = choices.setting(
+        None,
+        "largest absolute entry of an upload and of a sum (default: derived)",
+        _within_float64,
+    )
+    precision: float = choices.setting(
+        1e-4, "largest acceptable error (one sigma); ckks", _within_float64
+    )
+    quantization_bits: int | None = choices.setting(
+        None,
+        "sums are taken mod 2^bits; exact schemes (default: derived)",
+        choices.between(2, 24),
+    )
+    protect: bool = choices.setting(True, "make released sums safe to show; ckks")
+    packing: str = choices.setting(
+        "complex", "values to slots, of complex, real; ckks", choices.one_of(*PACKINGS)
+    )
+    statistical_bits: int = choices.setting(
+        30, "how well noise hides what decryption tells", choices.between(1, 128)
+    )
+    query_budget: int = choices.setting(
+        1600, "ciphertexts that one key decrypts", _within_32_bits
+    )
+
+    def complete(self) -> "CipherSettings":
+        """Returns the settings of this class alone, with a value for each.
+
+        Two settings that give the same ciphertexts are then equal.
+        """
+        names = [field.name for field in dataclasses.fields(CipherSettings)]
+        values = {name: getattr(self, name) for name in names}
+        if self.value_bound is None:
+            values["value_bound"] = VALUE_BOUND
+        if self.quantization_bits is None:
+            values["quantization_bits"] = QUANTIZATION_BITS
+        return CipherSettings(**values)
+
+
+DEFAULTS = CipherSettings()

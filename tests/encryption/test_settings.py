@@ -1,0 +1,46 @@
+import dataclasses
+import math
+
+import pytest
+from fedjax_private.aggregation.settings import SumSettings
+
+from fedjax_private.encryption.parameters import Scheme, SumRequest
+from fedjax_private.encryption.settings import CipherSettings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("value_bound", 0.0, "value_bound must be positive and finite"),
+        ("value_bound", math.inf, "value_bound must be positive and finite"),
+        ("precision", math.nan, "precision must be positive and finite"),
+        (
+            "quantization_bits",
+            25,
+            "quantization_bits must lie between 2 and 24, got 25",
+        ),
+        ("packing", "dense", "packing must be one of real, complex, got dense"),
+        ("statistical_bits", 0, "statistical_bits must lie between 1 and 128"),
+        ("query_budget", 2**32, "query_budget must lie between 1 and 4294967295"),
+    ],
+)
+def test_impossible_values_are_refused(name, value, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        CipherSettings(**{name: value})
+
+
+def test_complete_settings_have_a_value_for_each_field():
+    complete = SumSettings(topology="ring", query_budget=7).complete()
+    assert complete == CipherSettings(
+        value_bound=2.0, quantization_bits=16, query_budget=7
+    )
+    given = {"value_bound": 3.0, "quantization_bits": 9}
+    assert SumSettings(**given).complete() == CipherSettings(**given)
+    assert None not in dataclasses.asdict(complete).values()
+
+
+def test_a_request_keeps_what_ciphertexts_follow_from():
+    travelling = SumSettings(topology="ring", fan_out=3)
+    request = SumRequest(Scheme.EXACT, 10, 2, settings=travelling)
+    assert request == SumRequest(Scheme.EXACT, 10, 2)
+    assert (request.sum_bound, request.bits) == (2.0, 16)
