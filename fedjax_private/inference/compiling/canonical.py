@@ -1,9 +1,9 @@
-"""A circuit in the form that is cheapest encrypted.
+"""A circuit in its canonical form, which is the cheapest to evaluate encrypted.
 
-Affine maps and monic polynomials in turns, an affine map first and last, and all values
-in [-1, 1] where the circuit's bounds hold: scales then fit every layer alike. Leading
-coefficients go into the next affine map, where multiplying by them costs nothing, and
-squares are completed, so that a polynomial of degree 2 is one square.
+Affine maps and monic polynomials alternate, an affine map is first and last, and all
+values lie in [-1, 1] where the circuit's bounds hold, so that scales fit every layer
+alike. Leading coefficients go into the next affine map, where multiplying by them costs
+nothing, and squares are completed, so that a polynomial of degree 2 is one square.
 """
 
 import dataclasses
@@ -21,15 +21,15 @@ from fedjax_private.inference.compiling.circuit import (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
-    """An affine map, and the polynomial of its outputs.
+    """An affine map, and the monic polynomial of its outputs.
 
     Attributes:
         matrix: (outputs, inputs) float64.
         bias: (outputs,) float64.
         powers: (degree, outputs): coefficients of 1, x, ..., x^(degree - 1); that of
-            x^degree is 1. No rows after the last affine map.
-        input_spread: root mean square of the inputs, about.
-        spread: of the affine map's outputs, about.
+            x^degree is 1. No rows at the last step.
+        input_spread: approximate root mean square of the inputs.
+        spread: approximate root mean square of the affine map's outputs.
     """
 
     matrix: Floats
@@ -40,18 +40,13 @@ class Step:
 
     @property
     def outputs(self) -> int:
-        """Entries of the result."""
+        """Values of the result."""
         return len(self.bias)
 
     @property
     def degree(self) -> int:
-        """Of the polynomial; 0 where there is none."""
+        """Degree of the polynomial; 0 where there is none."""
         return len(self.powers)
-
-    @property
-    def depth(self) -> int:
-        """Products that follow one another in the polynomial."""
-        return (max(self.degree, 1) - 1).bit_length()
 
     def __call__(self, inputs: Floats) -> Floats:
         """(B, inputs) -> (B, outputs)."""
@@ -66,12 +61,12 @@ class Step:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Program:
-    """What a server evaluates.
+    """The canonical form of a circuit: what a server evaluates.
 
     Attributes:
         steps: in order; only the last has no polynomial.
-        input_scale: the client divides its inputs by this, and the server does not.
-        output_scale: the client multiplies what it decrypts by this.
+        input_scale: the client divides its inputs by this before it encrypts them.
+        output_scale: the client multiplies the decrypted outputs by this.
         patches: the geometry of the first map, where it is a convolution.
     """
 
@@ -88,8 +83,8 @@ class Program:
         return x * self.output_scale
 
 
-def normal_form(circuit: Circuit) -> Program:
-    """Returns the program that computes what the circuit does.
+def canonical_form(circuit: Circuit) -> Program:
+    """The program that computes the same as a circuit.
 
     Raises:
         ValueError: if the circuit has no bounds, or a polynomial whose leading
@@ -100,7 +95,8 @@ def normal_form(circuit: Circuit) -> Program:
             "the circuit has no bounds: give it some by circuit.measured(sample)."
         )
     input_scale = circuit.bounds[0]
-    # Between polynomials: matrix x + bias; a diagonal one until a layer mixes entries.
+    # The affine map since the last polynomial: matrix x + bias. Until a layer mixes
+    # entries the matrix is diagonal.
     matrix: Floats | None = None
     diagonal: Floats = np.full(circuit.inputs, input_scale)
     bias: Floats = np.zeros(circuit.inputs)
@@ -113,10 +109,10 @@ def normal_form(circuit: Circuit) -> Program:
         circuit.layers, circuit.bounds[1:], circuit.spreads[1:], strict=True
     ):
         if isinstance(layer, Affine):
-            before = matrix
-            matrix = (
-                layer.matrix * diagonal if before is None else layer.matrix @ before
-            )
+            if matrix is None:
+                matrix = layer.matrix * diagonal
+            else:
+                matrix = layer.matrix @ matrix
             bias = layer.matrix @ bias + layer.bias
         else:
             matrix = np.diag(diagonal) if matrix is None else matrix
@@ -143,7 +139,7 @@ def normal_form(circuit: Circuit) -> Program:
 def _monic(
     layer: Polynomial, matrix: Floats, bias: Floats, bound: float, spread: float
 ) -> tuple[Step, Floats, Floats]:
-    """A step y = q((A x + b) / beta), and the factor f and constant c of f y + c."""
+    """The step y = q((A x + b) / beta), with f and c such that the layer is f y + c."""
     coefficients = layer.coefficients.copy()
     while len(coefficients) > 2 and not coefficients[-1].any():
         coefficients = coefficients[:-1]
@@ -154,8 +150,7 @@ def _monic(
             "entries only; use one degree for the whole layer."
         )
     degree = len(coefficients) - 1
-    # x^d + c x^(d-1) + ... is a polynomial of x + c / d without that term; worth it
-    # where nothing else is left.
+    # Completes the square: x^2 + c x is a square of x + c / 2, and a constant.
     shift = np.zeros_like(lead)
     if degree == 2:
         shift = coefficients[1] / (2 * lead)
@@ -163,10 +158,10 @@ def _monic(
         coefficients = np.stack([constant, np.zeros_like(lead), lead])
     beta = bound + float(np.abs(shift).max())
     powers = np.arange(degree + 1)[:, None]
-    # p(beta x) / (lead beta^degree), monic; its constant waits for the next map.
+    # p(beta x) / (lead beta^degree) is monic; its constant goes into the next map.
     scaled = coefficients * beta ** (powers - degree) / lead
     constant = coefficients[0]
     scaled = np.where(powers == 0, 0.0, scaled)
-    moved = float(np.hypot(spread, np.abs(shift).max())) / beta
-    step = Step(matrix / beta, (bias + shift) / beta, scaled[:-1], 0.0, moved)
+    shifted = float(np.hypot(spread, np.abs(shift).max())) / beta
+    step = Step(matrix / beta, (bias + shift) / beta, scaled[:-1], 0.0, shifted)
     return step, lead * beta**degree, constant

@@ -1,1 +1,6 @@
-"""Both sides of one encrypted prediction: the querier and the evaluator."""
+"""Both sides of a session, on ciphertexts.
+
+In order of import: `ckks`, the arithmetic; `expansion` and `keys`, what is sent;
+`single` and `batch`, a program in either packing; `querier`, the client; `evaluator`,
+the server.
+"""

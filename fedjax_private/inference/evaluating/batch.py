@@ -1,9 +1,10 @@
-"""Many images at a time: one slot an image, one ciphertext for each of its numbers.
+"""Batch packing: the server's program on one image in each slot.
 
-A weight is then one integer for a whole ciphertext, and an affine map is a product of
-matrices of integers modulo each prime, coefficient by coefficient: the work of a BLAS,
-or of a sparse product where a layer is a convolution. Only products of ciphertexts and
-rescaling need OpenFHE. CryptoNets' packing (Gilad-Bachrach et al., ICML 2016).
+Each number of the images has a ciphertext, as in CryptoNets (Gilad-Bachrach et al.,
+ICML 2016). A weight is then one integer for a whole ciphertext, and an affine map is a
+product of integer matrices modulo each prime, coefficient by coefficient. A BLAS
+computes it, or a sparse product where a layer is a convolution. Only products of
+ciphertexts and rescaling need OpenFHE.
 """
 
 import dataclasses
@@ -16,32 +17,32 @@ from scipy import sparse
 from fedjax_private.encryption.workers import Workers
 from fedjax_private.inference.compiling.canonical import Program, Step
 from fedjax_private.inference.evaluating.ckks import Ckks, Number
-from fedjax_private.inference.evaluating.powers import monic
-from fedjax_private.inference.planning.schedule import Schedule, squarings
+from fedjax_private.inference.planning.costs import OUTPUTS_AT_A_TIME
+from fedjax_private.inference.planning.polynomials import inner_rescalings, monic
+from fedjax_private.inference.planning.schedule import Schedule
 
-# (n, 2, l, N): n ciphertexts' polynomials; primes are below 2^32.
+# (n, 2, l, N): the polynomials of n ciphertexts, modulo primes below 2^32.
 Rows = npt.NDArray[np.uint32]
 
-# Of residues, so that their products with weights stay exact in float64.
+# Residues are split into halves, so that sums of their products with weights are exact
+# in float64.
 _HALF_BITS = 16
 _EXACT_BITS = 52
 
 # Coefficients that are multiplied at a time: their rows stay in the cache.
 _COLUMNS = 2048
 
-# Outputs of a layer that are computed at a time, so that not all are in memory twice.
-OUTPUTS = 128
-
-_SPARSE = 0.2  # the most weights that are not zero where a sparse product is faster
+# A sparse product is faster where a smaller share of the weights is not zero.
+_SPARSE = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """An affine map in integers.
+    """The integer weights of an affine map.
 
     Attributes:
-        matrix: (outputs, inputs) float64 of integers, or a sparse int64 matrix.
-        bits: of its largest entry.
+        matrix: (outputs, inputs), integers as float64, or a sparse int64 matrix.
+        bits: bits of its largest absolute value.
     """
 
     matrix: npt.NDArray[np.float64] | sparse.csr_matrix
@@ -49,7 +50,7 @@ class Weights:
 
     @classmethod
     def of(cls, step: Step, scale: float) -> "Weights":
-        """Rounds a step's weights, times `scale`."""
+        """A step's weights times `scale`, rounded."""
         rounded = np.rint(step.matrix * scale)
         bits = int(np.abs(rounded).max(initial=1.0)).bit_length()
         filled = np.count_nonzero(rounded) / rounded.size
@@ -59,12 +60,12 @@ class Weights:
 
     @property
     def outputs(self) -> int:
-        """Rows of the matrix."""
+        """Number of outputs."""
         return int(self.matrix.shape[0])
 
-    def part(self, place: slice) -> "Weights":
-        """The map to some of the outputs."""
-        return dataclasses.replace(self, matrix=self.matrix[place])
+    def part(self, rows: slice) -> "Weights":
+        """The weights of some of the outputs."""
+        return dataclasses.replace(self, matrix=self.matrix[rows])
 
     def times(
         self, rows: npt.NDArray[np.uint32], modulus: int
@@ -83,7 +84,7 @@ def _sparse_product(
 ) -> npt.NDArray[np.uint32]:
     terms = int(np.diff(matrix.indptr).max(initial=1)).bit_length()
     if bits + modulus.bit_length() + terms > 63:
-        # Low and high bits of the weights apart, neither of which overflows.
+        # Low and high bits of the weights separately, so that neither overflows.
         low_bits = bits // 2
         high, low = matrix.copy(), matrix.copy()
         high.data = matrix.data >> low_bits
@@ -101,8 +102,8 @@ def _dense_product(
     rows: npt.NDArray[np.uint32],
     modulus: int,
 ) -> npt.NDArray[np.uint32]:
-    # Sums of products of weights' and residues' pieces are below 2^52, so exact.
-    room = _EXACT_BITS - matrix.shape[1].bit_length() - _HALF_BITS
+    # Sums of products of pieces of weights and residues are below 2^52, so exact.
+    piece_bits = _EXACT_BITS - matrix.shape[1].bit_length() - _HALF_BITS
     halves = [
         (rows & np.uint32(2**_HALF_BITS - 1)).astype(np.float64),
         (rows >> np.uint32(_HALF_BITS)).astype(np.float64),
@@ -110,16 +111,16 @@ def _dense_product(
     total = np.zeros((len(matrix), rows.shape[1]), np.int64)
     remaining, weight_shift = matrix, 0
     while weight_shift < bits:
-        if bits - weight_shift > room:
-            piece = np.remainder(remaining, 2.0**room)
-            remaining = (remaining - piece) / 2.0**room
+        if bits - weight_shift > piece_bits:
+            piece = np.remainder(remaining, 2.0**piece_bits)
+            remaining = (remaining - piece) / 2.0**piece_bits
         else:
             piece = remaining
         for half, values in enumerate(halves):
             factor = pow(2, weight_shift + half * _HALF_BITS, modulus)
             part = (piece @ values).astype(np.int64) % modulus
             total += part * factor % modulus
-        weight_shift += room
+        weight_shift += piece_bits
     return np.asarray(total % modulus, np.uint32)
 
 
@@ -128,8 +129,8 @@ class BatchProgram:
 
     Args:
         ckks: the arithmetic.
-        program: to be evaluated, on the numbers that a batch layout uses only.
-        schedule: its scales.
+        program: to be evaluated; its inputs are those that the batch layout uses.
+        schedule: the program's scales.
         workers: threads.
     """
 
@@ -146,53 +147,52 @@ class BatchProgram:
         ]
 
     def __call__(self, inputs: Rows, tag: str) -> list[Number]:
-        """Evaluates; the keys under `tag` must be loaded.
+        """Returns one number for each of the program's outputs.
+
+        The client's keys must be loaded.
 
         Args:
             inputs: (inputs, 2, L, N), each residue below its prime.
-            tag: the name of the client's keys.
-
-        Returns:
-            One number for each of the program's outputs.
+            tag: of the client's keys.
         """
         rows, scale = inputs, self._input_scale
         *inner, last = range(len(self._steps))
-        for at in inner:
-            rows, scale = self._exported(at, rows, scale, tag)
-        return self._numbers(at=last, rows=rows, scale=scale, tag=tag)
+        for number in inner:
+            rows, scale = self._step_residues(number, rows, scale, tag)
+        return self._step_numbers(last, rows, scale, tag)
 
-    def _exported(
-        self, at: int, rows: Rows, scale: float, tag: str
+    def _step_residues(
+        self, number: int, rows: Rows, scale: float, tag: str
     ) -> tuple[Rows, float]:
         """A step's results as residues, and their scale."""
-        step, stage, ckks = self._steps[at], self._stages[at], self._ckks
-        limbs = stage.limbs_after - squarings(step.degree)
-        made = np.empty((step.outputs, 2, limbs, ckks.dimension), np.uint32)
+        step, stage, ckks = self._steps[number], self._stages[number], self._ckks
+        limbs = stage.limbs_after - inner_rescalings(step.degree)
+        residues = np.empty((step.outputs, 2, limbs, ckks.dimension), np.uint32)
         after = scale
-        for start in range(0, step.outputs, OUTPUTS):
-            numbers = self._numbers(at, rows, scale, tag, start)
+        for start in range(0, step.outputs, OUTPUTS_AT_A_TIME):
+            results = self._step_numbers(number, rows, scale, tag, start)
 
-            def export(index: int, first: int = start, of: Any = numbers) -> None:
-                made[first + index] = ckks.residues(of[index])
+            def export(index: int, first: int = start, of: Any = results) -> None:
+                residues[first + index] = ckks.residues(of[index])
 
-            self._workers.map(export, len(numbers))
-            after = numbers[0].scale
-        return made, after
+            self._workers.map(export, len(results))
+            after = results[0].scale
+        return residues, after
 
-    def _numbers(
-        self, at: int, rows: Rows, scale: float, tag: str, start: int | None = None
+    def _step_numbers(
+        self, number: int, rows: Rows, scale: float, tag: str, start: int | None = None
     ) -> list[Number]:
-        """A step's results; all of them, or `OUTPUTS` from `start` on."""
-        step, stage, ckks = self._steps[at], self._stages[at], self._ckks
-        weights = self._weights[at]
+        """A step's results: all, or `OUTPUTS_AT_A_TIME` from `start` on."""
+        step, stage, ckks = self._steps[number], self._stages[number], self._ckks
+        weights = self._weights[number]
         if start is not None:
-            weights = weights.part(slice(start, start + OUTPUTS))
+            weights = weights.part(slice(start, start + OUTPUTS_AT_A_TIME))
         first = start or 0
         products = self._affine(weights, rows[:, :, : stage.limbs])
 
         def activated(index: int) -> Number:
             residues = products[index].astype(np.uint64)
-            x = ckks.number(residues, scale * self._scales[at])
+            x = ckks.number(residues, scale * self._scales[number])
             x.ciphertext.SetKeyTag(tag)
             x = ckks.add(x, float(step.bias[first + index]))
             x = ckks.rescaled(x, stage.limbs_after)
@@ -204,7 +204,7 @@ class BatchProgram:
 
     def _affine(self, weights: Weights, rows: Rows) -> Rows:
         limbs, dimension = rows.shape[2:]
-        made = np.empty((weights.outputs, 2, limbs, dimension), np.uint32)
+        products = np.empty((weights.outputs, 2, limbs, dimension), np.uint32)
         blocks = [
             (part, limb, slice(start, start + _COLUMNS))
             for part in range(2)
@@ -213,10 +213,10 @@ class BatchProgram:
         ]
 
         def block(index: int) -> None:
-            part, limb, place = blocks[index]
+            part, limb, columns = blocks[index]
             modulus = self._ckks.ring.moduli[limb]
-            values = np.ascontiguousarray(rows[:, part, limb, place])
-            made[:, part, limb, place] = weights.times(values, modulus)
+            values = np.ascontiguousarray(rows[:, part, limb, columns])
+            products[:, part, limb, columns] = weights.times(values, modulus)
 
         self._workers.map(block, len(blocks))
-        return made
+        return products

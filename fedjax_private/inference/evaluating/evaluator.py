@@ -1,41 +1,46 @@
-"""The server: it holds the model, and evaluates it on what it cannot read."""
+"""The server's side of a session: evaluates a model on images that it cannot read."""
 
 import numpy as np
 
+from fedjax_private.encryption.errors import RefusedError
 from fedjax_private.encryption.math.entropy import gaussian
-from fedjax_private.encryption.messages.wire import RefusedError
 from fedjax_private.encryption.workers import Workers
 from fedjax_private.inference.compiling.circuit import Circuit
 from fedjax_private.inference.evaluating.batch import BatchProgram, Rows
-from fedjax_private.inference.evaluating.ckks import Number, ckks_of
-from fedjax_private.inference.evaluating.expansion import SEED_BYTES, uniform
-from fedjax_private.inference.evaluating.flooding import flooded
+from fedjax_private.inference.evaluating.ckks import Ckks, Number, ckks_of
+from fedjax_private.inference.evaluating.expansion import uniform
 from fedjax_private.inference.evaluating.keys import KeyRing, PublicKey, forget_keys
 from fedjax_private.inference.evaluating.single import SingleProgram, periodic
 from fedjax_private.inference.planning.layouts import BatchLayout
 from fedjax_private.inference.planning.plan import Plan, program_of
-from fedjax_private.inference.planning.public import ANSWER, KEYS, REQUEST
+from fedjax_private.inference.planning.public import (
+    ANSWER,
+    KEYS,
+    REQUEST,
+    SEED_BYTES,
+)
 
 
 class Evaluator:
-    """A model owner's side of one session: one client, one set of its keys.
+    """A model owner's side of one session: one client, one set of evaluation keys.
 
     OpenFHE keeps evaluation keys for the whole process, so one process serves one
-    session at a time; `close` frees them.
+    session at a time; `close` frees the keys.
 
     Formal guarantees. It holds no secret key, and learns of a query what `Querier`
-    says. What the client learns of the model is in `flooding`. `score_noise` is no part
-    of that: it makes extraction from many queries costlier and proves nothing.
+    says. What the client learns of the model is in `planning.flooding`. `score_noise`
+    is no part of that: it makes extraction from many queries costlier and proves
+    nothing.
 
     Args:
         circuit: the model.
-        plan: made for it.
+        plan: made for the circuit.
         score_noise: standard deviation of Gaussian noise on each score, in the scores'
             units, drawn afresh for each image; 0 adds none.
         workers: threads; one for each core by default.
 
     Raises:
-        ValueError: if the plan is another circuit's, or the noise is negative.
+        ValueError: if the plan was made for another circuit, or the noise is negative.
     """
 
     def __init__(
@@ -73,10 +78,10 @@ class Evaluator:
         )
 
     def load_keys(self, data: bytes) -> None:
-        """Takes the client's evaluation keys.
+        """Loads the client's evaluation keys.
 
-        What OpenFHE parses are objects of its own making with the client's residues in
-        them, each checked to be below its prime.
+        OpenFHE parses only objects of its own making, filled with the client's
+        residues, each of which is checked to be below its prime.
 
         Raises:
             WireError: if these are not keys for this plan.
@@ -89,11 +94,11 @@ class Evaluator:
         self._public_key = self._keys.load(body, self._workers)
 
     def evaluate(self, request: bytes) -> bytes:
-        """Answers a request.
+        """Returns the answer to a request.
 
         Raises:
             WireError: if it is not a request for this plan.
-            RefusedError: before the keys are there, and past the plan's queries.
+            RefusedError: if no keys are loaded, or the plan's queries are used up.
         """
         public = self._public
         if self._public_key is None:
@@ -101,28 +106,35 @@ class Evaluator:
         body, count = public.body(
             request, REQUEST, public.request_bytes, public.images_per_request
         )
-        # Slots beyond the count may hold images all the same: who could tell.
+        # A client can put images into all slots, whatever count it states.
         asked = self._asked + public.images_per_request
         if asked > public.queries:
             raise RefusedError(
                 f"a client may ask about {public.queries} images; a request counts as "
                 f"{public.images_per_request}, and {self._asked} were asked about."
             )
-        rows = self._unpacked(body)
+        ciphertexts = self.read_ciphertexts(body)
         self._asked = asked
-        numbers = self._evaluated(rows)
+        scores = self.encrypted_scores(ciphertexts)
         key, std = self._public_key, self._plan.flooding_std
 
         def finished(index: int) -> bytes:
-            number = self._with_score_noise(numbers[index])
+            number = self._with_score_noise(scores[index])
             number = flooded(self._ckks, key, number, std)
             return public.answer_ring.pack(self._ckks.residues(number))
 
-        parts = self._workers.map(finished, len(numbers))
+        parts = self._workers.map(finished, len(scores))
         return b"".join((public.header(ANSWER, count), *parts))
 
-    def _unpacked(self, body: memoryview) -> Rows:
-        """The ciphertexts (n, 2, L, N) of a request, their residues checked."""
+    def read_ciphertexts(self, body: memoryview) -> Rows:
+        """The ciphertexts (n, 2, L, N) of a request.
+
+        Args:
+            body: the request after its header, its length checked.
+
+        Raises:
+            WireError: if a residue is not below its prime.
+        """
         ring, size = self._public.ring, self._public.ring.polynomial_bytes
         seed, data = bytes(body[:SEED_BYTES]), body[SEED_BYTES:]
         count = self._public.request_ciphertexts
@@ -135,13 +147,18 @@ class Evaluator:
         self._workers.map(unpack, count)
         return rows
 
-    def _evaluated(self, rows: Rows) -> list[Number]:
+    def encrypted_scores(self, ciphertexts: Rows) -> list[Number]:
+        """The encrypted scores of a request, before any noise: not to be sent.
+
+        Args:
+            ciphertexts: (n, 2, L, N), the request's.
+        """
         ckks, tag = self._ckks, self._keys.tag
         if self._batch is not None:
-            return self._batch(rows, tag)
+            return self._batch(ciphertexts, tag)
         assert self._single is not None
         inputs = []
-        for row in rows:
+        for row in ciphertexts:
             scale = 2.0**self._public.encoding_bits
             number = ckks.number(row.astype(np.uint64), scale)
             number.ciphertext.SetKeyTag(tag)
@@ -155,12 +172,32 @@ class Evaluator:
         if public.packing == "batch":
             noise = gaussian(slots, self._score_noise)
         else:
-            # The same in every period: an average over them tells no more.
+            # The same in every period, so that averaging over periods does not help.
             drawn = gaussian(public.outputs, self._score_noise)
             noise = periodic(drawn, public.period, slots)
         return self._ckks.add(number, noise)
 
     def close(self) -> None:
-        """Frees the keys: of this session and of any other in the process."""
+        """Frees the keys of this session, and of any other in the process."""
         self._public_key = None
         forget_keys(self._ckks)
+
+
+def flooded(ckks: Ckks, public_key: PublicKey, number: Number, std: float) -> Number:
+    """The number, masked and with noise on every coefficient; see `planning.flooding`.
+
+    Args:
+        ckks: the arithmetic.
+        public_key: the client's.
+        number: to be sent to the client.
+        std: standard deviation of the real part of the noise in a slot, in the slots'
+            units.
+    """
+    # Complex Gaussian slots are independent Gaussian coefficients of one deviation: the
+    # embedding is orthogonal, times sqrt(N / 2). Encoding rounds them.
+    noise = gaussian(2 * ckks.slots, std).view(np.complex128)
+    zero = ckks.context.Encrypt(
+        public_key, ckks.encode(noise, number.scale, number.limbs)
+    )
+    zero.SetKeyTag(number.ciphertext.GetKeyTag())
+    return ckks.add(number, Number(zero, number.scale, number.limbs))

@@ -1,12 +1,12 @@
-"""Uniform polynomials from a seed, so that half of what is uploaded need not be.
+"""Uniform polynomials from a seed, which halve what a client uploads.
 
-A ciphertext (b, a) under the secret key, an evaluation key and a public key consist of
-pairs with a uniform `a`; a seed of 32 bytes stands for all of them. That `a` is public
-anyway, and a fresh seed is drawn for each message.
+A ciphertext under the secret key, an evaluation key and a public key consist of pairs
+(b, a) with a uniform `a`. A client sends a seed of 32 bytes, fresh for each message, in
+place of all of a message's `a`, which are public anyway.
 
 Formal guarantees. With ChaCha20's key stream as a random oracle, every `a` is uniform
-and independent, as in the schemes without seeds: their security is unchanged. It also
-holds against whoever chooses the seed, who cannot choose `a`.
+and independent, as in the schemes without seeds: their security is unchanged. This also
+holds against an adversary who chooses the seed, since that does not choose `a`.
 """
 
 import os
@@ -16,23 +16,27 @@ import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 from fedjax_private.encryption.math.rings import Residues, Ring
+from fedjax_private.inference.planning.public import SEED_BYTES
 
-SEED_BYTES = 32
-
-# Words are drawn for so many candidates a residue, then as many again where too few are
-# below the prime: half of them at worst, for a prime just above a power of two.
+# Candidates drawn for each residue at first. A candidate is below the prime with a
+# probability of at least a half; where too few are, more are drawn.
 _CANDIDATES = 2.1
 
 
 def fresh_seed() -> bytes:
-    """32 random bytes, for one message."""
+    """Random bytes (32,) for one message."""
     return os.urandom(SEED_BYTES)
 
 
 def uniform(seed: bytes, index: int, ring: Ring) -> Residues:
-    """The polynomial (L, N) of that number, uniform in the ring, for primes below 2^32.
+    """The polynomial (L, N) number `index` of a seed, uniform in the ring.
 
-    By rejection: no residue is likelier than another.
+    Residues are drawn by rejection, so that none is more likely than another.
+
+    Args:
+        seed: (32,) bytes.
+        index: below 2^48.
+        ring: with primes below 2^32.
     """
     rows = [_row(seed, index, limb, ring) for limb in range(ring.limbs)]
     return np.stack(rows).astype(np.uint64)
@@ -40,28 +44,28 @@ def uniform(seed: bytes, index: int, ring: Ring) -> Residues:
 
 def _row(seed: bytes, index: int, limb: int, ring: Ring) -> npt.NDArray[np.uint32]:
     modulus, count = ring.moduli[limb], ring.dimension
-    # Counter of blocks (0), then what makes the stream this row's.
+    # The block counter, which starts at 0, then the nonce of this row's stream.
     nonce = bytes(8) + index.to_bytes(6, "little") + limb.to_bytes(2, "little")
     stream = Cipher(algorithms.ChaCha20(seed, nonce), mode=None).encryptor()
     mask = np.uint32((1 << (modulus - 1).bit_length()) - 1)
-    found = np.empty(0, np.uint32)
-    while len(found) < count:
-        words = int(_CANDIDATES * count) if not len(found) else count
+    residues = np.empty(0, np.uint32)
+    while len(residues) < count:
+        words = int(_CANDIDATES * count) if not len(residues) else count
         drawn = np.frombuffer(stream.update(bytes(4 * words)), "<u4") & mask
-        found = np.concatenate([found, drawn[drawn < modulus]])
-    return found[:count]
+        residues = np.concatenate([residues, drawn[drawn < modulus]])
+    return residues[:count]
 
 
 def reseeded(
     ring: Ring, secret: Residues, pair: Residues, uniform_part: Residues
 ) -> Residues:
-    """The `b` (L, N) that goes with another `a`: b + a s does not change.
+    """The `b` (L, N) that keeps b + a s unchanged when `a` is replaced.
 
     Args:
         ring: with primes below 2^31.
         secret: s, (L, N).
         pair: (b, a), (2, L, N).
-        uniform_part: the other a, (L, N).
+        uniform_part: the new a, (L, N).
     """
     moduli = np.array(ring.moduli, np.uint64)[:, None]
     difference = (pair[1] + (moduli - uniform_part)) % moduli

@@ -1,7 +1,7 @@
-"""Evaluation keys on the wire: half of their residues, and a seed for the other half.
+"""Evaluation keys as bytes: half of their residues, and a seed for the other half.
 
-In order: the public key, the key that relinearises products, one key for each rotation.
-Key switching keys hold one pair (b, a) for each prime of the modulus.
+The order is: the public key, the key that relinearises products, one key for each
+rotation. Key switching keys hold one pair (b, a) for each prime of the modulus.
 """
 
 import functools
@@ -10,31 +10,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedjax_private.encryption.math.rings import Residues, Ring
-from fedjax_private.encryption.openfhe.templates import Mould, UnexpectedLayoutError
+from fedjax_private.encryption.errors import UnexpectedLayoutError
+from fedjax_private.encryption.math.rings import Residues
+from fedjax_private.encryption.openfhe.templates import Template
 from fedjax_private.encryption.workers import Workers
 from fedjax_private.inference.evaluating.ckks import Ckks
-from fedjax_private.inference.evaluating.expansion import (
-    SEED_BYTES,
-    fresh_seed,
-    reseeded,
-    uniform,
-)
+from fedjax_private.inference.evaluating.expansion import fresh_seed, reseeded, uniform
+from fedjax_private.inference.planning.public import SEED_BYTES
 
 # OpenFHE's classes carry no type stubs; these names say which one is meant.
 PublicKey = Any
-SecretKey = Any
 KeyPair = Any
-
-
-def key_bytes(ring: Ring, rotations: int) -> int:
-    """Bytes of a seed and all keys' residues."""
-    return SEED_BYTES + ring.polynomial_bytes * (1 + ring.limbs * (1 + rotations))
 
 
 @functools.lru_cache(maxsize=32)
 def _order(dimension: int, exponent: int) -> npt.NDArray[np.intp]:
-    """Where X -> X^exponent takes values at roots of unity from.
+    """The permutation of values at roots of unity that X -> X^exponent amounts to.
 
     OpenFHE keeps a polynomial as its values at w^(2 r(j) + 1), with w of order 2 N and
     r the reversal of the bits of j.
@@ -45,29 +36,29 @@ def _order(dimension: int, exponent: int) -> npt.NDArray[np.intp]:
     for bit in range(bits):
         reversed_bits |= (places >> bit & 1) << (bits - 1 - bit)
     # Reversal is its own inverse.
-    turned = (2 * reversed_bits + 1) * exponent % (2 * dimension)
-    return np.asarray(reversed_bits[(turned - 1) // 2])
+    powers = (2 * reversed_bits + 1) * exponent % (2 * dimension)
+    return np.asarray(reversed_bits[(powers - 1) // 2])
 
 
 def automorphism(polynomial: Residues, exponent: int) -> Residues:
-    """p(X^exponent) of polynomials (..., N) in OpenFHE's order; `exponent` odd."""
+    """p(X^exponent) for polynomials p (..., N) in OpenFHE's order and odd exponents."""
     return polynomial[..., _order(polynomial.shape[-1], exponent % 2**62)]
 
 
 def write_keys(
     ckks: Ckks, pair: KeyPair, rotations: tuple[int, ...], workers: Workers
 ) -> bytes:
-    """The evaluation keys of a key pair, as bytes for `load_keys`."""
+    """The evaluation keys of a key pair, as bytes for `KeyRing.load`."""
     context, ring = ckks.context, ckks.ring
     secret = ckks.secret_residues(pair.secretKey)
     moduli = np.array(ring.moduli, np.uint64)[:, None]
     seed = fresh_seed()
-    public = ckks.public_mould.read(ckks.serialised(pair.publicKey))
+    public = ckks.public_template.read(ckks.serialised(pair.publicKey))
     first = ring.pack(reseeded(ring, secret, public, uniform(seed, 0, ring))[None])
 
     def packed(number: int) -> bytes:
-        """The key of the numbered rotation, or that of products, number 0."""
-        # OpenFHE's own generators would also keep the keys, for the whole process.
+        """The key of products, number 0, or of the rotation of that number."""
+        # OpenFHE's own generators would also keep the keys for the whole process.
         if number:
             index = context.FindAutomorphismIndex(rotations[number - 1])
             under = automorphism(secret, pow(index, -1, 2 * ring.dimension))
@@ -76,9 +67,9 @@ def write_keys(
             squared, under = ckks.secret_key(secret * secret % moduli), secret
             keys = context.KeySwitchGen(squared, pair.secretKey)
         data = ckks.serialised(keys)
-        residues = Mould.of(data, ring, 2 * ring.limbs).read(data)
+        residues = Template.of(data, ring, 2 * ring.limbs).read(data)
         digits = residues.reshape(2, ring.limbs, ring.limbs, ring.dimension)
-        fixed = [
+        expandable = [
             reseeded(
                 ring,
                 under,
@@ -87,17 +78,17 @@ def write_keys(
             )
             for digit in range(ring.limbs)
         ]
-        return ring.pack(np.stack(fixed))
+        return ring.pack(np.stack(expandable))
 
     parts = workers.map(packed, 1 + len(rotations))
     return b"".join((seed, first, *parts))
 
 
 class KeyRing:
-    """One client's keys at a server, under a name of the server's own.
+    """One client's evaluation keys at a server, under a tag of the server's.
 
-    OpenFHE keeps evaluation keys in maps of the whole process, by the name of the key
-    that they belong to, and empties these as a whole only: one client a process.
+    OpenFHE keeps evaluation keys in maps of the whole process, by the tag of the key
+    that they belong to, and can only empty a whole map: one process serves one client.
     """
 
     def __init__(self, ckks: Ckks, rotations: tuple[int, ...]) -> None:
@@ -107,13 +98,17 @@ class KeyRing:
         self.tag: str = pair.secretKey.GetKeyTag()
         ring, context = ckks.ring, ckks.context
         digits = 2 * ring.limbs
-        made = context.KeySwitchGen(pair.secretKey, pair.secretKey)
-        self._squares = Mould.of(ckks.serialised(made), ring, digits)
-        self._public = Mould.of(ckks.serialised(pair.publicKey), ring, 2)
-        _turn_mould(ckks)  # in this thread: it is made once
+        key = context.KeySwitchGen(pair.secretKey, pair.secretKey)
+        self._squares = Template.of(ckks.serialised(key), ring, digits)
+        self._public = Template.of(ckks.serialised(pair.publicKey), ring, 2)
+        _rotation_template(ckks)  # made here once, not in a worker thread
 
     def load(self, data: memoryview, workers: Workers) -> PublicKey:
-        """Makes keys of checked length usable; returns the public key.
+        """Loads the keys into OpenFHE, and returns the public key.
+
+        Args:
+            data: what `write_keys` returns, its length checked.
+            workers: threads.
 
         Raises:
             WireError: if a residue is not below its prime.
@@ -129,7 +124,7 @@ class KeyRing:
             a = [uniform(seed, first + digit, ring) for digit in range(ring.limbs)]
             return np.concatenate([np.stack(a), b])
 
-        # All is unpacked, and so checked, before OpenFHE gets any of it.
+        # Unpacking checks residues, so OpenFHE gets none that are out of range.
         binary = ckks.openfhe.BINARY
 
         def parsed(number: int) -> Any:
@@ -138,51 +133,52 @@ class KeyRing:
                 return ckks.openfhe.DeserializeEvalKeyString(data, binary)
             step = self._rotations[number - 1]
             index = ckks.context.FindAutomorphismIndex(step)
-            mould, start = _turn_mould(ckks)
-            data, end = mould.filled(keys(number)), start + 4
+            template, start = _rotation_template(ckks)
+            data, end = template.filled(keys(number)), start + 4
             data = data[:start] + index.to_bytes(4, "little") + data[end:]
             return ckks.openfhe.DeserializeEvalKeyMapString(data, binary)
 
         public = np.concatenate(
             [ring.unpack(body[:size]), uniform(seed, 0, ring)[None]]
         )
-        squares, *turns = workers.map(parsed, 1 + len(self._rotations))
+        squares, *rotations = workers.map(parsed, 1 + len(self._rotations))
         ckks.context.InsertEvalMultKey([squares], self.tag)
-        for turn in turns:
-            ckks.context.InsertEvalAutomorphismKey(turn, self.tag)
+        for rotation in rotations:
+            ckks.context.InsertEvalAutomorphismKey(rotation, self.tag)
         filled = self._public.filled(public)
         return ckks.openfhe.DeserializePublicKeyString(filled, binary)
 
 
 def forget_keys(ckks: Ckks) -> None:
-    """Frees every client's evaluation keys in this process."""
+    """Frees all evaluation keys in this process."""
     ckks.openfhe.ClearEvalMultKeys()
     ckks.openfhe.CryptoContext.ClearEvalAutomorphismKeys()
 
 
 @functools.lru_cache(maxsize=4)
-def _turn_mould(ckks: Ckks) -> tuple[Mould, int]:
-    """A map of one rotation's key, and where it holds the rotation's index.
+def _rotation_template(ckks: Ckks) -> tuple[Template, int]:
+    """A map with one rotation's key, and the byte where the rotation's index begins.
 
-    OpenFHE keeps two keys of nobody's for this, once in a process.
+    This leaves two throwaway keys in OpenFHE, once in a process.
     """
     context, ring = ckks.context, ckks.ring
     indices = [context.FindAutomorphismIndex(step) for step in (1, 2)]
-    # Of two keys: OpenFHE would add the second to the first one's map.
-    made = [
+    # With two secret keys: OpenFHE would add a second rotation to the first one's map.
+    maps = [
         context.EvalAutomorphismKeyGen(context.KeyGen().secretKey, [index])
         for index in indices
     ]
-    moulds = [Mould.of(ckks.serialised(map_), ring, 2 * ring.limbs) for map_ in made]
-    # The two differ, residues apart, in the index only.
-    heads = [mould.data[: mould.starts[0]] for mould in moulds]
+    digits = 2 * ring.limbs
+    templates = [Template.of(ckks.serialised(map_), ring, digits) for map_ in maps]
+    # Before the residues, the two maps differ in the index only.
+    heads = [template.data[: template.starts[0]] for template in templates]
     places = [i for i, (x, y) in enumerate(zip(*heads, strict=True)) if x != y]
     if places and all(
         int.from_bytes(head[places[0] : places[0] + 4], "little") == index
         for head, index in zip(heads, indices, strict=True)
     ):
-        return moulds[0], places[0]
+        return templates[0], places[0]
     raise UnexpectedLayoutError(
-        "this version of OpenFHE serialises rotation keys otherwise than the tested "
-        "ones do: install the version that pyproject.toml names."
+        "this version of OpenFHE serialises rotation keys differently from the tested "
+        "ones: install the version that pyproject.toml names."
     )

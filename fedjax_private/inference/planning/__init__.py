@@ -1,1 +1,5 @@
-"""From a circuit to a ring, scales, and what a query will cost."""
+"""From a circuit to the plan of its encrypted evaluation. Holds no keys or ciphertexts.
+
+In order of import: `rings`, `polynomials` and `flooding`; `layouts` and `rotations`;
+`errors`, `schedule` and `costs`; `packings`; `public`, the clients' part; `plan`.
+"""

@@ -1,4 +1,4 @@
-"""Which packing a network fits, and what that makes of its layers."""
+"""The layout of a request in either packing, and which networks fit it."""
 
 import math
 
@@ -6,54 +6,53 @@ import numpy as np
 
 from fedjax_private.inference.compiling.canonical import Program, Step
 from fedjax_private.inference.compiling.circuit import Circuit
-from fedjax_private.inference.evaluating.ckks import MODULUS_BITS
-from fedjax_private.inference.evaluating.single import Rotations
 from fedjax_private.inference.planning.costs import sections_seconds
 from fedjax_private.inference.planning.layouts import (
     BatchLayout,
-    Layout,
     PatchLayout,
     PeriodicLayout,
-    power_of_two,
 )
-from fedjax_private.inference.planning.schedule import Shape
+from fedjax_private.inference.planning.rings import LIMB_BITS, MODULUS_BITS
+from fedjax_private.inference.planning.rotations import power_of_two
 
-# Of a request in single packing: rather rotations of one image than patches of it.
+# One image a request, or one image in each slot.
+PACKINGS = ("single", "batch")
+
+# The largest request in patches; beyond it one image is sent once and rotated.
 UPLOAD_BYTES = 4 * 10**6
-
-# Sizes of primes: smaller ones waste less between scales, and are more to compute.
-LIMB_BITS = (30, 26)
 
 
 class PlanError(ValueError):
-    """No plan exists; the message is one sentence with the ways out."""
+    """There is no plan; the message is one sentence that names the alternatives."""
 
 
 def batch_layout(program: Program) -> BatchLayout:
-    """The numbers of an image that the first map looks at."""
+    """The layout of batch packing: the numbers of an image that have a weight."""
     used = np.flatnonzero(program.steps[0].matrix.any(axis=0))
     return BatchLayout(tuple(map(int, used)) or (0,))
 
 
-def widest_of(circuit: Circuit, program: Program) -> int:
-    """The most numbers of an image at a time."""
+def largest_width(circuit: Circuit, program: Program) -> int:
+    """The most values that one image has at any step."""
     return max(circuit.inputs, *(step.outputs for step in program.steps))
 
 
 def single_layout(
     circuit: Circuit, program: Program, dimension: int
 ) -> PatchLayout | PeriodicLayout:
-    """Patches where the first layer is a convolution that they suit.
+    """The layout of single packing: patches, if the first layer is a convolution.
+
+    A convolution whose patches take more than `UPLOAD_BYTES` gets a periodic layout.
 
     Raises:
         PlanError: if values do not fit the slots.
     """
     slots, steps = dimension // 2, program.steps
-    widest = widest_of(circuit, program)
+    widest = largest_width(circuit, program)
     if widest > slots:
         raise PlanError(
             f"one image takes up to {widest} numbers at a time, more than the {slots} "
-            "slots of single packing: use --packing=batch, or a smaller network."
+            "slots of single packing: use packing='batch', or a smaller network."
         )
     if program.patches is not None and len(steps) > 1:
         windows = math.prod(program.patches.grid(circuit.input_shape))
@@ -61,7 +60,7 @@ def single_layout(
         covered = not rest and _only_patches(steps[0], program, circuit, maps)
         most = slots // (windows * max(maps, 1))
         layouts = [PatchLayout(program.patches, maps, n) for n in range(1, most + 1)]
-        # As if the smaller ring's modulus were full; it is about what there is.
+        # Sized for a full modulus of the smaller ring, whatever the plan's will be.
         limbs = min(MODULUS_BITS.values()) // min(LIMB_BITS)
         polynomial = dimension * (min(LIMB_BITS) + 1) * limbs // 8
 
@@ -77,7 +76,7 @@ def single_layout(
 
 
 def _only_patches(step: Step, program: Program, circuit: Circuit, maps: int) -> bool:
-    """Whether each output depends on its window only."""
+    """Whether each output depends on the pixels of its window only."""
     assert program.patches is not None
     indices = np.repeat(program.patches.indices(circuit.input_shape), maps, axis=0)
     rest = step.matrix.copy()
@@ -85,43 +84,3 @@ def _only_patches(step: Step, program: Program, circuit: Circuit, maps: int) -> 
     inside = indices >= 0
     rest[np.broadcast_to(rows, indices.shape)[inside], indices[inside]] = 0.0
     return not rest.any()
-
-
-def shapes_of(
-    program: Program, layout: Layout, rotations: Rotations | None, slots: int
-) -> list[Shape]:
-    """What the error of each step depends on."""
-    shapes = []
-    for number, step in enumerate(program.steps):
-        filled = int(np.count_nonzero(step.matrix, axis=1).max(initial=1))
-        if rotations is None or (rotations.section and not number):
-            terms, rotated = filled, False
-        else:
-            at = number - (1 if rotations.section else 0)
-            form = rotations.diagonals[at]
-            terms = len(form.diagonals) * max(form.period // form.height, 1)
-            rotated = form.babies != (0,)
-        shapes.append(
-            Shape(
-                degree=step.degree,
-                row_norm=float(np.linalg.norm(step.matrix, axis=1).max()),
-                terms=terms,
-                rotated=rotated,
-                encoded=rotations is not None,
-                slope=_slope(step),
-                typical=step.input_spread,
-            )
-        )
-    return shapes
-
-
-def _slope(step: Step) -> float:
-    """Root mean square of the polynomial's derivative, for Gaussian values."""
-    if not step.degree:
-        return 1.0
-    nodes, weights = np.polynomial.hermite_e.hermegauss(16)
-    x = step.spread * nodes[:, None]
-    rows = np.concatenate([step.powers, np.ones((1, step.outputs))])
-    slopes = sum(k * rows[k] * x ** (k - 1) for k in range(1, len(rows)))
-    mean = (weights / weights.sum()) @ np.square(slopes)
-    return float(np.sqrt(mean.max()))

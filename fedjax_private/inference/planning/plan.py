@@ -1,64 +1,59 @@
-"""From a circuit to a ring, scales, and what a query will cost.
+"""The plan of an encrypted evaluation: packing, ring, scales, noise and cost.
 
-The smallest ring that keeps scores within the precision asked for, noise that hides the
-evaluation's included, at 128 bits of security; or one sentence that says why there is
-none.
+It takes the smallest ring that keeps scores within the wanted precision at 128 bits of
+security, the noise on answers included. Where there is none, one sentence says why.
 """
 
 import dataclasses
 import math
-from collections.abc import Iterator
-from typing import Any
 
-from fedjax_private.inference.compiling.canonical import Program, normal_form
+from fedjax_private.inference.compiling.canonical import Program, canonical_form
 from fedjax_private.inference.compiling.circuit import Circuit
-from fedjax_private.inference.evaluating.ckks import (
-    MODULUS_BITS,
-    MOST_LIMB_BITS,
-    RingChoice,
-    ckks_of,
-)
-from fedjax_private.inference.evaluating.flooding import leakage, least_flooding_bits
-from fedjax_private.inference.evaluating.single import Rotations, rotations_of
-from fedjax_private.inference.planning.costs import Prediction, predict
+from fedjax_private.inference.planning.costs import Cost, cost_of
+from fedjax_private.inference.planning.errors import profiles_of
+from fedjax_private.inference.planning.flooding import leakage, least_flooding_bits
 from fedjax_private.inference.planning.layouts import BatchLayout, Layout
 from fedjax_private.inference.planning.packings import (
-    LIMB_BITS,
+    PACKINGS,
     PlanError,
     batch_layout,
-    shapes_of,
+    largest_width,
     single_layout,
-    widest_of,
 )
-from fedjax_private.inference.planning.public import PACKINGS, PublicPlan
+from fedjax_private.inference.planning.public import PublicPlan
+from fedjax_private.inference.planning.rings import (
+    MODULUS_BITS,
+    ring_choices,
+    ring_of,
+)
+from fedjax_private.inference.planning.rotations import Rotations, rotations_of
 from fedjax_private.inference.planning.schedule import Schedule, answer_scale, schedules
 
-# Of evaluation keys, sent once a session.
+# The largest evaluation keys, which a client sends once a session.
 KEY_BYTES = 150 * 10**6
 
-# Beyond this, weights encoded for one image would fill memory.
+# The largest session: beyond it, weights encoded for one image would fill memory.
 MEMORY_BYTES = 4 * 2**30
 
 # Scores differ from plain ones by at most `precision`, this many deviations.
 _DEVIATIONS = 4.0
 
-# Nats that one client's answers may tell of the weights, beside scores, by default.
+# The default leakage about the weights, in nats, of all answers to one client.
 LEAKAGE = 0.02
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """How a circuit is evaluated. Build with `plan`.
+    """How a circuit is evaluated on encrypted images. Build with `plan`.
 
     Attributes:
-        public: what clients get.
+        public: the part that clients get.
         schedule: scales and primes along the program.
-        rotations: single packing: what is rotated.
-        output_scale: scores in units of the circuit are the program's outputs times
-            this.
-        flooding_std: of the noise on an answer, in the program's units, in the real
-            part of a slot.
-        prediction: the dry run.
+        rotations: of single packing; None for batch packing.
+        output_scale: the circuit's scores are the program's outputs times this.
+        flooding_std: standard deviation of the noise on an answer, in the program's
+            units, in the real part of a slot.
+        cost: predicted cost of one request.
     """
 
     public: PublicPlan
@@ -66,7 +61,7 @@ class Plan:
     rotations: Rotations | None
     output_scale: float
     flooding_std: float
-    prediction: Prediction
+    cost: Cost
 
     @property
     def error_std(self) -> float:
@@ -76,7 +71,7 @@ class Plan:
 
     @property
     def leakage(self) -> float:
-        """Divergence in nats by which all queries' noise can tell of the weights.
+        """Divergence in nats by which the noise of all answers reveals the weights.
 
         See `flooding`; the statistical distance is at most the root of half of it.
         """
@@ -86,8 +81,8 @@ class Plan:
         return leakage(public.choice.dimension, public.flooding_bits, answers)
 
     def report(self) -> str:
-        """The dry run as text, one fact a line."""
-        public, cost, choice = self.public, self.prediction, self.public.choice
+        """The plan and its cost as text, one fact a line."""
+        public, cost, choice = self.public, self.cost, self.public.choice
         bits = choice.bits_of(choice.limbs)
         return "\n".join(
             (
@@ -125,45 +120,46 @@ def plan(
         packing: `single`, `batch`, or `auto`: whichever is predicted to answer
             `images` sooner.
         images: how many a client usually asks about at a time; for `auto`.
-        precision: how far a score may be from the plain one: four standard deviations.
-        flooding_bits: see `flooding`; by default as many as keep what all answers to
-            one client tell of the weights, beside scores, within a divergence of
+        precision: largest acceptable error of a score: four standard deviations.
+        flooding_bits: log2 of the noise on answers over the evaluation's; see
+            `flooding`. By default the fewest bits that keep what all answers to one
+            client reveal of the weights, besides scores, within a divergence of
             `LEAKAGE` nats: a statistical distance of 0.1.
         queries: images that one client may ask about.
 
     Raises:
         PlanError: if there is no plan.
-        OpenFHEUnavailable: where OpenFHE cannot be imported.
+        OpenFHEUnavailable: if OpenFHE cannot be imported.
     """
     if packing not in ("auto", *PACKINGS):
-        raise PlanError(f"--packing takes auto, single or batch, not {packing!r}.")
+        raise PlanError(f"packing must be auto, single or batch, got {packing!r}.")
     if flooding_bits is not None and not 0 <= flooding_bits <= 128:
         raise PlanError(f"flooding_bits must be 0 to 128, got {flooding_bits}.")
     if not 1e-9 <= precision <= 1e9:
         raise PlanError(f"precision must be 1e-9 to 1e9, got {precision:g}.")
     if images < 1 or not 1 <= queries < 2**32:
-        raise PlanError("images and queries must be positive, and below 2^32.")
+        raise PlanError("images and queries must be positive, and queries below 2^32.")
     try:
-        program = normal_form(circuit)
+        program = canonical_form(circuit)
     except ValueError as error:
         raise PlanError(str(error)) from error
-    found: list[Plan] = []
+    plans: list[Plan] = []
     reasons: list[str] = []
     for kind in PACKINGS if packing == "auto" else (packing,):
         try:
-            made = _plan(circuit, program, kind, precision, flooding_bits, queries)
+            plans.append(
+                _plan(circuit, program, kind, precision, flooding_bits, queries)
+            )
         except PlanError as error:  # noqa: PERF203
             reasons.append(str(error))
-        else:
-            found.append(made)
-    if not found:
+    if not plans:
         raise PlanError(" ".join(reasons))
 
-    def seconds(made: Plan) -> float:
-        requests = -(-images // made.public.images_per_request)
-        return requests * made.prediction.seconds
+    def seconds(candidate: Plan) -> float:
+        requests = -(-images // candidate.public.images_per_request)
+        return requests * candidate.cost.seconds
 
-    return min(found, key=seconds)
+    return min(plans, key=seconds)
 
 
 def _plan(
@@ -184,23 +180,25 @@ def _plan(
             flooding_bits = least_flooding_bits(dimension, max(answers, 1), LEAKAGE)
         allowed = precision / _DEVIATIONS / math.hypot(1.0, 2.0**flooding_bits)
         allowed /= program.output_scale
+        layout: Layout
+        rotations: Rotations | None = None
         if packing == "batch":
-            layout: Layout = batch_layout(program)
-            rotations = None
+            layout = batch_layout(program)
         else:
-            if widest_of(circuit, program) > slots and dimension < max(MODULUS_BITS):
+            widest = largest_width(circuit, program)
+            if widest > slots and dimension < max(MODULUS_BITS):
                 continue
             layout = single_layout(circuit, program, dimension)
             rotations = rotations_of(program, layout, circuit.input_shape, slots)
-        shapes = shapes_of(program, layout, rotations, slots)
-        for choice in _choices(dimension):
-            every = list(schedules(choice, shapes))
+        profiles = profiles_of(program, rotations)
+        for choice in ring_choices(dimension):
+            every = list(schedules(choice, profiles))
             deep = deep and not every
-            good = [made for made in every if made.error_std <= allowed]
-            if good:
-                # Fewer primes earlier are less to compute.
-                best = min(good, key=lambda s: sum(t.limbs for t in s.stages))
-                return _made(
+            precise = [s for s in every if s.error_std <= allowed]
+            if precise:
+                # Fewer primes at the early steps are less to compute.
+                best = min(precise, key=lambda s: sum(t.limbs for t in s.stages))
+                return _checked_plan(
                     circuit, program, layout, rotations, best, flooding_bits, queries
                 )
     if deep:
@@ -216,45 +214,7 @@ def _plan(
     )
 
 
-def _choices(dimension: int) -> Iterator[RingChoice]:
-    """Rings of one dimension, by what they cost."""
-    made = []
-    for bits in LIMB_BITS:
-        for limbs in range(2, MODULUS_BITS[dimension] // bits + 1):
-            first = min(MODULUS_BITS[dimension] - bits * (limbs - 1), MOST_LIMB_BITS)
-            if first >= bits:
-                made.append(RingChoice(dimension, min(first, bits + 5), bits, limbs))
-    return iter(sorted(made, key=lambda choice: choice.limbs))
-
-
-def program_of(circuit: Circuit, made: Plan) -> Program:
-    """The program that a plan of this circuit evaluates.
-
-    Raises:
-        ValueError: if the plan is another circuit's.
-    """
-    program = normal_form(circuit)
-    public, layout = made.public, made.public.layout
-    if (
-        public.input_shape != circuit.input_shape
-        or public.outputs != circuit.outputs
-        or len(program.steps) != len(made.schedule.stages)
-        or program.input_scale != public.input_scale
-        or program.output_scale != made.output_scale
-    ):
-        raise ValueError("the plan was made for another circuit.")
-    if isinstance(layout, BatchLayout):
-        return _restricted(program, layout)
-    return program
-
-
-def _restricted(program: Program, layout: BatchLayout) -> Program:
-    first = program.steps[0]
-    kept = dataclasses.replace(first, matrix=first.matrix[:, list(layout.used)])
-    return dataclasses.replace(program, steps=(kept, *program.steps[1:]))
-
-
-def _made(
+def _checked_plan(
     circuit: Circuit,
     program: Program,
     layout: Layout,
@@ -263,36 +223,42 @@ def _made(
     flooding_bits: int,
     queries: int,
 ) -> Plan:
-    ckks = ckks_of(schedule.choice)
+    choice, moduli = schedule.choice, ring_of(schedule.choice).moduli
     degrees = [step.degree for step in program.steps]
-    scale = answer_scale(schedule, degrees, ckks.ring.moduli) / program.output_scale
-    public = _public(
-        choice=schedule.choice,
-        moduli=ckks.ring.moduli,
-        input_shape=circuit.input_shape,
-        outputs=circuit.outputs,
-        layout=layout,
-        input_scale=program.input_scale,
-        encoding_bits=schedule.input_bits,
-        answer_scale=scale,
-        rotations=rotations.all if rotations else (),
-        period=rotations.diagonals[-1].height if rotations else ckks.slots,
-        flooding_bits=flooding_bits,
-        queries=queries,
-    )
+    scale = answer_scale(schedule, degrees, moduli) / program.output_scale
+    try:
+        public = PublicPlan(
+            choice=choice,
+            moduli=moduli,
+            input_shape=circuit.input_shape,
+            outputs=circuit.outputs,
+            layout=layout,
+            input_scale=program.input_scale,
+            encoding_bits=schedule.input_bits,
+            answer_scale=scale,
+            rotations=rotations.all if rotations else (),
+            period=rotations.diagonals[-1].height if rotations else choice.slots,
+            flooding_bits=flooding_bits,
+            queries=queries,
+        )
+    except ValueError as error:
+        raise PlanError(
+            "the network has more inputs, outputs or rotations than a plan may ask of "
+            "a client: use a smaller one."
+        ) from error
     if queries < public.images_per_request:
         raise PlanError(
             f"a request of batch packing asks about {public.images_per_request} "
-            f"images, more than the {queries} allowed: use --packing=single."
+            f"images, more than the {queries} allowed: use packing='single'."
         )
     if public.evaluation_keys_bytes > KEY_BYTES:
         raise PlanError(
             f"single packing of this network takes {len(public.rotations)} rotations "
             f"and {public.evaluation_keys_bytes / 1e6:.0f} MB of evaluation keys, "
-            f"more than {KEY_BYTES / 1e6:.0f}: use --packing=batch, fewer layers, or "
+            f"more than {KEY_BYTES / 1e6:.0f}: use packing='batch', fewer layers, or "
             "less flooding."
         )
-    cost = predict(program, schedule, layout, rotations, public.request_ciphertexts)
+    cost = cost_of(program, schedule, layout, rotations, public.request_ciphertexts)
     if cost.memory_bytes > MEMORY_BYTES:
         raise PlanError(
             f"{public.packing} packing of this network takes "
@@ -303,11 +269,25 @@ def _made(
     return Plan(public, schedule, rotations, program.output_scale, flooding_std, cost)
 
 
-def _public(**fields: Any) -> PublicPlan:
-    try:
-        return PublicPlan(**fields)
-    except ValueError as error:
-        raise PlanError(
-            "the network has more inputs, outputs or rotations than a plan may ask of "
-            "a client: use a smaller one."
-        ) from error
+def program_of(circuit: Circuit, plan: Plan) -> Program:
+    """The program that a plan of this circuit evaluates.
+
+    Raises:
+        ValueError: if the plan was made for another circuit.
+    """
+    program = canonical_form(circuit)
+    public, layout = plan.public, plan.public.layout
+    if (
+        public.input_shape != circuit.input_shape
+        or public.outputs != circuit.outputs
+        or len(program.steps) != len(plan.schedule.stages)
+        or program.input_scale != public.input_scale
+        or program.output_scale != plan.output_scale
+    ):
+        raise ValueError("the plan was made for another circuit.")
+    if not isinstance(layout, BatchLayout):
+        return program
+    # Columns of weights for the numbers that are sent.
+    first, *rest = program.steps
+    first = dataclasses.replace(first, matrix=first.matrix[:, list(layout.used)])
+    return dataclasses.replace(program, steps=(first, *rest))

@@ -1,4 +1,4 @@
-"""What a client knows of a model: how to ask, and how to read the answer."""
+"""The public part of a plan: how a client asks, and how it reads the answer."""
 
 import dataclasses
 import hashlib
@@ -8,35 +8,36 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
+from fedjax_private.encryption.errors import WireError
 from fedjax_private.encryption.math.rings import Ring
-from fedjax_private.encryption.messages.wire import WireError
 from fedjax_private.inference.compiling.circuit import Patches
-from fedjax_private.inference.evaluating.ckks import RingChoice
-from fedjax_private.inference.evaluating.expansion import SEED_BYTES
-from fedjax_private.inference.evaluating.keys import key_bytes
 from fedjax_private.inference.planning.layouts import (
     BatchLayout,
     Layout,
     PatchLayout,
     PeriodicLayout,
 )
+from fedjax_private.inference.planning.rings import RingChoice
 from fedjax_private.inference.planning.schedule import ANSWER_LIMBS
 
 VERSION = 1
 _MOST_BYTES = 2**20
 _MOST_NUMBERS = 2**20
 
-# What a plan may ask of a client, whoever made it.
+# The most that a client does for a plan, whoever made it.
 _MOST_ROTATIONS = 256
 _MOST_CIPHERTEXTS = 2**14
 _MOST_PATCHED = 2**23  # slots of an image in patches
 
-# Magic, version, kind, which plan; count: images of a request or an answer.
+# Header of a message: magic, version, kind, digest of the plan, number of images.
 HEADER = struct.Struct("<4sBB16sI")
 MAGIC = b"FJPI"
 KEYS, REQUEST, ANSWER = 1, 2, 3
 
-# What reading any bytes as a plan can end with.
+# Keys and requests: the seed that half of the polynomials are expanded from.
+SEED_BYTES = 32
+
+# What parsing arbitrary bytes as a plan can raise.
 _MALFORMED = (
     ArithmeticError,
     AttributeError,
@@ -46,32 +47,36 @@ _MALFORMED = (
     ValueError,
 )
 
-PACKINGS = ("single", "batch")
+
+def key_bytes(ring: Ring, rotations: int) -> int:
+    """Bytes of a seed and of all keys' residues."""
+    return SEED_BYTES + ring.polynomial_bytes * (1 + ring.limbs * (1 + rotations))
 
 
 @dataclasses.dataclass(frozen=True)
 class PublicPlan:
-    """A service's terms, the same for all its clients.
+    """What all clients of a service know of its model.
 
-    They tell the shape of the model, which rotations it takes, and the range of its
+    It reveals the shape of the model, the rotations that it takes, and the range of its
     inputs and scores on the sample that it was planned with.
 
     Attributes:
         choice: the ring.
-        moduli: its primes.
-        input_shape: of one image; what is sent are its numbers as floats.
-        outputs: scores of an image.
-        layout: where the numbers lie.
-        input_scale: inputs should lie between this and its negative.
-        encoding_bits: the scale of a request.
-        answer_scale: scores are slots over this.
-        rotations: that need evaluation keys, ascending.
-        period: single packing: slots until scores repeat.
-        flooding_bits: see `flooding`.
-        queries: that one client may ask, in all.
+        moduli: the ring's primes.
+        input_shape: of one image, whose numbers are sent as floats.
+        outputs: scores of one image.
+        layout: which number each slot holds.
+        input_scale: largest absolute value of an input.
+        encoding_bits: scale of a request.
+        answer_scale: slots are scores times this.
+        rotations: those that need evaluation keys, ascending.
+        period: slots until scores repeat, in single packing.
+        flooding_bits: log2 of the noise on answers over the evaluation's; see
+            `flooding`.
+        queries: images that one client may ask about in all.
 
     Raises:
-        ValueError: on construction, for numbers that make no plan.
+        ValueError: on construction, if the numbers do not make a plan.
     """
 
     choice: RingChoice
@@ -90,7 +95,7 @@ class PublicPlan:
     def __post_init__(self) -> None:
         slots, inputs = self.choice.slots, math.prod(self.input_shape)
         bits = [self.choice.first_bits] + [self.choice.limb_bits] * self.choice.limbs
-        good = (
+        valid = (
             len(self.moduli) == self.choice.limbs
             and len(set(self.moduli)) == len(self.moduli)
             and all(
@@ -113,8 +118,8 @@ class PublicPlan:
             and 1 <= self.queries < 2**32
             and (self.packing == "batch" or self.outputs <= self.period <= slots)
         )
-        if not good or not self._layout_fits(slots, inputs):
-            raise ValueError("numbers that make no plan of encrypted inference.")
+        if not valid or not self._layout_fits(slots, inputs):
+            raise ValueError("the numbers do not make a plan of encrypted inference.")
 
     def _layout_fits(self, slots: int, inputs: int) -> bool:
         layout = self.layout
@@ -142,7 +147,7 @@ class PublicPlan:
 
     @property
     def ring(self) -> Ring:
-        """The whole modulus: that of requests and keys."""
+        """The ring of requests and keys, with the whole modulus."""
         return Ring(self.choice.dimension, self.moduli)
 
     @property
@@ -188,7 +193,7 @@ class PublicPlan:
         return hashlib.sha256(self.to_bytes()).digest()[:16]
 
     def to_bytes(self) -> bytes:
-        """Returns the bytes that `from_bytes` reads."""
+        """The plan as JSON, for `from_bytes`."""
         fields = dataclasses.asdict(self)
         fields["layout"] = {
             "kind": type(self.layout).__name__,
@@ -199,10 +204,10 @@ class PublicPlan:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "PublicPlan":
-        """Reads a plan that a server sent.
+        """The plan in bytes that a server sent.
 
         Raises:
-            WireError: if it is no plan, or not one of 128 bits of security.
+            WireError: if it is not a plan, or not one of 128 bits of security.
         """
         if not isinstance(data, bytes) or len(data) > _MOST_BYTES:
             raise WireError(f"a plan is at most {_MOST_BYTES} bytes.")
@@ -210,33 +215,38 @@ class PublicPlan:
             fields = json.loads(data)
             if fields.pop("version") != VERSION:
                 raise ValueError(f"not a plan of format version {VERSION}.")
-            return cls(**_plain(fields))
+            return cls(**_checked(fields))
         except _MALFORMED as error:
             raise WireError(f"not a plan of encrypted inference: {error}") from error
 
     def header(self, kind: int, count: int = 0) -> bytes:
-        """The beginning of a message under this plan."""
+        """The header of a message under this plan.
+
+        Args:
+            kind: `KEYS`, `REQUEST` or `ANSWER`.
+            count: images that the message is about.
+        """
         return HEADER.pack(MAGIC, VERSION, kind, self.digest, count)
 
     def body(
         self, data: bytes, kind: int, size: int, most: int
     ) -> tuple[memoryview, int]:
-        """What follows the header of a message, and the count in it.
+        """The bytes after a message's header, and the number of images in the header.
 
         Args:
-            data: from anyone.
-            kind: that is expected.
-            size: bytes that are expected in all.
-            most: the largest count that is; the smallest is 1, or 0 where this is 0.
+            data: the message, from anyone.
+            kind: the expected kind.
+            size: the expected bytes of the whole message.
+            most: the largest number of images; the smallest is 1, or 0 if this is 0.
 
         Raises:
-            WireError: if the message is of another length, kind, plan or count.
+            WireError: if the message is of another length, kind, plan or number.
         """
         if not isinstance(data, bytes) or len(data) != size:
             length = len(data) if isinstance(data, bytes) else "no"
             raise WireError(f"a message of {length} bytes where {size} were expected.")
-        magic, version, found, digest, count = HEADER.unpack_from(data)
-        if (magic, version, found) != (MAGIC, VERSION, kind):
+        magic, version, sent_kind, digest, count = HEADER.unpack_from(data)
+        if (magic, version, sent_kind) != (MAGIC, VERSION, kind):
             raise WireError("a message of another kind or format version.")
         if digest != self.digest:
             raise WireError("a message for another model, or another plan of it.")
@@ -247,36 +257,36 @@ class PublicPlan:
         return memoryview(data)[HEADER.size :], count
 
 
-def _integers(values: Any, where: str) -> tuple[int, ...]:
+def _integers(values: Any, name: str) -> tuple[int, ...]:
     if not isinstance(values, list) or len(values) > _MOST_NUMBERS:
-        raise ValueError(f"{where} must be a list.")
-    return tuple(_integer(value, where) for value in values)
+        raise ValueError(f"{name} must be a list.")
+    return tuple(_integer(value, name) for value in values)
 
 
-def _integer(value: Any, where: str) -> int:
+def _integer(value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{where} must be an integer.")
+        raise ValueError(f"{name} must be an integer.")
     return value
 
 
-def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a `PublicPlan`, their types checked; the rest is its own."""
+def _checked(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `PublicPlan` with checked types; it checks values itself."""
     names = {field.name for field in dataclasses.fields(PublicPlan)}
     if set(fields) != names:
         raise ValueError("fields are missing, or unknown.")
-    found: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     for name in ("outputs", "period", "flooding_bits", "queries"):
-        found[name] = _integer(fields[name], name)
+        arguments[name] = _integer(fields[name], name)
     for name in ("moduli", "input_shape", "rotations"):
-        found[name] = _integers(fields[name], name)
+        arguments[name] = _integers(fields[name], name)
     for name in ("input_scale", "encoding_bits", "answer_scale"):
         if not isinstance(fields[name], float):
             raise ValueError(f"{name} must be a number.")
-        found[name] = fields[name]
+        arguments[name] = fields[name]
     choice = {k: _integer(v, k) for k, v in fields["choice"].items()}
-    found["choice"] = RingChoice(**choice)
-    found["layout"] = _layout(fields["layout"])
-    return found
+    arguments["choice"] = RingChoice(**choice)
+    arguments["layout"] = _layout(fields["layout"])
+    return arguments
 
 
 def _layout(fields: Mapping[str, Any]) -> Layout:

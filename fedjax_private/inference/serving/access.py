@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from fedjax_private.encryption.messages.wire import RefusedError
+from fedjax_private.encryption.errors import RefusedError
 
 TOKEN_BYTES = 32
 

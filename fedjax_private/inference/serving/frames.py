@@ -27,7 +27,7 @@ import struct
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from fedjax_private.encryption.messages.wire import WireError
+from fedjax_private.encryption.errors import WireError
 
 MAGIC = b"FJPS"
 VERSION = 1

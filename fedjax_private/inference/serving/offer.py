@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from fedjax_private.datasets.examples import Normalization
-from fedjax_private.encryption.messages.wire import WireError
+from fedjax_private.encryption.errors import WireError
 from fedjax_private.inference.planning.public import PublicPlan
 
 RUN_BYTES = 16

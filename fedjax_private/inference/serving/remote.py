@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedjax_private.encryption.messages.wire import RefusedError, WireError
+from fedjax_private.encryption.errors import RefusedError, WireError
 from fedjax_private.inference.evaluating.querier import Querier
 from fedjax_private.inference.serving import frames
 from fedjax_private.inference.serving.frames import Kind, Line

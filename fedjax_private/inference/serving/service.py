@@ -49,11 +49,7 @@ from typing import TypeVar
 import aiohttp
 from aiohttp import http_exceptions, web
 
-from fedjax_private.encryption.messages.wire import (
-    ProtocolError,
-    RefusedError,
-    WireError,
-)
+from fedjax_private.encryption.errors import ProtocolError, RefusedError, WireError
 from fedjax_private.inference.serving import frames
 from fedjax_private.inference.serving.access import Quota
 from fedjax_private.inference.serving.frames import Body, Kind

@@ -23,11 +23,7 @@ import struct
 import sys
 from typing import BinaryIO
 
-from fedjax_private.encryption.messages.wire import (
-    ProtocolError,
-    RefusedError,
-    WireError,
-)
+from fedjax_private.encryption.errors import ProtocolError, RefusedError, WireError
 from fedjax_private.encryption.openfhe.backend import interpreter
 from fedjax_private.inference.compiling.circuit import Circuit
 from fedjax_private.inference.evaluating.evaluator import Evaluator
