@@ -40,8 +40,6 @@ from fedjax_private.privacy.accounting.events import (
     Repeated,
     WithoutReplacement,
     ZCdp,
-    from_json,
-    to_json,
 )
 from fedjax_private.privacy.accounting.ledger import (
     BudgetExceeded,
@@ -51,6 +49,7 @@ from fedjax_private.privacy.accounting.ledger import (
 )
 from fedjax_private.privacy.accounting.rdp import price, register
 from fedjax_private.privacy.accounting.registry import Unsupported, flatten
+from fedjax_private.privacy.accounting.serialization import from_json, to_json
 
 __all__ = [
     "DEFAULT_ORDERS",

@@ -10,15 +10,10 @@ from typing import Any
 import numpy as np
 
 from fedjax_private.privacy.accounting import conversion
-from fedjax_private.privacy.accounting.events import (
-    Approximate,
-    Event,
-    Neighbors,
-    from_dict,
-    to_dict,
-)
+from fedjax_private.privacy.accounting.events import Approximate, Event, Neighbors
 from fedjax_private.privacy.accounting.rdp import flatten, price, pure_epsilon
 from fedjax_private.privacy.accounting.registry import Floats
+from fedjax_private.privacy.accounting.serialization import from_dict, to_dict
 
 
 def _default_orders() -> tuple[float, ...]:

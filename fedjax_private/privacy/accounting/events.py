@@ -1,20 +1,17 @@
 """Events: frozen descriptions of what was run, free of any price.
 
 `noise_multiplier` is everywhere the noise's standard deviation (Laplace: its scale)
-over C, the bound on one record's contribution. What a neighbouring relation makes of C
-is the accountant's business, so an event reads the same under every relation.
+over C, the bound on one record's contribution. An event reads the same under every
+neighbouring relation; the accountant derives the sensitivity from C.
 
 Events are hashable values: `Gaussian(1) == Gaussian(1.0)`, and two runs of the same
-mechanism are the same event. They go to JSON and back by the name of their type.
+mechanism are the same event. `serialization` writes them as JSON.
 """
 
 import dataclasses
 import enum
-import json
 import math
 import operator
-from collections.abc import Mapping
-from typing import Any, TypeVar
 
 
 class Neighbors(enum.Enum):
@@ -121,7 +118,7 @@ class Composed(Event):
     def __post_init__(self) -> None:
         object.__setattr__(self, "events", tuple(self.events))
         for event in self.events:
-            _check_event(event)
+            check_event(event)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +129,7 @@ class Repeated(Event):
     count: int
 
     def __post_init__(self) -> None:
-        _check_event(self.event)
+        check_event(self.event)
         _whole(self, "count", 0)
 
 
@@ -153,7 +150,7 @@ class Poisson(Event):
 
     def __post_init__(self) -> None:
         _real(self, "sampling_probability", 0, 1)
-        _check_event(self.event)
+        check_event(self.event)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +175,7 @@ class WithoutReplacement(Event):
                 f"WithoutReplacement: batch is {self.batch}, more than the population "
                 f"of {self.population}."
             )
-        _check_event(self.event)
+        check_event(self.event)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,124 +260,12 @@ class Approximate(Event):
     failure: float
 
     def __post_init__(self) -> None:
-        _check_event(self.event)
+        check_event(self.event)
         _real(self, "failure", 0, 1)
 
 
-_TYPES: dict[str, type[Event]] = {}
-_EventType = TypeVar("_EventType", bound=type[Event])
-
-
-def register_type(event_type: _EventType) -> _EventType:
-    """Makes `from_json` know a type of event by its class name.
-
-    Raises:
-        TypeError: the class is not a frozen, hashable dataclass derived from `Event`.
-        ValueError: another class goes by the same name.
-    """
-    if not (isinstance(event_type, type) and issubclass(event_type, Event)):
-        raise TypeError(f"{event_type!r} does not derive from Event.")
-    parameters = getattr(event_type, "__dataclass_params__", None)
-    own = "__dataclass_params__" in vars(event_type)
-    if not own or parameters is None or not (parameters.frozen and parameters.eq):
-        raise TypeError(
-            f"{event_type.__name__} must be a dataclass with frozen=True: the "
-            "accountant keys its books by events."
-        )
-    known = _TYPES.get(event_type.__name__)
-    if known is not None and (known.__module__, known.__qualname__) != (
-        event_type.__module__,
-        event_type.__qualname__,
-    ):
-        raise ValueError(
-            f"an event named {event_type.__name__} is already registered, by "
-            f"{known.__module__}; give yours another name."
-        )
-    _TYPES[event_type.__name__] = event_type
-    return event_type
-
-
-for _own in (
-    NoPrivacy,
-    Gaussian,
-    Laplace,
-    RandomizedResponse,
-    ZCdp,
-    Pure,
-    Composed,
-    Repeated,
-    Poisson,
-    WithoutReplacement,
-    BandedMatrix,
-    DistributedDiscreteGaussian,
-    Approximate,
-):
-    register_type(_own)
-
-
-def to_dict(event: Event) -> dict[str, Any]:
-    """The event as nested dictionaries, lists and numbers; `type` holds its name."""
-    _check_event(event)
-    fields = (f for f in dataclasses.fields(event) if f.init)
-    return {
-        "type": type(event).__name__,
-        **{field.name: _plain(getattr(event, field.name)) for field in fields},
-    }
-
-
-def from_dict(values: Mapping[str, Any]) -> Event:
-    """The event that `to_dict` described.
-
-    Raises:
-        ValueError: the type is unknown, or its fields do not fit it.
-    """
-    if not isinstance(values, Mapping) or "type" not in values:
-        raise ValueError(f"not the description of an event: {values!r}.")
-    event_type = _TYPES.get(values["type"])
-    if event_type is None:
-        raise ValueError(
-            f"no event named {values['type']!r} is registered; import the module that "
-            "registers it first."
-        )
-    fields = {key: _lively(value) for key, value in values.items() if key != "type"}
-    try:
-        return event_type(**fields)
-    except TypeError as error:
-        raise ValueError(f"{values['type']}: {error}.") from error
-
-
-def to_json(event: Event) -> str:
-    """The event as one line of JSON, the same for equal events."""
-    return json.dumps(to_dict(event), separators=(",", ":"), allow_nan=False)
-
-
-def from_json(text: str) -> Event:
-    """The event that `to_json` wrote; raises ValueError where the text is not one."""
-    return from_dict(json.loads(text))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Event):
-        return to_dict(value)
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(
-        f"{value!r} does not go to JSON; an event's fields hold numbers, strings, "
-        "events, and tuples of these."
-    )
-
-
-def _lively(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return from_dict(value)
-    if isinstance(value, list):
-        return tuple(_lively(item) for item in value)
-    return value
-
-
-def _check_event(event: object) -> None:
+def check_event(event: object) -> None:
+    """Raises TypeError if this is no event."""
     if not isinstance(event, Event):
         raise TypeError(f"an event was expected, got {event!r}.")
 

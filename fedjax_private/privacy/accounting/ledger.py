@@ -13,22 +13,15 @@ itself would publish the noise.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from fedjax_private.privacy.accounting.accountant import RdpAccountant
-from fedjax_private.privacy.accounting.events import (
-    Event,
-    Neighbors,
-    Repeated,
-    from_dict,
-    to_dict,
-)
+from fedjax_private.privacy.accounting.events import Event, Neighbors
+from fedjax_private.privacy.accounting.histories import Histories
 from fedjax_private.privacy.accounting.journal import (
-    Ids,
     Journal,
     client_ids,
     from_ranges,
@@ -36,6 +29,7 @@ from fedjax_private.privacy.accounting.journal import (
     readable,
     to_ranges,
 )
+from fedjax_private.privacy.accounting.serialization import from_dict, to_dict
 
 _VERSION = 1
 
@@ -106,12 +100,7 @@ class Ledger:
             raise ValueError(f"budget must be (epsilon >= 0, 0 < delta < 1): {budget}.")
         self._neighbors = neighbors
         self._budget, self._adversary = budget, adversary
-        self._states = [RdpAccountant(neighbors=neighbors)]  # state 0: nothing spent
-        self._state_of_books: dict[frozenset[tuple[Event, int]], int] = {frozenset(): 0}
-        self._next: dict[tuple[int, Event, int], int] = {}
-        self._known: Ids = np.empty(0, dtype=np.int64)  # sorted client ids
-        self._state: Ids = np.empty(0, dtype=np.int64)  # their states
-        self._cost: dict[tuple[int, float], float] = {}
+        self._histories = Histories(neighbors)
         self._used: dict[str, bytes] = {}  # fingerprint -> hash of its entry
         self._journal: Journal | None = None
         if path is not None:
@@ -183,41 +172,43 @@ class Ledger:
                 "charged for another phase (other clients, round, event, count or "
                 "digest); the same noise on other data would subtract out."
             )
-        moves = self._moves(ids, event, count)
+        moves = self._histories.moves(ids, event, count)
         self._check_budget(moves, round_number)
         if self._journal is not None:
             self._journal.append(line)
-        self._apply(ids, moves)
+        self._histories.apply(ids, moves)
         self._used[fingerprint] = identity
         return True
 
     def epsilon(self, delta: float) -> float:
-        """The largest epsilon of any client at `delta`; 0 where nothing was charged."""
-        present = [int(s) for s in np.unique(self._state)]
-        return max(
-            (self._epsilon(s, delta) for s in self._dearest(present)), default=0.0
-        )
+        """Returns the largest epsilon of any client; 0 where nothing was charged."""
+        states = np.unique(self._histories.states).tolist()
+        return self._histories.largest_epsilon(states, delta)
 
     def epsilon_of(self, client: int, delta: float) -> float:
-        """A client's epsilon at `delta`; 0 where it was never charged."""
-        return self._epsilon(self._state_of(client), delta)
+        """Returns a client's epsilon at `delta`; 0 where it was never charged."""
+        return self._histories.epsilon(self._histories.state_of(client), delta)
 
     def epsilons(self, delta: float) -> dict[int, float]:
-        """Every charged client's epsilon at `delta`."""
-        cost = {int(s): self._epsilon(int(s), delta) for s in np.unique(self._state)}
-        pairs = zip(self._known.tolist(), self._state.tolist(), strict=True)
-        return {client: cost[state] for client, state in pairs}
+        """Returns every charged client's epsilon at `delta`."""
+        clients = self._histories.clients.tolist()
+        states = self._histories.states.tolist()
+        return {
+            client: self._histories.epsilon(state, delta)
+            for client, state in zip(clients, states, strict=True)
+        }
 
     def events_of(self, client: int) -> dict[Event, int]:
-        """What a client was charged: single events and their counts."""
-        return self._states[self._state_of(client)].events
+        """Returns what a client was charged: single events and their counts."""
+        return self._histories.events(self._histories.state_of(client))
 
     def would_exceed(
         self, clients: Sequence[int], event: Event, count: int = 1
     ) -> bool:
         """Whether charging these clients would exceed the budget; enters nothing."""
+        moves = self._histories.moves(client_ids(clients), event, count)
         try:
-            self._check_budget(self._moves(client_ids(clients), event, count), None)
+            self._check_budget(moves, None)
         except BudgetExceeded:
             return True
         return False
@@ -248,81 +239,16 @@ class Ledger:
     ) -> None:
         self.close()
 
-    # Histories: a state is a multiset of events; clients point at states.
-
-    def _state_of(self, client: int) -> int:
-        place = int(np.searchsorted(self._known, client))
-        if place < self._known.size and self._known[place] == client:
-            return int(self._state[place])
-        return 0
-
-    def _moves(self, ids: Ids, event: Event, count: int) -> dict[int, int]:
-        """For each state among these clients, the state after the charge."""
-        places = np.searchsorted(self._known, ids)
-        inside = places < self._known.size
-        inside[inside] = self._known[places[inside]] == ids[inside]
-        states = set(np.unique(self._state[places[inside]]).tolist())
-        if not inside.all():
-            states.add(0)
-        return {state: self._after(state, event, count) for state in sorted(states)}
-
-    def _after(self, state: int, event: Event, count: int) -> int:
-        key = (state, event, count)
-        if key not in self._next:
-            books = self._states[state].copy().compose(Repeated(event, count))
-            identity = frozenset(books.events.items())
-            if identity not in self._state_of_books:
-                self._state_of_books[identity] = len(self._states)
-                self._states.append(books)
-            self._next[key] = self._state_of_books[identity]
-        return self._next[key]
-
-    def _apply(self, ids: Ids, moves: Mapping[int, int]) -> None:
-        if not np.isin(ids, self._known, assume_unique=True).all():
-            known = np.union1d(self._known, ids)
-            state = np.zeros(known.size, dtype=np.int64)
-            state[np.searchsorted(known, self._known)] = self._state
-            self._known, self._state = known, state
-        places = np.searchsorted(self._known, ids)
-        table = np.arange(len(self._states))
-        table[list(moves)] = list(moves.values())
-        self._state[places] = table[self._state[places]]
-
-    def _epsilon(self, state: int, delta: float) -> float:
-        key = (state, delta)
-        if key not in self._cost:
-            books = self._states[state]
-            cost = books.epsilon(0) if delta == 0 else books.spent(delta).epsilon
-            self._cost[key] = cost
-        return self._cost[key]
-
-    def _dearest(self, states: Iterable[int]) -> list[int]:
-        """The states that no other one contains: one of them costs the most."""
-        books = {state: self._states[state].events for state in states}
-        kept: list[int] = []
-        for state in sorted(books, key=lambda s: -sum(books[s].values())):
-            mine = books[state].items()
-            if not any(
-                all(books[other].get(event, 0) >= count for event, count in mine)
-                for other in kept
-            ):
-                kept.append(state)
-        return kept
-
     def _check_budget(self, moves: Mapping[int, int], round_number: int | None) -> None:
         if self._budget is None:
             return
         limit, delta = self._budget
-        for state in self._dearest(set(moves.values())):
-            cost = self._epsilon(state, delta)
-            if cost > limit:
-                raise BudgetExceeded(
-                    f"round {round_number}: a client would reach epsilon {cost:.4g} at "
-                    f"delta {delta:g}, above the budget of {limit:g}; nothing was "
-                    "charged."
-                )
-
-    # The file.
+        cost = self._histories.largest_epsilon(set(moves.values()), delta)
+        if cost > limit:
+            raise BudgetExceeded(
+                f"round {round_number}: a client would reach epsilon {cost:.4g} at "
+                f"delta {delta:g}, above the budget of {limit:g}; nothing was charged."
+            )
 
     def _read(self, journal: Journal, path: str) -> None:
         lines, tail = journal.read()
@@ -371,7 +297,7 @@ class Ledger:
         ids = from_ranges(entry["clients"])
         if ids.size:
             event, count = from_dict(entry["event"]), entry["count"]
-            self._apply(ids, self._moves(ids, event, count))
+            self._histories.apply(ids, self._histories.moves(ids, event, count))
         if "fingerprint" in entry:
             self._used[entry["fingerprint"]] = hashlib.sha256(line.encode()).digest()
 
@@ -383,12 +309,12 @@ class Ledger:
         of them has been charged for so far. If nothing was charged before and the
         fragment names no event, no noise was ever drawn, as no `charge` returned.
         """
-        event, count = self._dearest_charge()
-        clients = to_ranges(self._known)
-        found = readable(fragment)
-        if "event" in found:
-            event, count = from_dict(found["event"]), found.get("count", count)
-            clients = found.get("clients", clients)
+        event, count = self._histories.dearest_charge()
+        clients = to_ranges(self._histories.clients)
+        fields = readable(fragment)
+        if "event" in fields:
+            event, count = from_dict(fields["event"]), fields.get("count", count)
+            clients = fields.get("clients", clients)
         entry = {
             "repairs": "the line above, cut off by a crash",
             "event": to_dict(event) if event is not None else None,
@@ -396,14 +322,3 @@ class Ledger:
             "clients": clients if event is not None else "",
         }
         return json.dumps(entry, separators=(",", ":"), allow_nan=False)
-
-    def _dearest_charge(self) -> tuple[Event | None, int]:
-        """The dearest single charge of all entries so far, by epsilon at 1e-5."""
-        best: tuple[Event | None, int] = (None, 1)
-        highest = -1.0
-        for event, count in {(event, count) for _, event, count in self._next}:
-            books = RdpAccountant(neighbors=self._neighbors).compose(event, count)
-            cost = books.spent(1e-5).epsilon
-            if cost > highest:
-                best, highest = (event, count), cost
-        return best

@@ -18,8 +18,8 @@ from fedjax_private.privacy.accounting.events import (
     Event,
     Neighbors,
     Repeated,
-    register_type,
 )
+from fedjax_private.privacy.accounting.serialization import register_type
 
 Floats = npt.NDArray[np.float64]
 # price(event, orders, neighbors) -> RDP at each order.
