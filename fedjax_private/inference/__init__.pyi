@@ -11,11 +11,9 @@ from .compiling.circuit import (
     Polynomial as Polynomial,
 )
 from .compiling.compiler import (
-    UnsupportedLayerError as UnsupportedLayerError,
-)
-from .compiling.compiler import (
     compile_model as compile_model,
 )
+from .compiling.primitives import UnsupportedLayerError as UnsupportedLayerError
 from .evaluating.evaluator import Evaluator as Evaluator
 from .evaluating.querier import Querier as Querier
 from .planning.packings import PlanError as PlanError

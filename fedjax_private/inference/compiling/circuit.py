@@ -1,8 +1,8 @@
-"""What is evaluated on encrypted inputs: affine maps and polynomials in turns.
+"""Circuits: networks of affine maps and polynomials, as plain numbers.
 
-A circuit is plain numbers. `compiler` reads one off a Flax model, `planning` finds
-parameters for it, and `plain` evaluates it on inputs in clear, in float64: what an
-encrypted prediction is compared with.
+`compiler` makes a circuit from a Flax model, `planning` finds encryption parameters for
+it, and `Circuit.plain` evaluates it on inputs in clear, in float64, for comparison with
+encrypted predictions.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 
 _VERSION = 1
 
-# What sample images leave to images that were not seen.
+# Bounds are the largest values on sample images times this.
 _MARGIN = 2.0
 
 
@@ -29,7 +29,7 @@ class Patches:
     """The geometry of a first convolution over (H, W, C) images.
 
     Attributes:
-        kernel: rows and columns of the window.
+        kernel: rows and columns of a window.
         strides: steps between windows, down and right.
         padding: zeros before and after, for rows and for columns.
     """
@@ -48,13 +48,13 @@ class Patches:
             )
 
     def grid(self, input_shape: tuple[int, ...]) -> tuple[int, int]:
-        """How many windows there are, down and right.
+        """Numbers of windows, down and right.
 
         Raises:
             ValueError: if images are not (H, W, C), or no window fits.
         """
         if len(input_shape) != 3:
-            raise ValueError(f"patches are cut of (H, W, C), not of {input_shape}.")
+            raise ValueError(f"patches need images (H, W, C), got {input_shape}.")
         down, right = (
             (size + sum(edges) - window) // stride + 1
             for size, edges, window, stride in zip(
@@ -66,7 +66,7 @@ class Patches:
         return down, right
 
     def indices(self, input_shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-        """Where each window's pixels are in a flat image; -1 in the padding.
+        """The index in a flat image of each window's pixels; -1 in the padding.
 
         Args:
             input_shape: (H, W, C).
@@ -76,30 +76,30 @@ class Patches:
         """
         height, width, channels = input_shape
         grid = self.grid(input_shape)
-        places = [
+        positions = [
             np.arange(count)[:, None] * stride + np.arange(window) - edges[0]
             for count, stride, window, edges in zip(
                 grid, self.strides, self.kernel, self.padding, strict=True
             )
         ]
-        rows = places[0][:, None, :, None, None]
-        columns = places[1][None, :, None, :, None]
-        found = (rows * width + columns) * channels + np.arange(channels)
+        rows = positions[0][:, None, :, None, None]
+        columns = positions[1][None, :, None, :, None]
+        indices = (rows * width + columns) * channels + np.arange(channels)
         inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        found = np.where(np.broadcast_to(inside, found.shape), found, -1)
-        return found.reshape(math.prod(grid), -1).astype(np.int64)
+        indices = np.where(np.broadcast_to(inside, indices.shape), indices, -1)
+        return indices.reshape(math.prod(grid), -1).astype(np.int64)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Affine:
-    """x -> matrix x + bias, on flat vectors.
+    """The affine map x -> matrix x + bias on flat vectors.
 
     Attributes:
-        name: of the layer that it came from.
+        name: of the layer in the model.
         matrix: (outputs, inputs) float64.
         bias: (outputs,) float64.
-        patches: of a first convolution: each output depends on one window's pixels
-            only. Outputs are ordered as (windows, maps), the maps last.
+        patches: the windows, if this is a first convolution: each output depends on one
+            window's pixels only. Outputs are then ordered as (windows, maps).
 
     Raises:
         ValueError: on construction, for other shapes or numbers that are not finite.
@@ -113,28 +113,33 @@ class Affine:
     def __post_init__(self) -> None:
         if self.matrix.ndim != 2 or self.bias.shape != self.matrix.shape[:1]:
             raise ValueError(
-                f"{self.name}: a matrix (outputs, inputs) and a bias (outputs,) are "
-                f"needed, got {self.matrix.shape} and {self.bias.shape}."
+                f"{self.name}: matrix must be (outputs, inputs) and bias (outputs,), "
+                f"got {self.matrix.shape} and {self.bias.shape}."
             )
         _check_numbers(self.name, self.matrix, self.bias)
 
     @property
+    def inputs(self) -> int:
+        """Numbers that it takes."""
+        return int(self.matrix.shape[1])
+
+    @property
     def outputs(self) -> int:
-        """Entries of the result."""
+        """Numbers that it returns."""
         return len(self.bias)
 
     def __call__(self, inputs: Floats) -> Floats:
-        """(B, inputs) -> (B, outputs)."""
+        """Maps (B, inputs) to (B, outputs)."""
         return inputs @ self.matrix.T + self.bias
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Polynomial:
-    """A polynomial of each entry.
+    """A polynomial applied to each entry.
 
     Attributes:
-        name: of the layer that it came from.
-        coefficients: (degree + 1, n) float64, ascending: entry i is mapped by column i.
+        name: of the layer in the model.
+        coefficients: (degree + 1, n) float64, ascending: column i is that of entry i.
 
     Raises:
         ValueError: on construction, for other shapes, a degree below 1, or numbers that
@@ -147,15 +152,20 @@ class Polynomial:
     def __post_init__(self) -> None:
         if self.coefficients.ndim != 2 or len(self.coefficients) < 2:
             raise ValueError(
-                f"{self.name}: coefficients (degree + 1, entries) of degree 1 or more "
-                f"are needed, got {self.coefficients.shape}."
+                f"{self.name}: coefficients must be (degree + 1, entries) of degree 1 "
+                f"or more, got {self.coefficients.shape}."
             )
         _check_numbers(self.name, self.coefficients)
 
     @property
-    def outputs(self) -> int:
-        """Entries of the result."""
+    def inputs(self) -> int:
+        """Numbers that it takes."""
         return int(self.coefficients.shape[1])
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that it returns."""
+        return self.inputs
 
     @property
     def degree(self) -> int:
@@ -163,7 +173,7 @@ class Polynomial:
         return len(self.coefficients) - 1
 
     def __call__(self, inputs: Floats) -> Floats:
-        """(B, n) -> (B, n)."""
+        """Maps (B, n) to (B, n)."""
         result = np.broadcast_to(self.coefficients[-1], inputs.shape)
         for row in self.coefficients[-2::-1]:
             result = result * inputs + row
@@ -175,15 +185,14 @@ Layer: TypeAlias = Affine | Polynomial
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Circuit:
-    """A network without its images.
+    """A network of affine maps and polynomials.
 
     Attributes:
         input_shape: of one image.
-        layers: in order; each takes what the one before gives.
-        bounds: the largest absolute value expected of the inputs, then after each
-            layer: what scales are chosen by. Empty where nothing was measured; see
-            `measured`.
-        spreads: root mean squares of the same values: what errors are predicted by.
+        layers: in order; each takes the outputs of the one before.
+        bounds: largest expected absolute values, of the inputs and after each layer;
+            scales are chosen by them. Empty until measured; see `measured`.
+        spreads: root mean squares of the same values; errors are predicted by them.
 
     Raises:
         ValueError: on construction, if there is no layer, sizes do not fit, names
@@ -200,13 +209,9 @@ class Circuit:
             raise ValueError("a circuit has at least one layer.")
         size = self.inputs
         for layer in self.layers:
-            if isinstance(layer, Affine):
-                taken = layer.matrix.shape[1]
-            else:
-                taken = layer.outputs
-            if taken != size:
+            if layer.inputs != size:
                 raise ValueError(
-                    f"{layer.name} takes {taken} values where {size} come in."
+                    f"{layer.name} takes {layer.inputs} values, but gets {size}."
                 )
             size = layer.outputs
         if len(set(self.names)) < len(self.layers):
@@ -214,13 +219,13 @@ class Circuit:
         if not self.bounds and not self.spreads:
             return
         for name in ("bounds", "spreads"):
-            found = getattr(self, name)
-            if len(found) != len(self.layers) + 1 or not all(
-                0 < number < math.inf for number in found
+            numbers = getattr(self, name)
+            if len(numbers) != len(self.layers) + 1 or not all(
+                0 < number < math.inf for number in numbers
             ):
                 raise ValueError(
                     f"{name} must be {len(self.layers) + 1} positive numbers, got "
-                    f"{found}."
+                    f"{numbers}."
                 )
 
     @property
@@ -238,45 +243,50 @@ class Circuit:
         """The layers' names."""
         return tuple(layer.name for layer in self.layers)
 
-    def _stages(self, inputs: npt.ArrayLike) -> list[Floats]:
+    def _values(self, inputs: npt.ArrayLike) -> list[Floats]:
+        """The inputs, then the values after each layer, (B, n) each."""
         values = np.asarray(inputs, np.float64)
         if values.shape[1:] != self.input_shape:
             raise ValueError(
                 f"inputs must be (B, {', '.join(map(str, self.input_shape))}), got "
                 f"{values.shape}."
             )
-        found: list[Floats] = [values.reshape(len(values), -1)]
+        stages: list[Floats] = [values.reshape(len(values), -1)]
         for layer in self.layers:
-            found.append(layer(found[-1]))
-        return found
+            stages.append(layer(stages[-1]))
+        return stages
 
     def plain(self, inputs: npt.ArrayLike) -> Floats:
         """Evaluates in clear: (B, *input_shape) -> (B, outputs) float64."""
-        return self._stages(inputs)[-1]
+        return self._values(inputs)[-1]
 
     def measured(self, sample: npt.ArrayLike) -> "Circuit":
         """The same circuit with bounds: twice the largest values on sample images.
 
-        What an image makes larger than the bounds may decrypt to nonsense: take sample
-        images that are like those to come, and public, since clients can see bounds.
+        An image whose values exceed the bounds may decrypt to nonsense, so the sample
+        should be like the images to come. It should be public, since clients can see
+        the bounds.
 
         Args:
-            sample: (B, *input_shape), at least one.
+            sample: (B, *input_shape), at least one image.
         """
-        stages = self._stages(sample)
+        stages = self._values(sample)
         bounds = (_MARGIN * max(float(np.abs(v).max()), 1e-6) for v in stages)
         spreads = (max(float(np.sqrt((v**2).mean())), 1e-7) for v in stages)
         return dataclasses.replace(self, bounds=tuple(bounds), spreads=tuple(spreads))
 
     def split(self, name: str) -> "tuple[Circuit, Circuit]":
-        """The circuit up to and with the layer of that name, and what follows it.
+        """The circuit up to and including a layer, and the circuit after it.
+
+        Args:
+            name: of the layer.
 
         Raises:
             ValueError: if there is no such layer, or it is the last.
         """
         if name not in self.names[:-1]:
             raise ValueError(
-                f"no layer {name!r} to split after: choose of "
+                f"no layer {name!r} to split after: choose one of "
                 f"{', '.join(self.names[:-1]) or 'none'}."
             )
         end = self.names.index(name) + 1
@@ -316,7 +326,7 @@ class Circuit:
 
     @classmethod
     def load(cls, path: "str | PathLike[str]") -> "Circuit":
-        """Reads what `save` wrote.
+        """The circuit in a file that `save` wrote.
 
         Raises:
             ValueError: if the file is not a circuit, or of another version.

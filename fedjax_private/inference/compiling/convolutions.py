@@ -1,4 +1,4 @@
-"""Convolutions, recognised by which pixels their outputs depend on."""
+"""Recognises convolutions by the pixels that their outputs depend on."""
 
 import math
 
@@ -11,22 +11,21 @@ from fedjax_private.inference.compiling.circuit import Floats, Patches
 def find_patches(
     matrix: Floats, input_shape: tuple[int, ...], output_shape: tuple[int, ...]
 ) -> Patches | None:
-    """The windows of an affine map over images, or None where there are none smaller.
+    """The windows of an affine map over images, or None if they cover whole images.
 
-    Convolutions, pools and what is composed of them have such windows; padding is what
-    lies outside of the image.
+    Convolutions, pools and compositions of them have windows. Padding is the part of
+    windows outside of the image.
 
     Args:
-        matrix: (outputs, inputs), outputs in order of `output_shape`.
+        matrix: (outputs, inputs), the outputs in the order of `output_shape`.
         input_shape: (H, W, C).
-        output_shape: (windows down, windows right, maps), or anything else.
+        output_shape: (windows down, windows right, maps); others have no windows.
     """
     if len(output_shape) != 3 or math.prod(output_shape) != len(matrix):
         return None
-    support = (matrix != 0).reshape(*output_shape, *input_shape)
-    rows = support.any(axis=(1, 2, 4, 5))  # (windows down, H)
-    columns = support.any(axis=(0, 2, 3, 5))  # (windows right, W)
-    down, right = _window(rows), _window(columns)
+    used = (matrix != 0).reshape(*output_shape, *input_shape)
+    down = _windows_along(used.any(axis=(1, 2, 4, 5)))  # (windows down, H)
+    right = _windows_along(used.any(axis=(0, 2, 3, 5)))  # (windows right, W)
     if down is None or right is None:
         return None
     patches = Patches((down[0], right[0]), (down[1], right[1]), (down[2], right[2]))
@@ -36,20 +35,26 @@ def find_patches(
     return patches
 
 
-def _window(touched: npt.NDArray[np.bool_]) -> tuple[int, int, tuple[int, int]] | None:
-    """Size, stride and padding along an axis: (windows, pixels) to what explains it."""
-    if not touched.any(axis=1).all():
+def _windows_along(
+    used: npt.NDArray[np.bool_],
+) -> tuple[int, int, tuple[int, int]] | None:
+    """Size, stride and padding of windows along one axis, or None.
+
+    Args:
+        used: (windows, pixels), whether a window's output depends on a pixel.
+    """
+    if not used.any(axis=1).all():
         return None
-    count, size = touched.shape
-    first = touched.argmax(axis=1)
-    last = size - 1 - touched[:, ::-1].argmax(axis=1)
-    # Windows at the edges may be cut; those in between tell the stride.
+    count, size = used.shape
+    first = used.argmax(axis=1)
+    last = size - 1 - used[:, ::-1].argmax(axis=1)
+    # The image may cut windows at its edges; those in between show the stride.
     steps = np.concatenate([np.diff(first), np.diff(last)])
     stride = int(steps.max(initial=1)) if count > 1 else 1
     if stride < 1:
         return None
-    places = stride * np.arange(count)
-    before = max(int((places - first).max()), 0)
-    kernel = int((last - places + before).max()) + 1
-    after = max(int(places[-1]) + kernel - before - size, 0)
+    starts = stride * np.arange(count)
+    before = max(int((starts - first).max()), 0)
+    kernel = int((last - starts + before).max()) + 1
+    after = max(int(starts[-1]) + kernel - before - size, 0)
     return kernel, stride, (before, after)
