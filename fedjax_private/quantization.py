@@ -1,4 +1,4 @@
-"""Reals to an integer grid and back, and arithmetic mod 2^b.
+"""Rounding of reals to an integer grid and back, and arithmetic mod 2^b.
 
 All functions are pure, and work under jit and vmap without 64-bit types; the grid, the
 bits and the bounds are Python values, fixed when a function is traced.
@@ -25,9 +25,9 @@ class Grid:
     """Which integers of b bits stand for which reals: i for i times the step.
 
     The signed range -(2^(b-1) - 1) ... 2^(b-1) - 1 covers +-sum_bound; -2^(b-1), which
-    b bits could hold too, stands for no real. Sums are taken mod 2^b: one within
-    +-sum_bound is right even where partial sums were not, one beyond comes out wrong by
-    a multiple of 2^b steps.
+    b bits could hold too, stands for no real. Sums are taken mod 2^b: a sum within
+    +-sum_bound is right even where partial sums were not; a sum beyond it is wrong by a
+    multiple of 2^b steps.
 
     Attributes:
         bits: b, from 2 to 24: float32 holds each of these integers exactly.
@@ -44,14 +44,14 @@ class Grid:
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 24:
             raise ValueError(
-                "a grid has 2 to 24 bits, so that float32 holds each of its integers, "
+                "bits must lie between 2 and 24, so that float32 holds each integer, "
                 f"got {self.bits}."
             )
         # The step and its inverse must be normal float32 numbers.
         if not _TINY * self.most <= self.sum_bound <= 1 / _TINY:
             raise ValueError(
-                "a grid's bound on sums is positive and finite, and float32 holds it "
-                f"and a grid step, got {self.sum_bound}."
+                "sum_bound must be positive and finite, and float32 must hold it and a "
+                f"grid step, got {self.sum_bound}."
             )
 
     @property
@@ -66,16 +66,16 @@ class Grid:
 
 
 def _scaled(vector: Array, grid: Grid) -> Array:
-    """In grid steps, cut off at the ends of the range; float32.
+    """Returns the vector in grid steps, cut off at the ends of the range; float32.
 
-    By a product: compiled code would turn a division into one, and round elsewhere than
-    code that is not compiled.
+    Multiplies by the inverse step: compiled code would turn a division into a product,
+    and round differently from code that is not compiled.
     """
     return jnp.clip(vector * jnp.float32(1 / grid.step), -grid.most, grid.most)
 
 
 def _round(key: PRNGKey, scaled: Array) -> Array:
-    """To the neighbour further from zero with the probability that keeps the mean."""
+    """Rounds away from zero with the probability that keeps the mean."""
     whole = jnp.trunc(scaled)
     rest = jnp.abs(scaled - whole)  # exact: fewer digits, of the same float
     threshold = (rest * 2.0**32).astype(jnp.uint32)
@@ -89,10 +89,10 @@ def quantize(key: PRNGKey, vector: Array, grid: Grid) -> Array:
     The mean of the result, times the step, is the value: up to 2^-32 of a step and the
     float32 rounding of a value in steps, a few parts in 10^7. Entries are independent.
 
-    Entries beyond the range saturate, infinite ones too. NaN becomes -2^(b-1), which no
-    other value becomes, so that an upload with one can be told; in a sum that integer
-    is as wrong as can be. `outside` counts both. Saturation depends on the data: where
-    noise hides them, use `quantize_bounded` before it is added.
+    Entries beyond the range saturate, infinite ones too. NaN becomes -2^(b-1), which
+    nothing else becomes, so that an upload with NaN is recognised before it is added.
+    `outside` counts both. Saturation depends on the data: where noise must hide the
+    data, use `quantize_bounded` before adding the noise.
 
     Args:
         key: a fresh one for every call.
@@ -107,13 +107,13 @@ def quantize(key: PRNGKey, vector: Array, grid: Grid) -> Array:
 
 
 def outside(vector: Array, grid: Grid) -> Array:
-    """How many entries of (P,) float32 are beyond +-sum_bound or NaN; () int32."""
+    """Returns how many entries of (P,) are beyond +-sum_bound or NaN; () int32."""
     inside = jnp.abs(vector) <= jnp.float32(grid.sum_bound)  # NaN compares as False
     return jnp.sum(~inside, dtype=jnp.int32)
 
 
 def rounded_norm_bound(clip_norm: float, size: int, grid: Grid, beta: float) -> float:
-    """A bound on the L2 norm, in grid steps, of a vector rounded at random.
+    """Returns a bound on the L2 norm, in grid steps, of a vector rounded at random.
 
     With c = clip_norm / step and d = size, the smaller of
 
@@ -136,11 +136,11 @@ def rounded_norm_bound(clip_norm: float, size: int, grid: Grid, beta: float) -> 
         ValueError: if an argument lies outside its range.
     """
     if not 0.0 < clip_norm < math.inf:
-        raise ValueError(f"a clip norm is positive and finite, got {clip_norm}.")
+        raise ValueError(f"clip_norm must be positive and finite, got {clip_norm}.")
     if size < 1:
-        raise ValueError(f"a vector has at least one entry, got {size}.")
+        raise ValueError(f"size must be at least 1, got {size}.")
     if not 0.0 <= beta < 1.0:
-        raise ValueError(f"the chance of a rejected rounding is in [0, 1), got {beta}.")
+        raise ValueError(f"beta must lie in [0, 1), got {beta}.")
     norm, root = clip_norm / grid.step, math.sqrt(size)
     if beta == 0.0:
         return norm + root
@@ -161,23 +161,22 @@ def quantize_bounded(
     Conditional randomised rounding (Kairouz, Liu, Steinke 2021, section 4.1). After the
     last try entries are rounded towards zero, which makes no norm larger. With the
     bound `rounded_norm_bound(clip_norm, P, grid, beta)` and a vector within clip_norm,
-    that happens with probability at most beta^tries. But for that the mean is off by at
+    that happens with probability at most beta^tries. Otherwise the mean is off by at
     most beta / (1 - beta) sqrt(P) steps in L2 norm, as a rejected rounding is within
     sqrt(P) steps of the vector, and in practice by far less.
 
-    A vector with an entry that is not finite becomes zero. So does one that even
-    rounding towards zero leaves beyond the bound: clip first. An entry beyond the
-    grid's range saturates.
+    A vector with an entry that is not finite becomes zero. So does a vector whose norm
+    is beyond the bound even after rounding towards zero: clip first. An entry beyond
+    the grid's range saturates.
 
     Formal guarantees: for every vector and key, finite or not, clipped or not, the
     result's L2 norm is at most norm_bound; it is compared in whole numbers, without
     rounding. A sum of such results then has L2 sensitivity norm_bound, in grid steps,
     where neighbouring data differ by one vector that is added, removed or zeroed out,
-    and twice that where one is replaced. Nothing of the kind holds where a record
-    changes a vector in part: two roundings of one and the same vector can already be
-    sqrt(P) steps apart. For a guarantee per record, each record's contribution must be
-    rounded before they are added. How many tries it took depends on the vector, and
-    must not be shown to others, by timing either.
+    and twice that where one is replaced. No such bound holds where a record changes a
+    vector in part: two roundings of the same vector can already be sqrt(P) steps apart.
+    For a guarantee per record, round each record's contribution before adding them. The
+    number of tries depends on the vector, and must stay hidden, in timings too.
 
     Args:
         key: a fresh one for every call.
@@ -194,9 +193,7 @@ def quantize_bounded(
         ValueError: if the bound is not positive and finite.
     """
     if not 0.0 < norm_bound < math.inf:
-        raise ValueError(
-            f"a bound on a rounded norm is positive and finite, got {norm_bound}."
-        )
+        raise ValueError(f"norm_bound must be positive and finite, got {norm_bound}.")
     limit = math.floor(fractions.Fraction(float(norm_bound)) ** 2)
     finite = jnp.isfinite(vector).all()
     scaled = _scaled(jnp.where(finite, vector, 0.0), grid)
@@ -205,7 +202,7 @@ def quantize_bounded(
 
     def rejected(state: tuple[Array, Array]) -> Array:
         attempts, integers = state
-        within = _squares_within(integers, limit)
+        within = squares_within(integers, limit)
         return (attempts == 0) | (attempts < tries) & ~within
 
     def again(state: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -213,18 +210,21 @@ def quantize_bounded(
         return attempts + 1, _round(jax.random.fold_in(key, attempts), scaled)
 
     _, integers = jax.lax.while_loop(rejected, again, (jnp.int32(0), towards_zero))
-    fallback = jnp.where(_squares_within(towards_zero, limit), towards_zero, 0)
-    return jnp.where(_squares_within(integers, limit), integers, fallback)
+    fallback = jnp.where(squares_within(towards_zero, limit), towards_zero, 0)
+    return jnp.where(squares_within(integers, limit), integers, fallback)
 
 
-def _squares_within(integers: Array, limit: int) -> Array:
-    """Whether the squares of (P,) int32 below 2^23 add up to at most `limit`; exact."""
+def squares_within(integers: Array, limit: int) -> Array:
+    """Returns whether the squares of (P,) int32 below 2^23 sum to at most `limit`.
+
+    Exact: no sum is rounded.
+    """
     size = jnp.abs(integers).astype(jnp.uint32)
     high, low = size >> 16, size & 0xFFFF
     square = size * size  # mod 2^32
     carried = (2 * high * low + (low * low >> 16)) >> 16
-    # Numbers in digits to base 2^16, lowest first. The last one takes what is left: of
-    # less than 2^31 squares below 2^46, not more than fits.
+    # Numbers in digits to base 2^16, lowest first. The last digit takes the rest, which
+    # fits: less than 2^31 squares below 2^46 are added.
     digits = [square & 0xFFFF, square >> 16, high * high + carried]
     digits.append(jnp.zeros_like(size))
     while (count := digits[0].size) > 1:

@@ -1,4 +1,4 @@
-"""Who is honest, how many they are, and who can decrypt what.
+"""The trust model: who decrypts released sums, and how many clients are honest.
 
 Privacy (how much noise counts against whom) and encryption (which sums may ever be
 decrypted) must agree on these facts, so both take them from one frozen value.
@@ -9,16 +9,16 @@ import enum
 
 
 class Decryptor(enum.Enum):
-    """Who can turn a ciphertext of the server's into numbers."""
+    """The parties that can decrypt the ciphertexts that the server holds."""
 
     NOBODY_NEEDED = "none"  # nothing is encrypted: the server reads every upload
     KEY_AUTHORITY = "authority"  # a named party, assumed not to collude
-    HOLDERS = "holders"  # all holders of key shares together; see encryption.threshold
+    HOLDERS = "holders"  # all holders of key shares together; see `KeyHolder`
     EVERY_CLIENT = "clients"  # one secret key, which each client has: a baseline
 
 
 class Adversary(enum.Enum):
-    """Whom an epsilon is against; see `Trust`."""
+    """The adversary that an epsilon holds against; see `Trust`."""
 
     OUTSIDERS = "outsiders"
     INSIDERS = "insiders"
@@ -62,24 +62,24 @@ class Trust:
             raise ValueError(f"a sum needs at least one upload, got {self.uploads}.")
         if self.honest is not None and not 1 <= self.honest <= self.uploads:
             raise ValueError(
-                f"honest clients must number between 1 and the {self.uploads} uploads "
-                f"of a sum, got {self.honest}: see --honest_clients."
+                f"honest must lie between 1 and the {self.uploads} uploads of a sum, "
+                f"got {self.honest}."
             )
         if self.quorum is not None and not 1 <= self.quorum <= self.uploads:
             raise ValueError(
-                f"a quorum must lie between 1 and the {self.uploads} holders, got "
-                f"{self.quorum}: see --recovery_threshold."
+                f"quorum must lie between 1 and the {self.uploads} holders, got "
+                f"{self.quorum}."
             )
 
     @property
     def honest_clients(self) -> int:
-        """t; all but one where it was not given, and one where there is no other."""
+        """t: as given, or all but one; at least one."""
         return self.honest or max(1, self.uploads - 1)
 
     def shares(self, adversary: Adversary) -> int:
-        """How many noise shares are in what the adversary sees and not its own.
+        """Returns how many noise shares other than its own the adversary faces.
 
-        A server that reads every upload, an outsider too, sees one behind each.
+        Where the server reads every upload, one share hides each of them.
         """
         if self.decryptor is Decryptor.NOBODY_NEEDED:
             return 1
@@ -90,8 +90,8 @@ class Trust:
     def insiders_read_uploads(self) -> bool:
         """Whether insiders can decrypt more than the one released sum of a round.
 
-        Then they read an honest client's upload, behind which lies one share of the
-        noise, or as many sums of few uploads as they like.
+        Then they read an honest client's upload, which one share of the noise hides, or
+        as many sums of few uploads as they like.
         """
         if self.decryptor is Decryptor.KEY_AUTHORITY:
             return False

@@ -62,7 +62,7 @@ class ReferenceSum:
         self._open = False
 
     def error(self, total: npt.NDArray[Any]) -> float:
-        """Returns the largest error of an entry of a sum, in the units of the values."""
+        """Returns the largest error of an entry of a sum, in units of the values."""
         if not self._request.scheme.exact:
             return float(np.abs(total - self._sum.total).max())
         expected = self._sum.total.astype(np.int64)

@@ -19,4 +19,5 @@ from .parties.fusion import Fusion as Fusion
 from .parties.holders import KeyHolder as KeyHolder
 from .parties.joint_key import make_joint_key as make_joint_key
 from .parties.server import AggregationServer as AggregationServer
+from .settings import CipherSettings as CipherSettings
 from .workers import Workers as Workers

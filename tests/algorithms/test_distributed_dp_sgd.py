@@ -12,8 +12,8 @@ import optax
 import pytest
 
 from fedjax_private import algorithms, clients, simulation
-from fedjax_private.aggregation import Options, make
-from fedjax_private.clients.training import SAMPLES
+from fedjax_private.aggregation import SCHEMES, make
+from fedjax_private.clients.local_dp_sgd import SAMPLES
 from fedjax_private.datasets import ClientData
 from fedjax_private.privacy import (
     FlatClipping,
@@ -241,8 +241,8 @@ def test_exact_sums_are_the_quantised_parts_and_their_shares():
     bits, bound, clip_norm = 16, 2.0, 2.0  # nothing is clipped: parts are exact
     plan = plan_of(clip_norm=clip_norm)
     whole = dataclasses.replace(plan, plan=on_grid(plan.plan, SIZE, bound, bits))
-    options = Options(value_bound=bound, quantization_bits=bits, residues=True)
-    scheme = make("exact", vector_size=SIZE, trust=TRUST, options=options)
+    exact = SCHEMES.choose("exact", {"value_bound": bound, "quantization_bits": bits})
+    scheme = make(exact, vector_size=SIZE, trust=TRUST, residues=True)
     algorithm = algorithms.distributed_dp_sgd(
         sums, whole, optax.sgd(1.0), scheme.codec, PARAMS
     )
@@ -267,7 +267,7 @@ def test_exact_sums_are_the_quantised_parts_and_their_shares():
 
 @pytest.mark.needs_openfhe
 def test_approximate_sums_take_the_same_steps():
-    options = Options(value_bound=4.0, precision=1e-7)
-    scheme = make("ckks", vector_size=SIZE, trust=TRUST, options=options)
+    precise = SCHEMES.choose("ckks", {"value_bound": 4.0, "precision": 1e-7})
+    scheme = make(precise, vector_size=SIZE, trust=TRUST)
     found = trained(plan_of(), PARTITIONS["iid"], rounds=2, scheme=scheme)
     np.testing.assert_allclose(found, central(2, RECORDS), atol=1e-5)

@@ -5,9 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fedjax_private.simulation.records import ROW_NAMES, RunDirectory, read_rows
 
 from fedjax_private import algorithms, clients, models, simulation
-from fedjax_private.aggregation import SCHEMES, make
+from fedjax_private.aggregation import make, trust_of
 from fedjax_private.datasets import (
     Examples,
     Normalization,
@@ -25,7 +26,6 @@ from fedjax_private.privacy import (
     PrivacyPlan,
 )
 from fedjax_private.privacy.accounting import Neighbors
-from fedjax_private.simulation.records import ROW_NAMES, RunDirectory, read_rows
 from fedjax_private.trust import Decryptor, Trust
 from fedjax_private.typing import ClientKeys
 
@@ -395,7 +395,7 @@ def test_a_round_that_is_short_of_uploads_is_void(
 ):
     """Nobody decrypts, and the server is where it was, its optimiser included."""
     size = models.parameter_count(params) + 1
-    scheme = make(name, vector_size=size, trust=Trust(CLIENTS, SCHEMES[name]))
+    scheme = make(name, vector_size=size, trust=trust_of(name, uploads=CLIENTS))
     trainer = clients.sgd(model.loss, clients.SgdConfig(0.1, batch_size=4))
     algorithm = algorithms.fedavg(
         clients.federated(trainer, clients.by_examples(70)),

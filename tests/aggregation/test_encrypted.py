@@ -3,41 +3,12 @@ import os
 import sys
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_private.aggregation import SCHEMES, TOPOLOGIES, Options, make
 from fedjax_private.encryption import OpenFHEUnavailable, RefusedError
-from fedjax_private.trust import Decryptor, Trust
-
-ENCRYPTED = [name for name in SCHEMES if name != "none"]
-needs_openfhe = pytest.mark.needs_openfhe
-
-
-def trust(name, uploads):
-    return Trust(uploads, SCHEMES[name])
-
-
-def made(name, uploads=3, size=10, **arguments):
-    return make(name, vector_size=size, trust=trust(name, uploads), **arguments)
-
-
-def encoded(aggregation, rows, seed=0):
-    keys = jax.random.split(jax.random.key(seed), len(rows))
-    encode = jax.vmap(aggregation.codec.encode)
-    return np.asarray(encode(keys, jnp.asarray(rows, jnp.float32)))
-
-
-def released(aggregation, slots, ids=None, round_number=0):
-    session = aggregation.open(round_number)
-    session.add(np.arange(len(slots)) if ids is None else ids, slots)
-    return session.release()
-
-
-def decoded(aggregation, total):
-    return np.asarray(aggregation.codec.decode(jnp.asarray(total)))
+from tests.aggregation.sums import ENCRYPTED, decoded, encoded, made, released
 
 
 def test_missing_openfhe_ends_with_the_sentence(monkeypatch):
@@ -46,33 +17,7 @@ def test_missing_openfhe_ends_with_the_sentence(monkeypatch):
         made("ckks", 2)
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "sentence"),
-    [
-        ("ckks", Options(value_bound=1e30), "smaller value bound"),
-        ("exact", Options(quantization_bits=40), "bits must lie between 2 and 24"),
-        ("exact", Options(query_budget=0), "query_budget must lie"),
-        ("threshold_ckks", Options(recovery_threshold=1), "more than half"),
-        ("threshold_exact", Options(recovery_threshold=4), "at most all"),
-        ("ckks", Options(topology="line"), "unknown topology 'line'"),
-        ("ckks", Options(topology="tree", fan_out=0), "at least one client"),
-    ],
-)
-def test_impossible_options_are_refused(name, options, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        made(name, options=options)
-
-
-def test_names_and_trust_must_agree():
-    with pytest.raises(ValueError, match="unknown encryption 'rot13'"):
-        make("rot13", vector_size=2, trust=trust("ckks", 2))
-    with pytest.raises(ValueError, match="needs the decryptor 'holders'"):
-        make("threshold_exact", vector_size=2, trust=trust("ckks", 2))
-    with pytest.raises(ValueError, match="at least two holders"):
-        made("threshold_ckks", 1)
-
-
-@needs_openfhe
+@pytest.mark.needs_openfhe
 class TestSums:
     # Around the edges of ciphertexts: 2048 slots of two values, and of three lanes.
     @pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 12_288, 12_289, 26_010])
@@ -106,36 +51,8 @@ class TestSums:
                 decoded(aggregation, total), rows.sum(axis=0), atol=1e-3
             )
 
-    @pytest.mark.parametrize("name", ["ckks", "exact", "threshold_exact"])
-    def test_topologies_give_equal_sums(self, name):
-        rows = np.random.default_rng(0).uniform(-0.3, 0.3, (5, 3000))
-        totals, links = {}, {}
-        for topology in TOPOLOGIES:
-            options = Options(topology=topology, fan_out=2)
-            aggregation = made(name, 5, 3000, options=options)
-            slots = encoded(aggregation, rows)
-            totals[topology], report = released(aggregation, slots)
-            links[topology] = {
-                link
-                for link in report.link_bytes
-                if "authority" not in link and "holder" not in link
-            }
-            sizes = [report.link_bytes[link] for link in links[topology]]
-            # A sum is as long as an upload, but for the clients' numbers.
-            assert max(sizes) - min(sizes) <= 8 * 4
-        assert links == {
-            "star": {"client to server"},
-            "tree": {"client to edge", "edge to server"},
-            "ring": {"client to client", "client to server"},
-        }
-        for total in totals.values():
-            if name == "ckks":  # the flooding noise differs
-                np.testing.assert_allclose(total, totals["star"], atol=1e-3)
-            else:
-                np.testing.assert_array_equal(total, totals["star"])
-
     def test_overflow_wraps_and_saturation_is_counted(self):
-        aggregation = made("exact", 3, 4, options=Options(value_bound=1.0))
+        aggregation = made("exact", 3, 4, settings={"value_bound": 1.0})
         rows = np.array([[0.5, 0.5, 9.0, 0.0]] * 3)
         total, report = released(aggregation, encoded(aggregation, rows))
         assert report.saturated == 3
@@ -206,7 +123,7 @@ class TestSums:
 
     def test_keys_are_rotated_when_the_budget_is_used_up(self):
         for name in ("ckks", "threshold_ckks", "threshold_exact"):
-            aggregation = made(name, 2, options=Options(query_budget=2))
+            aggregation = made(name, 2, settings={"query_budget": 2})
             names, slots = [], encoded(aggregation, np.zeros((2, 10)))
             for round_number in range(5):
                 _, report = released(aggregation, slots, round_number=round_number)
@@ -235,7 +152,7 @@ class TestSums:
         text = made("ckks").description
         for part in ("4096", "60 bits", "128-bit", "3 uploads", "key authority", "KL"):
             assert part in text
-        assert "UNPROTECTED" in made("ckks", options=Options(protect=False)).description
+        assert "UNPROTECTED" in made("ckks", settings={"protect": False}).description
         text = made("threshold_exact").description
         for part in ("BFV", "All 3 holders", "2 of them can stand in", "mod 2^16"):
             assert part in text
@@ -248,7 +165,7 @@ class TestSums:
             return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
         # Keys of 20 rounds each.
-        aggregation = made("ckks", 2, 5000, options=Options(query_budget=40))
+        aggregation = made("ckks", 2, 5000, settings={"query_budget": 40})
         rows = np.ones((2, 5000), np.float32)
 
         def rounds(first, count):
@@ -260,49 +177,3 @@ class TestSums:
         rounds(100, 500)
         # One upload kept a round would be 59 MiB, a key pair a rotation 5 MiB.
         assert resident() - before < 4
-
-
-def test_the_most_sensitive_entries_are_chosen():
-    from fedjax_private.aggregation import most_sensitive
-
-    scores = np.array([0.1, 3.0, 2.0, 0.0])
-    assert most_sensitive(scores, 0.5).tolist() == [False, True, True, False]
-    assert most_sensitive(scores, 1e-9).tolist() == [False, True, False, False]
-    assert most_sensitive(scores, 1.0).all()
-    with pytest.raises(ValueError, match="lies in"):
-        most_sensitive(scores, 0.0)
-
-
-def test_sensitivity_is_that_of_a_linear_model_by_hand():
-    from fedjax_private.aggregation import sensitivity
-
-    # loss = -sum_c y_c log p_c with logits W x: the gradient for W_c is (p_c - y_c) x
-    # times sum(y), so its derivative for y_d is (p_c - 1[c = d]) x at a one-hot y.
-    weights = jnp.array([[0.3, -0.2], [0.1, 0.4]])  # (inputs, classes)
-    x = jnp.array([[1.0, -2.0]])
-    p = np.asarray(jax.nn.softmax(x[0] @ weights))
-    found = sensitivity(lambda w, inputs: inputs @ w, weights, x, jnp.array([1]))
-    per_class = [sum(abs(p[c] - (c == d)) for d in range(2)) for c in range(2)]
-    expected = np.abs(np.outer(np.asarray(x[0]), per_class)).ravel()
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-
-@needs_openfhe
-@pytest.mark.parametrize("name", ["ckks", "exact"])
-def test_selective_sums_equal_whole_ones(name):
-    rows = np.random.default_rng(0).uniform(-0.3, 0.3, (3, 20_000))
-    mask = np.random.default_rng(1).random(20_000) < 0.2
-    whole, part = made(name, 3, 20_000), made(name, 3, 20_000, encrypted=mask)
-    slots = encoded(whole, rows)
-    np.testing.assert_array_equal(encoded(part, rows), slots)
-    (a, of_whole), (b, of_part) = released(whole, slots), released(part, slots)
-    np.testing.assert_allclose(a, b, atol=0 if name == "exact" else 1e-3)
-    assert of_part.upload_bytes_per_client < of_whole.upload_bytes_per_client
-    assert (
-        f"{1 - mask.mean():.1%} of the entries are sent in the clear"
-        in part.description
-    )
-
-
-def test_trust_with_holders_needs_no_authority():
-    assert Trust(2, Decryptor.HOLDERS).decryptor is SCHEMES["threshold_ckks"]
