@@ -10,7 +10,7 @@ from fedjax_private.choices import Choice, settings_of
 from fedjax_private.clients import BACKENDS
 from fedjax_private.datasets import PARTITIONS as PARTITIONERS
 from fedjax_private.datasets import Partitioner
-from fedjax_private.models import ACTIVATIONS, MODELS, SCATTERING_LINEAR
+from fedjax_private.models import ACTIVATIONS, MODELS
 from fedjax_private.privacy import MECHANISMS, mechanism
 from fedjax_private.trust import Adversary
 
@@ -73,7 +73,7 @@ class DataConfig:
 class TrainingConfig:
     """Model and training. Unset values are the tuned ones: see experiments/tuned.py."""
 
-    model: str = flag("tutorial_cnn", f"one of {', '.join(MODELS)}")
+    model: str = flag("tutorial_cnn", f"one of {', '.join(MODELS.names)}")
     activation: str | None = flag(
         None,
         f"one of {', '.join(ACTIVATIONS)} (default: tanh, or a polynomial where the "
@@ -104,7 +104,7 @@ class TrainingConfig:
     backend: str = flag("auto", f"how clients are mapped: auto, {', '.join(BACKENDS)}")
 
     def __post_init__(self) -> None:
-        _one_of("model", self.model, MODELS)
+        _one_of("model", self.model, MODELS.names)
         if self.activation is not None:
             _one_of("activation", self.activation, ACTIVATIONS)
         _one_of("algorithm", self.algorithm, ALGORITHMS)
@@ -122,7 +122,7 @@ class TrainingConfig:
             "chunk_size",
             "augmentations",
         )
-        if (self.augmentations or 1) > 1 and self.model == SCATTERING_LINEAR:
+        if (self.augmentations or 1) > 1 and not MODELS.find(self.model).augmentable:
             raise ValueError(
                 "--augmentations shifts images, and scattering_linear takes features: "
                 "choose another --model."

@@ -70,10 +70,10 @@ def load_served(directory: Path, name: str | None = None) -> Served:
         DatasetError: the run's data set cannot be had; its images' shape is needed.
     """
     trained, checkpoint = _trained(directory), _checkpoint(directory, name)
-    if trained.model == models.SCATTERING_LINEAR:
+    if models.MODELS.find(trained.model).features is not None:
         raise UnsupportedLayerError(
             f"{trained.model} has no encrypted form, since scattering takes absolute "
-            f"values of the images: train --model={models.POLYNOMIAL_CNN}."
+            f"values of the images: train --model=polynomial_cnn."
         )
     dataset = load(trained.dataset, data_dir=trained.data_dir)
     model = models.for_dataset(trained.model, dataset, activation=trained.activation)

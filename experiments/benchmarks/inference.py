@@ -42,7 +42,7 @@ class Queries:
 def _open(packing: str) -> tuple[Work, Mapping[str, Any]]:
     """An untrained network: encryption takes as long, whatever the weights are."""
     digits = load("mnist_5k")
-    model = models.for_dataset(models.POLYNOMIAL_CNN, digits)
+    model = models.for_dataset("polynomial_cnn", digits)
     stored = digits.train.inputs
     circuit = inference.compile_model(
         model.network,
@@ -77,7 +77,7 @@ def inference_cases(quick: bool) -> list[Case]:
         return Case(
             suite="inference",
             name=packing,
-            fields={"model": models.POLYNOMIAL_CNN, "packing": packing},
+            fields={"model": "polynomial_cnn", "packing": packing},
             open=functools.partial(_open, packing),
             for_peers={"images": 1} if packing == "single" else None,
             parts=STAGES["inference"],

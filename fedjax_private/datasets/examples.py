@@ -100,7 +100,7 @@ class Dataset:
     """A training set, its test set, and the public facts about them.
 
     Attributes:
-        name: as it was given to `load`.
+        name: for rows and messages; that given to `load`, where a built-in source reads.
         train: the examples that are dealt to clients.
         test: examples for the final evaluation alone.
         num_classes: labels lie in 0 .. num_classes - 1.

@@ -1,3 +1,5 @@
+from .activations import ACTIVATIONS as ACTIVATIONS
+from .augmentation import augmented as augmented
 from .cnn import (
     FedAvgCnn as FedAvgCnn,
 )
@@ -7,30 +9,18 @@ from .cnn import (
 from .cnn import (
     TutorialCnn as TutorialCnn,
 )
+from .entry import (
+    Activation as Activation,
+)
+from .entry import (
+    ModelEntry as ModelEntry,
+)
 from .mlp import Mlp as Mlp
 from .model import (
-    ACTIVATIONS as ACTIVATIONS,
-)
-from .model import (
-    MODELS as MODELS,
-)
-from .model import (
-    POLYNOMIAL_CNN as POLYNOMIAL_CNN,
-)
-from .model import (
-    SCATTERING_LINEAR as SCATTERING_LINEAR,
+    PENALTIES as PENALTIES,
 )
 from .model import (
     Model as Model,
-)
-from .model import (
-    augmented as augmented,
-)
-from .model import (
-    build as build,
-)
-from .model import (
-    for_dataset as for_dataset,
 )
 from .model import (
     from_flax as from_flax,
@@ -46,6 +36,18 @@ from .polynomial import (
 )
 from .polynomial import (
     pre_activations as pre_activations,
+)
+from .registry import (
+    MODELS as MODELS,
+)
+from .registry import (
+    build as build,
+)
+from .registry import (
+    features as features,
+)
+from .registry import (
+    for_dataset as for_dataset,
 )
 from .scattering import normalized as normalized
 from .scattering import scattered as scattered

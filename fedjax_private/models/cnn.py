@@ -2,12 +2,13 @@
 per-example gradient exists to be clipped."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 
+from fedjax_private.models.activations import ACTIVATIONS
+from fedjax_private.models.entry import Activation, ModelEntry
 from fedjax_private.typing import Array
-
-Activation = Callable[[Array], Array]
 
 
 class TutorialCnn(nn.Module):
@@ -64,15 +65,15 @@ class FedAvgCnn(nn.Module):
 class ShallowCnn(nn.Module):
     """One convolution and a linear classifier, for training with few, noisy steps.
 
-    Clipped to C, an example moves a linear layer's answer to its like by C times the
-    size of its features, and noise moves it by as much times sigma: how many features
-    there are does not matter, how well they separate classes does. That is why linear
-    models on good features serve DP-SGD so well (Tramer and Boneh 2021, "Differentially
-    Private Learning Needs Better Features (or Much More Data)"), and why this one, all
-    of which is trained, has a single layer below, sampled at every pixel. Features are
+    An example clipped to C moves a linear layer's answer to similar examples by C times
+    the size of its features. Noise moves it by sigma times as much. The number of
+    features does not matter; their separation of classes does. Linear models on good
+    features therefore suit DP-SGD (Tramer and Boneh 2021, "Differentially Private
+    Learning Needs Better Features (or Much More Data)"). In this model all layers are
+    trained: a single one below the classifier, sampled at every pixel. Features are
     normalised channel by channel within an image (Ulyanov, Vedaldi, Lempitsky 2016,
-    "Instance Normalization"), so that no example's are larger than another's, and few
-    steps are best begun at zero.
+    "Instance Normalization"), so that all examples have features of equal size. The
+    classifier starts at zero, which suits few steps.
 
     8,650 parameters on 28x28x1 inputs and ten classes.
     """
@@ -92,3 +93,42 @@ class ShallowCnn(nn.Module):
         x = normalized(nn.max_pool(x, (4, 4), (4, 4)))
         x = x.reshape((x.shape[0], -1))
         return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros)(x)
+
+
+def _entry(
+    name: str, summary: str, network: Callable[[int, Any], nn.Module]
+) -> ModelEntry:
+    return ModelEntry(
+        name,
+        summary,
+        lambda shape, classes, activation, settings: network(classes, activation),
+        tuple(ACTIVATIONS),
+        "relu",
+    )
+
+
+TUTORIAL_CNN = _entry(
+    "tutorial_cnn",
+    "the CNN of DP-SGD tutorials; 26,010 parameters on MNIST",
+    TutorialCnn,
+)
+TUTORIAL_CNN_GN = _entry(
+    "tutorial_cnn_gn",
+    "tutorial_cnn with group normalisation; 26,106 parameters on MNIST",
+    lambda classes, activation: TutorialCnn(classes, activation, normalized=True),
+)
+SHALLOW_CNN = _entry(
+    "shallow_cnn",
+    "one convolution, for few and noisy steps; 8,650 parameters on MNIST",
+    ShallowCnn,
+)
+FEDAVG_CNN = _entry(
+    "fedavg_cnn",
+    "the CNN of FedAvg; 1,663,370 parameters on MNIST",
+    FedAvgCnn,
+)
+FEDAVG_CNN_SMALL = _entry(
+    "fedavg_cnn_small",
+    "fedavg_cnn with a quarter of the width; 114,314 parameters on MNIST",
+    lambda classes, activation: FedAvgCnn(classes, activation, (16, 32), 64),
+)

@@ -1,9 +1,11 @@
 """Fully connected networks."""
 
-from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 
+from fedjax_private.models.activations import ACTIVATIONS
+from fedjax_private.models.entry import Activation, ModelEntry
 from fedjax_private.typing import Array
 
 _LECUN = nn.linear.default_kernel_init
@@ -18,13 +20,33 @@ class Mlp(nn.Module):
 
     num_classes: int
     hidden: tuple[int, ...] = ()
-    activation: Callable[[Array], Array] = nn.relu
+    activation: Activation = nn.relu
     start: nn.initializers.Initializer = _LECUN  # of the last layer's kernel
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
-        """(B, H, W, C) float32 -> logits (B, num_classes)."""
+        """(B, ...) float32 -> logits (B, num_classes)."""
         x = inputs.reshape((inputs.shape[0], -1))
         for width in self.hidden:
             x = self.activation(nn.Dense(width)(x))
         return nn.Dense(self.num_classes, kernel_init=self.start)(x)
+
+
+def _mlp_2nn(
+    shape: tuple[int, ...], classes: int, activation: Any, settings: Any
+) -> nn.Module:
+    return Mlp(classes, (200, 200), activation)
+
+
+MLP_2NN = ModelEntry(
+    "mlp_2nn",
+    "two hidden layers of 200 units; 199,210 parameters on MNIST",
+    _mlp_2nn,
+    tuple(ACTIVATIONS),
+    "relu",
+)
+LINEAR = ModelEntry(
+    "linear",
+    "a linear classifier; 7,850 parameters on MNIST",
+    lambda shape, classes, activation, settings: Mlp(classes),
+)

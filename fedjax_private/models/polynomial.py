@@ -1,12 +1,12 @@
-"""Networks of polynomials: those that homomorphic encryption can evaluate.
+"""Networks of polynomials, which homomorphic encryption can evaluate.
 
-Ciphertexts can be added and multiplied, so a layer has an encrypted form where it is a
-polynomial of its inputs, and costs levels by its degree. Squares are the cheapest
-(Gilad-Bachrach et al. 2016, "CryptoNets: Applying Neural Networks to Encrypted Data
-with High Throughput and Accuracy"); polynomials fitted to ReLU, sigmoid and tanh on an
-interval stand in for these (Hesamifard, Takabi, Ghasemi 2017, "CryptoDL: Deep Neural
-Networks over Encrypted Data"), as long as what they are given stays in it, for which
-there is a penalty.
+Ciphertexts can be added and multiplied. A layer therefore has an encrypted form if it
+is a polynomial of its inputs, and its degree determines the levels that it costs.
+Squares are the cheapest activation (Gilad-Bachrach et al. 2016, "CryptoNets: Applying
+Neural Networks to Encrypted Data with High Throughput and Accuracy"). Polynomials that
+are fitted to ReLU, sigmoid and tanh on an interval replace these functions (Hesamifard,
+Takabi, Ghasemi 2017, "CryptoDL: Deep Neural Networks over Encrypted Data"); a penalty
+keeps their inputs in the interval.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,18 +18,17 @@ import numpy as np
 import numpy.typing as npt
 from numpy.polynomial import Chebyshev, Legendre, Polynomial
 
+from fedjax_private.models.entry import Activation, ModelEntry
+from fedjax_private.models.model import PENALTIES
 from fedjax_private.typing import Array, Params
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 # Of a float64 array, elementwise.
 Function: TypeAlias = Callable[[Any], Any]
 
-# What modules sow into this collection, (B,), `from_flax` adds to the loss.
-PENALTIES = "penalties"
-
-# Pre-activations should lie in [-BOUND, BOUND]: there the activations below are fitted.
+# The activations below are fitted on [-BOUND, BOUND].
 BOUND = 2.0
-# Of the penalty for those that do not.
+# Of the penalty for pre-activations outside of it.
 PENALTY_WEIGHT = 0.1
 
 # Nodes of the quadrature on either half of an interval.
@@ -126,8 +125,8 @@ def coefficients(function: Function, degree: int, bound: float, method: str) -> 
 def fitted(function: Function, degree: int, samples: npt.ArrayLike) -> Floats:
     """The polynomial with the smallest mean squared error on values as they occur.
 
-    What is fitted to values that were computed from private records tells of them, and
-    no epsilon of the training covers it: take public images, or random ones.
+    A fit to values that were computed from private records reveals something of these
+    records, and the training's epsilon does not cover it: use public or random images.
 
     Args:
         function: of a float64 array, elementwise.
@@ -157,7 +156,7 @@ def _padded(fit: Polynomial, degree: int) -> Floats:
     return result
 
 
-def activation_of(coefficients: npt.ArrayLike) -> Callable[[Array], Array]:
+def activation_of(coefficients: npt.ArrayLike) -> Activation:
     """The elementwise activation with these coefficients, ascending.
 
     It consists of products with constants, products of powers, and sums.
@@ -184,10 +183,9 @@ def square(x: Array) -> Array:
     return x * x
 
 
-# By name, for --activation. Degree 2 takes one level and fits what is even but for its
-# linear part, as ReLU is; sigmoid and tanh are odd but for a constant: degree 3, two
-# levels.
-POLYNOMIALS: Mapping[str, Callable[[Array], Array]] = {
+# By name. ReLU is even apart from its linear part: degree 2, one level. Sigmoid and
+# tanh are odd apart from a constant: degree 3, two levels.
+POLYNOMIALS: Mapping[str, Activation] = {
     "square": square,
     **{
         f"relu_{method}": activation_of(coefficients(relu, 2, BOUND, method))
@@ -203,10 +201,9 @@ POLYNOMIALS: Mapping[str, Callable[[Array], Array]] = {
 
 
 def range_penalty(x: Array, bound: float) -> Array:
-    """By how much an example's values leave [-bound, bound]: (B, ...) -> (B,).
+    """The sum of squared excesses over [-bound, bound] per example: (B, ...) -> (B,).
 
-    The sum of squared excesses; zero, and without gradient, for an example whose values
-    all lie inside.
+    It is zero, and has no gradient, for an example whose values all lie inside.
     """
     excess = jnp.maximum(jnp.abs(x) - bound, 0.0)
     return jnp.sum(jnp.square(excess), axis=range(1, x.ndim))
@@ -224,15 +221,15 @@ class PolynomialCnn(nn.Module):
         activation: elementwise, a polynomial.
         features: maps of the convolution, 5x5 with stride 2 and no padding.
         hidden: units of the dense layer.
-        bound: pre-activations that leave [-bound, bound] are penalised, so that fitted
+        bound: pre-activations outside [-bound, bound] are penalised, so that fitted
             activations are used where they fit and encrypted values keep their range.
-        penalty_weight: times `range_penalty`, summed over both activations, is what an
-            example's loss grows by. It depends on that example alone, so that clipping
-            bounds it with the rest.
+        penalty_weight: of `range_penalty`, summed over both activations, in an
+            example's loss. The penalty depends on that example alone, so that clipping
+            bounds it too.
     """
 
     num_classes: int
-    activation: Callable[[Array], Array] = square
+    activation: Activation = square
     features: int = 5
     hidden: int = 32
     bound: float = BOUND
@@ -248,7 +245,7 @@ class PolynomialCnn(nn.Module):
 
     def _activated(self, x: Array) -> Array:
         self.sow("intermediates", "pre_activations", x)
-        # Only where it is asked for: predictions are free of it.
+        # Predictions do not ask for it.
         if self.penalty_weight and self.is_mutable_collection(PENALTIES):
             penalty = self.penalty_weight * range_penalty(x, self.bound)
             self.sow(PENALTIES, "range", penalty)
@@ -256,7 +253,7 @@ class PolynomialCnn(nn.Module):
 
 
 def pre_activations(module: nn.Module, params: Params, inputs: Array) -> list[Array]:
-    """What each activation of a `PolynomialCnn` is given, in order.
+    """The inputs of each activation of a `PolynomialCnn`, in order.
 
     Args:
         module: the network.
@@ -269,3 +266,18 @@ def pre_activations(module: nn.Module, params: Params, inputs: Array) -> list[Ar
     sown: Any
     _, sown = module.apply({"params": params}, inputs, mutable=["intermediates"])
     return list(sown["intermediates"]["pre_activations"])
+
+
+def _build(
+    shape: tuple[int, ...], classes: int, activation: Any, settings: Any
+) -> nn.Module:
+    return PolynomialCnn(classes, activation)
+
+
+POLYNOMIAL_CNN = ModelEntry(
+    "polynomial_cnn",
+    "for predictions on encrypted images; 23,532 parameters on MNIST",
+    _build,
+    tuple(POLYNOMIALS),
+    "relu_chebyshev",
+)

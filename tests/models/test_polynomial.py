@@ -10,8 +10,8 @@ from numpy.polynomial import Polynomial, legendre
 
 from fedjax_private import models
 from fedjax_private.datasets import Normalization
+from fedjax_private.models import from_flax
 from fedjax_private.models import polynomial as poly
-from fedjax_private.models.model import from_flax
 from fedjax_private.privacy.gradients.bookkeeping import bookkept_gradients
 from fedjax_private.privacy.gradients.types import total_norms
 
@@ -246,7 +246,9 @@ def test_the_default_is_small_and_takes_polynomials_only():
     )
     shapes = jax.eval_shape(build().init, jax.random.key(0))
     assert models.parameter_count(shapes) == 23_532
-    with pytest.raises(ValueError, match="--activation takes square"):
+    with pytest.raises(
+        ValueError, match=r"none that model polynomial_cnn takes: choose one of square"
+    ):
         build(activation="tanh")
 
 

@@ -137,7 +137,7 @@ def dataset():
 
 
 def test_features_of_a_record_depend_on_no_other(dataset, monkeypatch):
-    monkeypatch.setattr(scattering, "_AT_ONCE", 4)  # two batches, the second padded
+    monkeypatch.setattr(scattering, "BATCH", 4)  # two batches, the second padded
     found = models.scattered(dataset)
     assert found.train.inputs.shape == (6, 3, 3, 81)
     assert found.train.inputs.dtype == np.float32
@@ -158,7 +158,7 @@ def test_features_of_a_record_depend_on_no_other(dataset, monkeypatch):
 
 
 def test_a_linear_model_starts_at_zero_on_features_and_takes_no_images(dataset):
-    features = models.scattered(dataset)
+    features = models.features("scattering_linear", dataset)
     model = models.for_dataset("scattering_linear", features)
     params = model.init(jax.random.key(0))
     assert models.parameter_count(params) == 3 * (3 * 3 * 81 + 1)
@@ -171,5 +171,14 @@ def test_a_linear_model_starts_at_zero_on_features_and_takes_no_images(dataset):
     probabilities = np.eye(3)[labels] - 1 / 3
     right = -np.einsum("np,nc->pc", inputs.reshape(2, -1), probabilities)
     np.testing.assert_allclose(kernel, right, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match=r"models\.scattered"):
+    with pytest.raises(ValueError, match=r"models\.features"):
         models.for_dataset("scattering_linear", dataset)
+
+
+def test_the_entry_starts_from_features_of_images():
+    entry = models.MODELS.find("scattering_linear")
+    assert entry.features is models.scattered
+    assert not entry.augmentable
+    examples = Examples(np.zeros((2, 5), np.uint8), np.zeros(2, np.int32))
+    with pytest.raises(ValueError, match=r"takes images.*have shape \(5,\)"):
+        models.features(entry, Dataset("vectors", examples, examples, 2))

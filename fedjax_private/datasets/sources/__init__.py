@@ -18,7 +18,7 @@ def _adapted(name: str, value: Any) -> Source:
     """The entry of a user's `Dataset`, or of a function that returns one."""
     if not isinstance(value, Dataset) and not callable(value):
         raise ValueError(
-            f"data set {name} must be a Dataset, a Source or a function that returns a "
+            f"dataset {name} must be a Dataset, a Source or a function that returns a "
             f"Dataset, got {type(value).__name__}."
         )
 
@@ -30,7 +30,7 @@ def _adapted(name: str, value: Any) -> Source:
 
 _HERE = "fedjax_private.datasets.sources"
 SOURCES: Registry[Source] = Registry(
-    "data set",
+    "dataset",
     Source,
     {
         "mnist_5k": f"{_HERE}.mnist_5k:MNIST_5K",
@@ -93,7 +93,7 @@ def load(name: str, **settings: Any) -> Dataset:
         raise _unknown(name, error.known) from error.__cause__
     if not isinstance(dataset, Dataset):
         raise DatasetError(
-            f"data set {name} must be a Dataset, got {type(dataset).__name__}."
+            f"dataset {name} must be a Dataset, got {type(dataset).__name__}."
         )
     return dataset
 

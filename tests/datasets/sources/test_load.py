@@ -58,7 +58,7 @@ def test_the_source_of_a_name(name, source):
 
 
 def test_settings_that_a_source_does_not_have(tmp_path):
-    with pytest.raises(ValueError, match="data_dir is no setting of data set idx"):
+    with pytest.raises(ValueError, match="data_dir is no setting of dataset idx"):
         load(f"idx:{tmp_path}", data_dir=tmp_path)
     with pytest.raises(DatasetError, match="holds none of train-images"):
         load(f"idx:{tmp_path}", data_dir=None)
@@ -116,7 +116,7 @@ def test_a_source_of_the_users_has_settings(own_module):
     assert len(load(f"{own_module}:SOURCE", size=9).test) == 9
     with pytest.raises(ValueError, match="size must be at least 1"):
         load(f"{own_module}:SOURCE", size=0)
-    with pytest.raises(ValueError, match="data_dir is no setting of data set sized"):
+    with pytest.raises(ValueError, match="data_dir is no setting of dataset sized"):
         load(f"{own_module}:SOURCE", data_dir="/nowhere")
 
 

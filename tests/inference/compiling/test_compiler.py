@@ -11,7 +11,7 @@ from fedjax_private.inference.compiling.compiler import (
     compile_model,
 )
 from fedjax_private.models.cnn import FedAvgCnn, TutorialCnn
-from fedjax_private.models.model import build
+from fedjax_private.models.registry import build
 
 pytestmark = pytest.mark.usefixtures("full_precision")
 

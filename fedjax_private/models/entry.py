@@ -1,0 +1,42 @@
+"""The entry of a model."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import flax.linen as nn
+
+from fedjax_private.choices import Settings
+from fedjax_private.datasets.examples import Dataset
+from fedjax_private.typing import Array
+
+Activation: TypeAlias = Callable[[Array], Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelEntry:
+    """A classifier that can be built for any data set.
+
+    Attributes:
+        name: by which it is chosen.
+        summary: one line for `--help` and for the documentation.
+        build: (shape of one input, number of classes, activation or None, settings) ->
+            Flax module that maps inputs (B, ...) to logits (B, classes). It has no
+            state but its parameters. Raises ValueError where the shape does not fit.
+        activations: names of `ACTIVATIONS` that it takes; empty if it takes none.
+        default_activation: one of them.
+        features: data set -> the data set that it is trained on, with features for
+            inputs; None if it is trained on the inputs themselves.
+        augmentable: whether it can be trained on shifted copies of images; see
+            `augmented`.
+        settings: the class of its settings.
+    """
+
+    name: str
+    summary: str
+    build: Callable[[tuple[int, ...], int, Activation | None, Any], nn.Module]
+    activations: tuple[str, ...] = ()
+    default_activation: str | None = None
+    features: Callable[[Dataset], Dataset] | None = None
+    augmentable: bool = True
+    settings: type[Settings] = Settings

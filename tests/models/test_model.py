@@ -1,0 +1,41 @@
+import flax.linen as nn
+import jax
+import numpy as np
+
+from fedjax_private import models
+from fedjax_private.datasets import Normalization
+
+
+def test_loss_is_the_cross_entropy_per_example():
+    model = models.from_flax(models.Mlp(10), (28, 28, 1), Normalization())
+    params = model.init(jax.random.key(0))
+    inputs = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), np.uint8)
+    labels = np.array([1, 5, 9], np.int32)
+    logits = np.asarray(model.apply(params, inputs), np.float64)
+    expected = np.log(np.exp(logits).sum(1)) - logits[np.arange(3), labels]
+    np.testing.assert_allclose(model.loss(params, inputs, labels), expected, rtol=1e-5)
+
+
+class Penalised(nn.Module):
+    """A linear classifier that penalises each example by its first input."""
+
+    @nn.compact
+    def __call__(self, inputs):
+        self.sow(models.PENALTIES, "first", inputs[:, 0])
+        return nn.Dense(3)(inputs)
+
+
+def test_what_a_module_sows_is_added_to_its_loss():
+    model = models.from_flax(Penalised(), (4,), Normalization(0.0, 1.0))
+    params = model.init(jax.random.key(0))
+    assert set(params) == {"Dense_0"}
+    inputs = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    labels = np.arange(5, dtype=np.int32) % 3
+    log_probabilities = jax.nn.log_softmax(model.apply(params, inputs))
+    expected = inputs[:, 0] - np.asarray(log_probabilities)[np.arange(5), labels]
+    np.testing.assert_allclose(model.loss(params, inputs, labels), expected, rtol=1e-5)
+
+
+def test_parameters_are_counted_in_arrays_and_shapes():
+    tree = {"a": np.zeros((2, 3)), "b": [jax.ShapeDtypeStruct((4,), np.float32)]}
+    assert models.parameter_count(tree) == 10
