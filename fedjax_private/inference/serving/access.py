@@ -1,4 +1,4 @@
-"""Who may ask, and how often: the access token's file, and the count of its queries."""
+"""The access token of a service, and the quota of images that it may be used for."""
 
 import hashlib
 import json
@@ -12,16 +12,16 @@ TOKEN_BYTES = 32
 
 
 def default_token_file() -> Path:
-    """Where the token is unless said otherwise: in the user's configuration."""
+    """The default path of the token, in the user's configuration."""
     root = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(root) / "fedjax_private" / "inference_token"
 
 
 def make_token(path: Path) -> bytes:
-    """Returns the token in a file, which is made, for its owner only, if missing.
+    """Returns the token in a file; makes the file, readable by its owner, if missing.
 
     Raises:
-        ValueError: as `read_token`; or the file cannot be made.
+        ValueError: if the file cannot be written, or `read_token` refuses it.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,8 +30,7 @@ def make_token(path: Path) -> bytes:
         return read_token(path)
     except OSError as error:
         raise ValueError(
-            f"cannot write the token to {path} ({error.strerror}): name another file "
-            "with --token_file."
+            f"cannot write the token to {path} ({error.strerror}): choose another path."
         ) from error
     with os.fdopen(descriptor, "w") as file:
         file.write(os.urandom(TOKEN_BYTES).hex() + "\n")
@@ -42,16 +41,16 @@ def read_token(path: Path) -> bytes:
     """Returns the token in a file, (32,) bytes.
 
     Raises:
-        ValueError: it cannot be read, others than its owner may read it, or it holds no
-            token.
+        ValueError: if the file cannot be read, others than its owner may read it, or it
+            holds no token.
     """
     try:
         others = path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
         text = path.read_text(errors="replace").strip()
     except OSError as error:
         raise ValueError(
-            f"cannot read the token in {path} ({error.strerror}): name the file that "
-            "`serve` made with --token_file."
+            f"cannot read the token in {path} ({error.strerror}): give the path of a "
+            "copy of the server's token file."
         ) from error
     if others:
         raise ValueError(
@@ -63,25 +62,25 @@ def read_token(path: Path) -> bytes:
         token = b""
     if len(token) != TOKEN_BYTES:
         raise ValueError(
-            f"{path} holds no token of {2 * TOKEN_BYTES} hexadecimal digits: name "
-            "another file with --token_file."
+            f"{path} holds no token of {2 * TOKEN_BYTES} hexadecimal digits: give the "
+            "path of another file."
         )
     return token
 
 
 class Quota:
-    """How many images holders of a token may still ask about, over all sessions.
+    """The number of images that holders of a token may still ask about.
 
-    What is charged is on disk before the images are evaluated, so that a server that is
-    started again, or killed, goes on counting.
+    It counts over all sessions. Images are charged on disk before they are evaluated,
+    so that a restarted or killed server goes on counting.
 
     Args:
-        token: a new one begins with nothing spent.
-        limit: images.
-        path: where the count is kept; only in memory without one.
+        token: a new token begins at 0.
+        limit: images in all.
+        path: of the file with the count; None keeps it in memory only.
 
     Attributes:
-        limit: images, in all.
+        limit: images in all.
 
     Raises:
         ValueError: if the file cannot be read, or holds no count.
@@ -89,7 +88,7 @@ class Quota:
 
     def __init__(self, token: bytes, limit: int, path: Path | None = None) -> None:
         self.limit, self._path = limit, path
-        # Not the token: the file says which token it counts, and may be read.
+        # A digest: the file names the token that it counts for, and is not secret.
         self._token = hashlib.sha256(b"quota" + token).hexdigest()
         self._spent = self._read()
 
@@ -99,7 +98,7 @@ class Quota:
         return max(0, self.limit - self._spent)
 
     def check(self, images: int) -> None:
-        """Raises RefusedError if so many are too many."""
+        """Raises RefusedError if fewer images than this are left."""
         if images > self.left:
             raise RefusedError(
                 f"the query limit of this access token is reached: {self.left} images "
@@ -107,21 +106,21 @@ class Quota:
             )
 
     def charge(self, images: int) -> None:
-        """Counts images. Raises as `check`, or OSError if the count cannot be kept."""
+        """Counts images. Raises like `check`, or OSError if the file is not written."""
         self.check(images)
         spent = self._spent + images
         if self._path is not None:
-            written = self._path.with_name(self._path.name + ".new")
-            written.write_text(json.dumps({"token": self._token, "images": spent}))
-            written.replace(self._path)
+            new = self._path.with_name(self._path.name + ".new")
+            new.write_text(json.dumps({"token": self._token, "images": spent}))
+            new.replace(self._path)
         self._spent = spent
 
     def _read(self) -> int:
         if self._path is None or not self._path.exists():
             return 0
         try:
-            kept = json.loads(self._path.read_text())
-            token, images = kept["token"], int(kept["images"])
+            count = json.loads(self._path.read_text())
+            token, images = count["token"], int(count["images"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{self._path} holds no count of queries: remove it to count from 0."

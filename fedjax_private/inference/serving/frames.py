@@ -1,20 +1,21 @@
-"""The bodies of requests and answers of one session: framed, authenticated, counted.
+"""Frames: the HTTP bodies of a session, authenticated and numbered.
 
     magic 4 | version 1 | kind 1 | direction 1 | session 16 | counter 8 | length 8 |
     tag of the header 32 | payload | tag of all of it 32
 
-Little endian. The header has a tag of its own, so that a server reads a payload of
-hundreds of megabytes from nobody who cannot also tag 39 bytes. A session begins with a
-fresh nonce of each side; its keys follow from both, from the access token and from the
-offer (`offer.Offer`) that the client read, and belong to one direction each.
+Little endian. The header has a tag of its own, so that a server does not read a payload
+of hundreds of megabytes from a sender without the key. A session begins with a fresh
+nonce from each side. Its keys, one for each direction, are derived from both nonces,
+from the access token and from the offer (`offer.Offer`) that the client read.
 
-Formal guarantees, of `Line`: whoever lacks the access token makes the receiver of a
-session accept no body but those its sender made, each at most once, in their order, in
-the session and the direction that they were made for. Assumed is that HMAC-SHA256 is a
-pseudo-random function, that the token has 256 random bits, and that a side never makes
-the same nonce twice. Holders of one token can speak for one another and for the server:
-against them, and for secrecy of who asks how often, put TLS in front. Refusals are not
-authenticated: they are sentences, and nothing is computed from them.
+Formal guarantees, of `Channel`: an adversary without the access token makes the
+receiver of a session accept no body but those its sender made, each at most once, in
+their order, in the session and the direction that they were made for. Assumed is that
+HMAC-SHA256 is a pseudo-random function, that the token has 256 random bits, and that a
+side never makes the same nonce twice. Holders of one token can speak for one another
+and for the server: against them, and for secrecy of who asks how often, put TLS in
+front. Refusals are not authenticated: they are sentences, and nothing is computed from
+them.
 """
 
 import dataclasses
@@ -42,12 +43,12 @@ PREFIX_BYTES = _HEADER.size + TAG_BYTES  # what is read before a payload
 
 
 class Kind(enum.IntEnum):
-    """What a body is."""
+    """What a body contains."""
 
     HELLO = 1  # a client's nonce
     WELCOME = 2  # a session and the server's nonce
     KEYS = 3  # evaluation keys
-    READY = 4  # they were taken
+    READY = 4  # the keys were loaded
     REQUEST = 5  # encrypted images
     ANSWER = 6  # encrypted scores
     CLOSE = 7
@@ -55,14 +56,14 @@ class Kind(enum.IntEnum):
 
 
 class Direction(enum.IntEnum):
-    """Who speaks."""
+    """The receiver of a body."""
 
     TO_SERVER = 0
     TO_CLIENT = 1
 
 
 def size(payload: int) -> int:
-    """Bytes of a body with so many bytes of payload."""
+    """Bytes of a body with a payload of `payload` bytes."""
     return PREFIX_BYTES + payload + TAG_BYTES
 
 
@@ -72,11 +73,11 @@ def nonce() -> bytes:
 
 
 class Body:
-    """A body that is being written or read: its length, and its tag so far."""
+    """A body that is being written or read: its prefix, and its tag so far."""
 
     def __init__(self, key: bytes, prefix: bytes, kind: Kind, length: int) -> None:
         self.prefix, self.kind, self.length = prefix, kind, length
-        # A letter tells the tags of headers from those of bodies.
+        # A letter separates the tags of headers from those of bodies.
         self._tag = hmac.new(key, b"B" + prefix, "sha256")
 
     def update(self, payload: bytes | memoryview) -> None:
@@ -88,22 +89,22 @@ class Body:
         return self._tag.digest()
 
     def verify(self, tag: bytes) -> None:
-        """Ends the reading.
+        """Checks the tag at the end of a body that was read.
 
         Raises:
-            WireError: if the tag is not that of what was read.
+            WireError: if it is not the tag of the bytes that were read.
         """
         if not hmac.compare_digest(self._tag.digest(), tag):
             raise WireError("a body was altered on its way: its tag is wrong.")
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
+class Channel:
     """One direction of one session. Formal guarantees: see the module.
 
     Attributes:
         key: (32,) bytes.
-        direction: who speaks.
+        direction: the receiver.
         session: (16,) bytes, or `NO_SESSION` before there is one.
     """
 
@@ -112,7 +113,7 @@ class Line:
     session: bytes
 
     def begin(self, kind: Kind, counter: int, length: int) -> Body:
-        """Begins a body that is to be written."""
+        """A body to be written; its prefix is complete."""
         header = _HEADER.pack(
             MAGIC, VERSION, kind, self.direction, self.session, counter, length
         )
@@ -127,37 +128,37 @@ class Line:
     def read_prefix(
         self, prefix: bytes, kind: Kind, counter: int, *, least: int = 0, most: int
     ) -> Body:
-        """Returns the body that a prefix begins, if it is the one expected.
+        """Returns the body to be read after its prefix, if it is the expected one.
 
         Args:
-            prefix: `PREFIX_BYTES` bytes from anyone.
-            kind: the kind expected.
-            counter: the number expected.
-            least: bytes of payload, at least.
-            most: bytes of payload, at most.
+            prefix: `PREFIX_BYTES` bytes, from anyone.
+            kind: the expected kind.
+            counter: the expected number.
+            least: fewest bytes of payload.
+            most: most bytes of payload.
 
         Raises:
-            WireError: if it is of another format, session, direction, kind, number or
-                length, or its tag is wrong.
+            WireError: if the prefix is of another format, session, direction, kind,
+                number or length, or its tag is wrong.
         """
         if len(prefix) != PREFIX_BYTES:
             raise WireError(
                 f"a body of {len(prefix)} bytes: the shortest has {size(0)} bytes."
             )
         header, tag = prefix[: _HEADER.size], prefix[_HEADER.size :]
-        # The tag first: no field is believed, or answered in words, without it.
+        # The tag first: without it no field is used, not even in an error.
         if not hmac.compare_digest(self._tag(header), tag):
             raise WireError(
                 "a body that holders of the access token did not make for this "
                 "session: the tag of its header is wrong."
             )
-        magic, version, found, direction, session, number, length = _HEADER.unpack(
+        magic, version, sent_kind, direction, session, number, length = _HEADER.unpack(
             header
         )
         expected = {
             "magic number": (magic, MAGIC),
             "format version": (version, VERSION),
-            "kind": (found, kind),
+            "kind": (sent_kind, kind),
             "direction": (direction, self.direction),
             "session": (session, self.session),
         }
@@ -178,7 +179,7 @@ class Line:
     def read(
         self, data: bytes, kind: Kind, counter: int, *, least: int = 0, most: int
     ) -> bytes:
-        """Returns the payload of a whole body. Arguments and errors: `read_prefix`."""
+        """Returns the payload of a whole body; see `read_prefix`."""
         body = self.read_prefix(
             data[:PREFIX_BYTES], kind, counter, least=least, most=most
         )
@@ -197,67 +198,75 @@ def _span(least: int, most: int) -> str:
     return f"{least}" if least == most else f"{least} to {most}"
 
 
-def opening(token: bytes, offer: bytes) -> Line:
-    """The line by which a client opens a session; its hello can be used once.
+def opening_channel(token: bytes, offer: bytes) -> Channel:
+    """The channel of a client's hello, which opens a session.
 
     Args:
         token: (32,) bytes, the access token.
-        offer: what the client read at `GET /model`, which names this run of the server.
+        offer: the answer to `GET /model`, which names this run of the server.
     """
     key = _derive(token, b"", b"opening" + _digest(offer), 1)
-    return Line(key, Direction.TO_SERVER, NO_SESSION)
+    return Channel(key, Direction.TO_SERVER, NO_SESSION)
 
 
-def lines(
+def channels(
     token: bytes, offer: bytes, nonces: bytes, session: bytes
-) -> tuple[Line, Line]:
-    """The lines of a session: to the server, and to the client.
+) -> tuple[Channel, Channel]:
+    """The channels of a session: to the server, and to the client.
 
     Args:
         token: (32,) bytes, the access token.
-        offer: as for `opening`.
+        offer: as for `opening_channel`.
         nonces: (64,) bytes, the client's and the server's.
         session: (16,) bytes.
     """
     keys = _derive(token, nonces, b"session" + _digest(offer) + session, 2)
     return (
-        Line(keys[:_KEY_BYTES], Direction.TO_SERVER, session),
-        Line(keys[_KEY_BYTES:], Direction.TO_CLIENT, session),
+        Channel(keys[:_KEY_BYTES], Direction.TO_SERVER, session),
+        Channel(keys[_KEY_BYTES:], Direction.TO_CLIENT, session),
     )
 
 
-def welcome(token: bytes, offer: bytes, client: bytes) -> tuple[bytes, Line, Line]:
-    """Answers a hello with a new session.
+def write_welcome(
+    token: bytes, offer: bytes, client: bytes
+) -> tuple[bytes, Channel, Channel]:
+    """Opens a session in answer to a hello.
 
     Args:
         token: (32,) bytes, the access token.
-        offer: as for `opening`.
+        offer: as for `opening_channel`.
         client: (32,) bytes, the client's nonce.
 
     Returns:
-        The body of the answer, and the lines as from `lines`.
+        The body of the answer, and both channels as from `channels`.
     """
     session, server = os.urandom(SESSION_BYTES), nonce()
-    to_server, to_client = lines(token, offer, client + server, session)
+    to_server, to_client = channels(token, offer, client + server, session)
     return to_client.write(Kind.WELCOME, 0, session + server), to_server, to_client
 
 
-def welcomed(
+def read_welcome(
     token: bytes, offer: bytes, client: bytes, body: bytes
-) -> tuple[Line, Line]:
-    """Reads the answer to a hello, from anyone; returns the lines of the session.
+) -> tuple[Channel, Channel]:
+    """Returns the channels of the session that an answer to a hello opens.
+
+    Args:
+        token: (32,) bytes, the access token.
+        offer: as for `opening_channel`.
+        client: (32,) bytes, the client's nonce.
+        body: of the answer, from anyone.
 
     Raises:
         WireError: if it is not the answer of a server that knows the token, and made
             the offer, to the hello with this nonce.
     """
     if len(body) != size(SESSION_BYTES + NONCE_BYTES):
-        raise WireError(f"a session is no body of {len(body)} bytes.")
-    # Its keys follow from what it says, so it is believed only when its tag is right.
-    said = body[PREFIX_BYTES:-TAG_BYTES]
-    session, server = said[:SESSION_BYTES], said[SESSION_BYTES:]
-    to_server, to_client = lines(token, offer, client + server, session)
-    to_client.read(body, Kind.WELCOME, 0, most=len(said))
+        raise WireError(f"a welcome does not have {len(body)} bytes.")
+    # The keys are derived from the payload, whose tag they then verify.
+    payload = body[PREFIX_BYTES:-TAG_BYTES]
+    session, server = payload[:SESSION_BYTES], payload[SESSION_BYTES:]
+    to_server, to_client = channels(token, offer, client + server, session)
+    to_client.read(body, Kind.WELCOME, 0, most=len(payload))
     return to_server, to_client
 
 

@@ -1,14 +1,14 @@
-"""Split serving: a client's own last layer, on features that a server returned.
+"""Heads for split serving: a client's own last layer, on features from a server.
 
 Disabato, Falcetta, Mongelluzzo, and Roveri, "A Privacy-Preserving Distributed
 Architecture for Deep-Learning-as-a-Service", IJCNN 2020: the server evaluates the
-costly first layers on ciphertext, the client the last ones in clear. The client's head
-can be for classes of its own; it is fitted on decrypted features, and neither the head
+costly first layers on ciphertext, the client the last ones in clear. The head can have
+classes of the client's own. It is fitted on decrypted features, and neither the head
 nor the labels ever leave the client.
 
 Formal guarantees: the server's are those of `service`, with features in the place of
-scores. Features tell a client more of the model than scores do: it can fit what follows
-them, and needs to extract less.
+scores. Features reveal more of the model to a client than scores do: it can fit the
+layers after them itself, and has fewer to extract.
 """
 
 import dataclasses
@@ -27,12 +27,12 @@ class Head:
     """A linear layer from features to scores.
 
     Attributes:
-        split: the layer whose outputs it takes.
+        split: name of the layer whose outputs are the features.
         weights: float64 (features, classes).
         bias: float64 (classes,).
 
     Raises:
-        ValueError: other shapes, or entries that are not finite.
+        ValueError: on construction, for other shapes or entries that are not finite.
     """
 
     split: str
@@ -54,27 +54,27 @@ class Head:
         return scores
 
     def save(self, path: Path) -> None:
-        """Writes it to an npz file."""
+        """Writes an npz file that `load` reads."""
         with path.open("wb") as file:
             np.savez(file, split=self.split, weights=self.weights, bias=self.bias)
 
     @classmethod
     def load(cls, path: Path) -> "Head":
-        """Reads it again.
+        """The head in a file that `save` wrote.
 
         Raises:
-            ValueError: there is no such file, or it holds no head.
+            ValueError: if there is no such file, or it holds no head.
         """
         try:
-            with np.load(path, allow_pickle=False) as kept:
+            with np.load(path, allow_pickle=False) as archive:
                 return cls(
-                    str(kept["split"]),
-                    kept["weights"].astype(np.float64),
-                    kept["bias"].astype(np.float64),
+                    str(archive["split"]),
+                    archive["weights"].astype(np.float64),
+                    archive["bias"].astype(np.float64),
                 )
         except (OSError, KeyError, ValueError, EOFError) as error:
             raise ValueError(
-                f"{path} holds no head ({error}): make one with `fit_head`."
+                f"{path} holds no head ({error}): give a file that `Head.save` wrote."
             ) from error
 
 
@@ -86,23 +86,27 @@ def fit(
     split: str,
     penalty: float = 1e-3,
 ) -> Head:
-    """Fits a multinomial logistic regression (L-BFGS), and returns it.
+    """Returns a head fitted by multinomial logistic regression (L-BFGS).
 
-    Features are standardised for the fit; what is returned takes them as they come.
+    Features are standardised for the fit; the head takes them unstandardised.
 
     Args:
         features: (N, F), decrypted.
         labels: (N,), in 0 .. classes - 1.
-        classes: how many there are.
-        split: the layer that the features are from.
-        penalty: half of it times the squared weights is added to the mean loss.
+        classes: number of classes.
+        split: name of the layer whose outputs are the features.
+        penalty: half of this times the squared weights is added to the mean loss.
 
     Raises:
-        ValueError: no examples, features that are not finite, or labels of no class.
+        ValueError: if there are no examples, features are not finite, or labels are out
+            of range.
     """
     count, width = features.shape
     if not count or labels.shape != (count,):
-        raise ValueError(f"{count} features and {labels.shape} labels make no head.")
+        raise ValueError(
+            f"labels must be ({count},), one for each example, and not empty; got "
+            f"{labels.shape}."
+        )
     if not np.isfinite(features).all():
         raise ValueError("features must be finite: the server's answer is unusable.")
     if labels.min() < 0 or labels.max() >= classes:
@@ -112,7 +116,7 @@ def fit(
     inputs, targets = (features - mean) / scale, np.eye(classes)[labels]
 
     def loss(flat: Floats) -> tuple[float, Floats]:
-        weights, bias = _parts(flat, width)
+        weights, bias = _unstacked(flat, width)
         logits = inputs @ weights + bias
         logs = logits - scipy.special.logsumexp(logits, axis=1, keepdims=True)
         slope = (np.exp(logs) - targets) / count
@@ -120,14 +124,14 @@ def fit(
         gradient = np.vstack((inputs.T @ slope + penalty * weights, slope.sum(axis=0)))
         return float(value), gradient.ravel()
 
-    found = scipy.optimize.minimize(
+    optimum = scipy.optimize.minimize(
         loss, np.zeros((width + 1) * classes), jac=True, method="L-BFGS-B"
     )
-    weights, bias = _parts(found.x, width)
+    weights, bias = _unstacked(optimum.x, width)
     weights = weights / scale[:, None]
     return Head(split, weights, bias - mean @ weights)
 
 
-def _parts(flat: Floats, width: int) -> tuple[Floats, Floats]:
+def _unstacked(flat: Floats, width: int) -> tuple[Floats, Floats]:
     stacked = flat.reshape(width + 1, -1)
     return stacked[:width], stacked[width]

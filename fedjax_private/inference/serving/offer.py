@@ -1,4 +1,4 @@
-"""What anyone may know of a served model: names, normalisation, and the public plan."""
+"""The offer of a service: the public facts about its model, readable by anyone."""
 
 import dataclasses
 import json
@@ -9,23 +9,23 @@ from fedjax_private.encryption.errors import WireError
 from fedjax_private.inference.planning.public import PublicPlan
 
 RUN_BYTES = 16
-OFFER_BYTES = 1 << 20  # the longest that is read
+OFFER_BYTES = 1 << 20  # the longest offer that is read
 _NAME_CHARACTERS = 200
 _VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Offer:
-    """What a server offers.
+    """The public facts about a served model.
 
     Attributes:
         run: (16,) random bytes that name this run of the server.
         model: the model's name.
-        dataset: the data set that it was trained on.
-        normalization: of stored pixels, before they are encrypted.
+        dataset: the data set that the model was trained on.
+        normalization: of stored pixels, applied before they are encrypted.
         classes: names of the scores; none if features are returned.
-        split: the layer whose outputs are returned, or None for the last.
-        plan: what a client needs to encrypt for it.
+        split: name of the layer whose outputs are returned, or None for the last.
+        plan: how clients encrypt images and read scores.
     """
 
     run: bytes
@@ -54,10 +54,10 @@ class Offer:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Offer":
-        """Reads an offer from anyone.
+        """The offer in bytes from anyone.
 
         Raises:
-            WireError: if it is no offer, or its plan is none that a client may follow.
+            WireError: if it is not an offer, or `PublicPlan` refuses its plan.
         """
         if len(data) > OFFER_BYTES:
             raise WireError(f"an offer of {len(data)} bytes: at most {OFFER_BYTES}.")
@@ -81,7 +81,7 @@ class Offer:
             raise WireError("the server's offer lacks a plan or classes.")
         public = PublicPlan.from_bytes(plan.encode(errors="replace"))
         if len(classes) not in (0, public.outputs):
-            raise WireError("the server's offer names some of the scores only.")
+            raise WireError("the server's offer must name all of the scores, or none.")
         return cls(
             run,
             _text(fields, "model"),
@@ -95,7 +95,7 @@ class Offer:
 
 def _text(fields: dict[str, Any], name: str) -> str:
     value = fields.get(name)
-    # Printable: names are shown on the client's terminal.
+    # Names are shown on the client's terminal.
     if (
         not isinstance(value, str)
         or len(value) > _NAME_CHARACTERS

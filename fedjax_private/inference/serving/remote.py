@@ -1,12 +1,12 @@
-"""A client of the service: its images leave this process as ciphertext only.
+"""A client of the service. Images leave its process as ciphertext only.
 
     with RemoteModel.connect("http://127.0.0.1:8443", token) as model:
         scores = model.predict(images)
 
-Formal guarantees: those of `querier.Querier`, which holds the only secret key and never
-hands it out, and of `frames`. The server's address and offer are not trusted: what is
-read is bounded before it is believed, a plan is followed only if `PublicPlan` accepts
-it, and an answer is decrypted only if holders of the token made it for this request. A
+Formal guarantees: those of `querier.Querier`, which holds the only secret key and sends
+it to nobody, and of `frames`. The server's address and offer are not trusted: what is
+read is bounded before it is used, a plan is followed only if `PublicPlan` accepts it,
+and an answer is decrypted only if holders of the token made it for this request. A
 server that holds the token can still answer with wrong scores; nothing proves that it
 evaluated the model that it named.
 """
@@ -27,7 +27,7 @@ import numpy.typing as npt
 from fedjax_private.encryption.errors import RefusedError, WireError
 from fedjax_private.inference.evaluating.querier import Querier
 from fedjax_private.inference.serving import frames
-from fedjax_private.inference.serving.frames import Kind, Line
+from fedjax_private.inference.serving.frames import Channel, Kind
 from fedjax_private.inference.serving.offer import OFFER_BYTES, Offer
 
 _ERROR_BYTES = 1 << 14
@@ -40,41 +40,48 @@ class ServiceError(RuntimeError):
 
 
 def read_offer(url: str, *, timeout: float = 300.0) -> Offer:
-    """What a server says of its model, before any key is made for it.
+    """Returns a server's offer. It takes no token, and no key is made.
+
+    Args:
+        url: as for `RemoteModel.connect`.
+        timeout: seconds that the request may take.
 
     Raises:
-        ValueError: no such URL.
-        ServiceError: the server is not reached.
-        WireError: it makes no offer that a client may follow.
+        ValueError: if the URL is malformed.
+        ServiceError: if the server is not reached.
+        WireError: if its offer is malformed, or asks too much of a client.
     """
-    http_ = _Http(url, timeout)
-    with contextlib.closing(http_):
-        return Offer.from_bytes(http_.ask("GET", "/model", b"", OFFER_BYTES))
+    connection = _Connection(url, timeout)
+    with contextlib.closing(connection):
+        return Offer.from_bytes(connection.ask("GET", "/model", b"", OFFER_BYTES))
 
 
 class RemoteModel:
-    """A session with a served model. Use `connect`; close it, or use `with`.
+    """A session with a served model. Build with `connect`; close it, or use `with`.
 
-    It retries nothing: a request that failed may have been counted. After an error in
-    the transport, open a new session. Threads may share it; they take turns.
+    It does not retry, because a request that failed may have been counted. After an
+    error in the transport, open a new session. Threads may share it; they take turns.
 
     Attributes:
-        offer: what the server says of the model.
+        offer: the server's offer.
+        querier: the client's keys.
     """
 
-    def __init__(self, http_: "_Http", offer: Offer, lines: tuple[Line, Line]) -> None:
-        self._http, self.offer = http_, offer
-        self._to_server, self._to_client = lines
+    def __init__(
+        self, connection: "_Connection", offer: Offer, channels: tuple[Channel, Channel]
+    ) -> None:
+        self._connection, self.offer = connection, offer
+        self._to_server, self._to_client = channels
         self._path = f"/sessions/{self._to_server.session.hex()}"
         self._counter = 1
         self._lock = threading.Lock()
-        self._querier = Querier.create(offer.plan)
+        self.querier = Querier.create(offer.plan)
 
     @classmethod
     def connect(
         cls, url: str, token: bytes, *, timeout: float = 300.0
     ) -> "RemoteModel":
-        """Opens a session: makes keys, and uploads those for evaluation.
+        """Opens a session: makes keys, and uploads the evaluation keys.
 
         Args:
             url: `http://host:port`, or `https://` with a certificate that the system
@@ -83,25 +90,26 @@ class RemoteModel:
             timeout: seconds that one request may take.
 
         Raises:
-            ValueError: no such URL.
-            ServiceError: the server is not reached.
-            RefusedError: it refuses, in its words.
-            WireError: it does not know the token, or its offer or answers are not such
-                as a server of this version makes.
+            ValueError: if the URL is malformed.
+            ServiceError: if the server is not reached.
+            RefusedError: if the server refuses, with its reason.
+            WireError: if the server does not know the token, or its offer or answers
+                are not those of a server of this version.
         """
-        http_ = _Http(url, timeout)
+        connection = _Connection(url, timeout)
         try:
-            said = http_.ask("GET", "/model", b"", OFFER_BYTES)
-            offer, nonce = Offer.from_bytes(said), frames.nonce()
-            hello = frames.opening(token, said).write(Kind.HELLO, 0, nonce)
+            data = connection.ask("GET", "/model", b"", OFFER_BYTES)
+            offer, nonce = Offer.from_bytes(data), frames.nonce()
+            hello = frames.opening_channel(token, data).write(Kind.HELLO, 0, nonce)
             longest = frames.size(frames.SESSION_BYTES + frames.NONCE_BYTES)
-            welcome = http_.ask("POST", "/sessions", hello, longest)
-            model = cls(http_, offer, frames.welcomed(token, said, nonce, welcome))
+            welcome = connection.ask("POST", "/sessions", hello, longest)
+            channels = frames.read_welcome(token, data, nonce, welcome)
+            model = cls(connection, offer, channels)
         except BaseException:
-            http_.close()
+            connection.close()
             raise
         try:
-            keys = model._querier.evaluation_keys()
+            keys = model.querier.evaluation_keys()
             model._exchange("PUT", "/keys", Kind.KEYS, keys, Kind.READY, 0)
         except BaseException:
             model.close()
@@ -109,17 +117,17 @@ class RemoteModel:
         return model
 
     def predict(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Returns the scores of images, (B, outputs); any number of them.
+        """Returns the scores (B, outputs) of any number of images.
 
         Args:
-            images: (B, *input_shape), uint8 as stored, which are normalised as the
-                offer says, or floating point as normalised already.
+            images: (B, *input_shape): uint8 as stored, which are normalised as the
+                offer says, or floating point, already normalised.
 
         Raises:
-            ValueError: images of another shape or dtype.
-            ServiceError: the server is not reached any more.
-            RefusedError: it refuses, such as for the query limit.
-            WireError: its answer is not one.
+            ValueError: if images have another shape or dtype.
+            ServiceError: if the server is not reached any more.
+            RefusedError: if the server refuses, for instance at the query limit.
+            WireError: if its answer is malformed or forged.
         """
         plan = self.offer.plan
         if images.ndim < 1 or images.shape[1:] != tuple(plan.input_shape):
@@ -138,11 +146,11 @@ class RemoteModel:
         return scores
 
     def close(self) -> None:
-        """Ends the session. The server forgets its keys; more calls do nothing."""
+        """Ends the session, and the server frees its keys. Later calls do nothing."""
         with contextlib.suppress(ServiceError, RefusedError, WireError):
-            if not self._http.closed:
+            if not self._connection.closed:
                 self._exchange("DELETE", "", Kind.CLOSE, b"", Kind.CLOSED, 0)
-        self._http.close()
+        self._connection.close()
 
     def __enter__(self) -> "RemoteModel":
         return self
@@ -156,7 +164,7 @@ class RemoteModel:
         self.close()
 
     def _predict(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        request = self._querier.encrypt(images)
+        request = self.querier.encrypt(images)
         answer = self._exchange(
             "POST",
             "/predict",
@@ -165,7 +173,7 @@ class RemoteModel:
             Kind.ANSWER,
             self.offer.plan.answer_bytes,
         )
-        return self._querier.decrypt(answer, len(images))
+        return self.querier.decrypt(answer, len(images))
 
     def _exchange(
         self,
@@ -182,12 +190,13 @@ class RemoteModel:
             number = self._counter
             self._counter += 1
             body = self._to_server.write(kind, number, payload)
-            said = self._http.ask(method, self._path + path, body, frames.size(most))
-        return self._to_client.read(said, answer, number, most=most)
+            longest = frames.size(most)
+            data = self._connection.ask(method, self._path + path, body, longest)
+        return self._to_client.read(data, answer, number, most=most)
 
 
-class _Http:
-    """One connection to a server that nobody trusts."""
+class _Connection:
+    """One HTTP connection to an untrusted server."""
 
     def __init__(self, url: str, timeout: float) -> None:
         parts = urllib.parse.urlsplit(url)
@@ -196,7 +205,7 @@ class _Http:
         except ValueError:
             host, port = None, None
         if parts.scheme not in ("http", "https") or not host:
-            raise ValueError(f"{url!r} is no URL of the form http://host:port.")
+            raise ValueError(f"url must have the form http://host:port, got {url!r}.")
         self._url, self._root, self._timeout = url, parts.path.rstrip("/"), timeout
         self.closed = False
         self._connection = (
@@ -212,12 +221,12 @@ class _Http:
         self._connection.close()
 
     def ask(self, method: str, path: str, body: bytes, most: int) -> bytes:
-        """Returns the body of an answer of at most so many bytes.
+        """Returns the body of an answer of at most `most` bytes.
 
         Raises:
-            ServiceError: no answer, or none of HTTP's.
-            RefusedError: a refusal, in the server's words.
-            WireError: a longer one.
+            ServiceError: if there is no answer, or it is not HTTP.
+            RefusedError: if the server refuses, with its reason.
+            WireError: if the answer is longer.
         """
         if self.closed:
             raise ServiceError("the session is closed: connect again.")
@@ -227,24 +236,24 @@ class _Http:
             self.close()  # with the rest of the answer unread
             raise
         except (OSError, http.client.HTTPException) as error:
-            # Whether the server has counted what was sent is not known.
+            # The server may or may not have counted the request.
             self.close()
-            said = str(error) or type(error).__name__
+            reason = str(error) or type(error).__name__
             raise ServiceError(
-                f"no answer from {self._url} ({said}): is `serve` running there?"
+                f"no answer from {self._url} ({reason}): is a service running there?"
             ) from error
 
     def _ask(self, method: str, path: str, body: bytes, most: int) -> bytes:
         headers = {"Content-Type": "application/octet-stream"} if body else {}
-        # A server that refuses early does not read on: its reason is waiting.
+        # A server that refuses early stops reading; its reason can still be read.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._connection.request(method, self._root + path, body or None, headers)
         with self._connection.getresponse() as response:
             accepted = response.status == http.client.OK
-            said = _read(response, most if accepted else _ERROR_BYTES, self._timeout)
+            data = _read(response, most if accepted else _ERROR_BYTES, self._timeout)
         if not accepted:
-            raise RefusedError(_reason(response.status, said))
-        return said
+            raise RefusedError(_reason(response.status, data))
+        return data
 
 
 def _read(response: http.client.HTTPResponse, most: int, seconds: float) -> bytes:
@@ -260,11 +269,11 @@ def _read(response: http.client.HTTPResponse, most: int, seconds: float) -> byte
 
 
 def _reason(status: int, body: bytes) -> str:
-    """The server's sentence, as far as it can be shown."""
+    """The server's sentence, if it can be shown on a terminal."""
     try:
         sentence = json.loads(body)["error"]
     except (ValueError, KeyError, TypeError, RecursionError):
         sentence = None
     if not isinstance(sentence, str) or not sentence.isprintable():
-        sentence = "without saying why."
+        sentence = "without a reason."
     return f"the server refused ({status}): {sentence}"

@@ -7,34 +7,32 @@
     POST   /sessions/{id}/predict   encrypted images; answered with encrypted scores
     DELETE /sessions/{id}
 
-Bodies are those of `frames`; refusals are JSON, `{"error": "one sentence"}`. Each
-session has a process of its own (`worker`), to which bodies are passed on as they
-arrive: nothing here holds or parses what a client sends. It listens to this machine
-only unless told otherwise; beyond it, put a server in front that terminates TLS and
-bounds connections.
+Bodies are `frames`; refusals are JSON, `{"error": "one sentence"}`. Each session has a
+process of its own (`worker`), to which payloads are passed on as they arrive: the
+service itself neither keeps nor parses them. To serve other machines, put a server in
+front that terminates TLS and bounds connections.
 
 Formal guarantees. Against the server, honest but curious: it computes on ciphertexts
-under a key that it does not have, and so learns nothing of images and scores but how
-many requests came when, if CKKS with these parameters is IND-CPA secure (ring learning
-with errors at 128 bits). It must not learn what a client does with decryptions: those
-may leak the secret key (Li and Micciancio, EUROCRYPT 2021), so clients do not send them
-back. Against a client that holds the token: it learns the scores of the images that it
-asks about, up to the stated error, and of ciphertext noise no more than the flooding of
-`planning` bounds, for as many images as all holders of the token together may ask
-about, over all sessions, and restarts under the same limit. Against strangers: see
-`frames`; and each session's bytes reach only its own process, whose memory and time are
-bounded.
+under a key that it does not have, and so learns nothing of images and scores but the
+times and the number of requests, if CKKS with these parameters is IND-CPA secure (ring
+learning with errors at 128 bits). Decrypted scores may leak the secret key (Li and
+Micciancio, EUROCRYPT 2021), so clients must not send them back. Against a client that
+holds the token: it learns the scores of the images that it asks about, up to the stated
+error, and of ciphertext noise no more than `planning.flooding` bounds, for as many
+images as all holders of the token together may ask about, over all sessions, and
+restarts under the same limit. Against strangers: see `frames`; and each session's bytes
+reach only its own process, whose memory and time are bounded.
 
 What many queries still reveal: scores are functions of the weights. A linear model
 follows exactly from (inputs + 1) scores a class, and small networks follow
 approximately from some thousands (Tramer et al., "Stealing Machine Learning Models via
-Prediction APIs", USENIX Security 2016); whoever has many labelled or unlabelled images
-can train a copy on the scores alone. Encryption hides the client's queries, these
-included: the server cannot tell them from honest ones. What bounds extraction is the
-query limit, which counts all slots of a request, used or not, since the server cannot
-see which are; and noise on the scores, which makes each answer tell less but averages
-out over repeated questions. Neither is a guarantee about the weights. Membership of
-training records is what a differentially private model bounds, whatever is asked.
+Prediction APIs", USENIX Security 2016); a client with many labelled or unlabelled
+images can train a copy on the scores alone. Encryption hides the client's queries, so
+that the server cannot tell such queries from honest ones. Two things make extraction
+costlier: the query limit, which counts all slots of a request, since the server cannot
+see which are used; and noise on the scores, which averages out over repeated questions.
+Neither is a guarantee about the weights. Differentially private training bounds what
+any number of queries reveals about membership of training records.
 """
 
 import asyncio
@@ -56,8 +54,8 @@ from fedjax_private.inference.serving.frames import Body, Kind
 from fedjax_private.inference.serving.offer import Offer
 from fedjax_private.inference.serving.sessions import (
     Limits,
+    Log,
     Refusal,
-    Say,
     Session,
     Sessions,
 )
@@ -77,12 +75,12 @@ class Service:
     """A served model. Formal guarantees: see the module.
 
     Args:
-        offer: what everybody may know of it.
+        offer: the public facts about the model.
         task: what each session's process evaluates.
-        token: (32,) bytes; who has it may open sessions.
+        token: (32,) bytes; holders of it may open sessions.
         quota: of the token, over all sessions.
-        limits: what sessions may take.
-        say: told of sessions, never of what they ask.
+        limits: on sessions.
+        log: called with a line for each event of a session, never with its content.
 
     Raises:
         ValueError: if the quota allows more images than the plan's flooding is for.
@@ -95,7 +93,7 @@ class Service:
         token: bytes,
         quota: Quota,
         limits: Limits = Limits(),  # noqa: B008
-        say: Say = lambda line: None,
+        log: Log = lambda line: None,
     ) -> None:
         if quota.limit > offer.plan.queries:
             raise ValueError(
@@ -104,31 +102,34 @@ class Service:
             )
         self._plan, self._offer = offer.plan, offer.to_bytes()
         self._task, self._token, self._quota = pickle.dumps(task), token, quota
-        self._limits, self._say = limits, say
-        self._sessions = Sessions(limits, say)
+        self._limits, self._log = limits, log
+        self._sessions = Sessions(limits, log)
         self._evaluating = asyncio.Semaphore(limits.at_once)
         self._hellos: set[bytes] = set()
         self._closing = False
 
     def application(self) -> web.Application:
         """The service as an aiohttp application."""
-        made = web.Application(middlewares=[_refusals], client_max_size=frames.size(0))
-        made.router.add_get("/health", self._health)
-        made.router.add_get("/model", self._model)
-        made.router.add_post("/sessions", self._open)
-        made.router.add_put("/sessions/{name}/keys", self._keys)
-        made.router.add_post("/sessions/{name}/predict", self._predict)
-        made.router.add_delete("/sessions/{name}", self._close)
-        made.cleanup_ctx.append(self._idle)
-        return made
+        application = web.Application(
+            middlewares=[_refusals], client_max_size=frames.size(0)
+        )
+        router = application.router
+        router.add_get("/health", self._health)
+        router.add_get("/model", self._model)
+        router.add_post("/sessions", self._open)
+        router.add_put("/sessions/{name}/keys", self._keys)
+        router.add_post("/sessions/{name}/predict", self._predict)
+        router.add_delete("/sessions/{name}", self._close)
+        application.cleanup_ctx.append(self._idle)
+        return application
 
     async def run(self, host: str, port: int, ready: Callable[[int], None]) -> None:
-        """Serves until SIGINT or SIGTERM; then finishes what it is working on.
+        """Serves until SIGINT or SIGTERM, then finishes the bodies in progress.
 
         Args:
             host: address to listen at.
-            port: 0 for any that is free.
-            ready: called with the port once it listens.
+            port: to listen at; 0 for any free one.
+            ready: called with the port once the service listens.
 
         Raises:
             OSError: if it cannot listen there.
@@ -137,7 +138,7 @@ class Service:
             self.application(),
             access_log=None,
             logger=_LOGGER,
-            auto_decompress=False,  # no body grows beyond what was sent
+            auto_decompress=False,  # compressed bodies are not expanded
             lingering_time=_SECONDS_TO_READ_REFUSAL,
             shutdown_timeout=_SECONDS_TO_FINISH,
             handle_signals=False,
@@ -152,19 +153,19 @@ class Service:
                 loop.add_signal_handler(number, stop.set)
             ready(runner.addresses[0][1])
             await stop.wait()
-            for number in signals:  # a second one does not wait
+            for number in signals:  # a second signal ends the process at once
                 loop.remove_signal_handler(number)
             await self._finish(runner)
         finally:
             await runner.cleanup()
 
     async def _finish(self, runner: web.AppRunner) -> None:
-        """Lets the bodies that have begun be answered, and no others."""
+        """Waits until the bodies that have begun are answered; takes no others."""
         self._closing = True
-        self._say("finishing what is in progress")
+        self._log("finishing what is in progress")
         for site in list(runner.sites):
             await site.stop()
-        # Here, because aiohttp's own shutdown reads no more of a body.
+        # aiohttp's own shutdown would not read the rest of a body.
         end = time.monotonic() + _SECONDS_TO_FINISH
         while self._sessions.busy and time.monotonic() < end:
             await asyncio.sleep(0.05)
@@ -176,10 +177,10 @@ class Service:
         return web.Response(body=self._offer, content_type="application/json")
 
     async def _open(self, request: web.Request) -> web.Response:
-        line = frames.opening(self._token, self._offer)
+        channel = frames.opening_channel(self._token, self._offer)
         length = frames.NONCE_BYTES
         prefix = await self._prefix(request, length)
-        body = line.read_prefix(prefix, Kind.HELLO, 0, least=length, most=length)
+        body = channel.read_prefix(prefix, Kind.HELLO, 0, least=length, most=length)
         received = bytearray()
         await self._rest(request, body, received.extend)
         nonce = bytes(received)
@@ -188,30 +189,30 @@ class Service:
         if len(self._hellos) >= _MOST_HELLOS:
             raise Refusal(503, "too many sessions were opened: start the server again.")
         self._hellos.add(nonce)
-        answer, to_server, to_client = frames.welcome(self._token, self._offer, nonce)
-        await self._sessions.start(self._task, to_server, to_client)
-        return _response(answer)
+        welcome, *channels = frames.write_welcome(self._token, self._offer, nonce)
+        await self._sessions.start(self._task, *channels)
+        return _response(welcome)
 
     async def _keys(self, request: web.Request) -> web.Response:
         start, length = time.perf_counter(), self._plan.evaluation_keys_bytes
-        async with self._turn(request, Kind.KEYS, length) as (session, body):
+        async with self._body(request, Kind.KEYS, length) as (session, body):
             if session.ready:
                 raise Refusal(409, "this session has its evaluation keys already.")
             await self._pass_on(request, session, body, Command.LOAD_KEYS)
             try:
                 await self._work(session, 0)
             except ProtocolError as error:
-                # What a library has half loaded is not used further.
+                # The library may have loaded some of the keys.
                 await self._sessions.end(session, "its evaluation keys were refused")
                 raise Refusal(400, f"evaluation keys were refused: {error}") from error
             session.ready = True
             seconds = time.perf_counter() - start
-            self._say(f"session {session.name[:8]}: keys loaded in {seconds:.2f} s")
+            self._log(f"session {session.name[:8]}: keys loaded in {seconds:.2f} s")
             return _response(session.answer(Kind.READY))
 
     async def _predict(self, request: web.Request) -> web.Response:
         length = self._plan.request_bytes
-        async with self._turn(request, Kind.REQUEST, length) as (session, body):
+        async with self._body(request, Kind.REQUEST, length) as (session, body):
             if not session.ready:
                 raise Refusal(409, "this session has no evaluation keys yet.")
             images = self._plan.images_per_request
@@ -219,7 +220,7 @@ class Service:
                 self._quota.check(images)
             await self._pass_on(request, session, body, Command.EVALUATE)
             try:
-                with _over_limit():  # again: other sessions went on meanwhile
+                with _over_limit():  # again: other sessions may have used the quota
                     self._quota.charge(images)
             except BaseException:
                 await session.worker.discard()
@@ -229,25 +230,25 @@ class Service:
             return _response(session.answer(Kind.ANSWER, answer))
 
     async def _close(self, request: web.Request) -> web.Response:
-        async with self._turn(request, Kind.CLOSE, 0) as (session, body):
+        async with self._body(request, Kind.CLOSE, 0) as (session, body):
             await self._rest(request, body, lambda chunk: None)
             answer = _response(session.answer(Kind.CLOSED))
             await self._sessions.end(session, "closed by its client")
             return answer
 
     @contextlib.asynccontextmanager
-    async def _turn(
+    async def _body(
         self, request: web.Request, kind: Kind, length: int
     ) -> AsyncIterator[tuple[Session, Body]]:
-        """Gives a session to one body, once its header is authentic and next.
+        """Reads an authentic header, and reserves its session for the body.
 
         Raises:
-            WireError: as `Line.read_prefix`.
-            Refusal: there is no such session, or it is at work.
+            WireError: as `Channel.read_prefix`.
+            Refusal: if there is no such session, or it is at work.
         """
         session = self._sessions.find(request.match_info["name"])
         prefix = await self._prefix(request, length)
-        # From here on without a pause: of two bodies with one number, one gets through.
+        # No await from here to `busy`: of two bodies with one number, one gets through.
         body = session.to_server.read_prefix(
             prefix, kind, session.counter, least=length, most=length
         )
@@ -265,7 +266,7 @@ class Service:
             session.busy, session.used = False, time.monotonic()
 
     async def _prefix(self, request: web.Request, payload: int) -> bytes:
-        """Reads as much of a body with so long a payload as shows who speaks."""
+        """Reads the prefix of a body with a payload of at most `payload` bytes."""
         if self._closing:
             raise Refusal(503, "the server is shutting down.")
         length, limit = request.content_length, frames.size(payload)
@@ -278,7 +279,7 @@ class Service:
     async def _rest(
         self, request: web.Request, body: Body, sink: Callable[[bytes], object]
     ) -> None:
-        """Reads a payload into a sink; checks its tag, and that nothing follows."""
+        """Passes a payload to a sink; checks its tag, and that nothing follows."""
         content = request.content
 
         async def read() -> None:
@@ -289,9 +290,9 @@ class Service:
                     raise WireError("a body ended before its payload did.")
                 left -= len(chunk)
                 body.update(chunk)
-                taken = sink(chunk)
-                if isinstance(taken, Awaitable):
-                    await taken
+                passed = sink(chunk)
+                if isinstance(passed, Awaitable):
+                    await passed
             body.verify(await _exactly(content, frames.TAG_BYTES))
             if await content.read(1):
                 raise WireError("a body goes on after its tag.")
@@ -301,7 +302,7 @@ class Service:
     async def _pass_on(
         self, request: web.Request, session: Session, body: Body, command: Command
     ) -> None:
-        """Passes a payload on to the session's process, which waits for a verdict."""
+        """Passes a payload to the session's process, which waits for `_work`."""
         await session.worker.begin(command)
         try:
             await self._rest(request, body, session.worker.send)
@@ -310,7 +311,7 @@ class Service:
             raise
 
     async def _work(self, session: Session, most: int) -> bytes:
-        """Has the session's process take what was passed on."""
+        """Has the session's process work on the payload that was passed to it."""
         async with self._evaluating:
             return await session.worker.commit(most, self._limits.work_seconds)
 
@@ -352,7 +353,7 @@ def _response(body: bytes) -> web.Response:
 
 @web.middleware
 async def _refusals(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Answers whatever goes wrong with a status and one sentence."""
+    """Answers any error with a status and one sentence."""
     try:
         return await handler(request)
     except Refusal as error:
@@ -364,7 +365,7 @@ async def _refusals(request: web.Request, handler: _Handler) -> web.StreamRespon
     except (aiohttp.ClientError, ConnectionError, http_exceptions.BadHttpMessage):
         status, reason = 400, "the body cannot be read."
     except Exception as error:
-        # Its type only: its words may hold what a client sent.
+        # The type only: the message may hold a client's data.
         _LOGGER.error("a request failed: %s", type(error).__name__)
         status, reason = 500, "the server failed."
     return web.json_response({"error": reason}, status=status)

@@ -1,4 +1,4 @@
-"""The sessions of a service: who is in, how long, and how many."""
+"""The open sessions of a service, and the limits on them."""
 
 import asyncio
 import collections
@@ -6,22 +6,22 @@ import dataclasses
 import time
 from collections.abc import Callable
 
-from fedjax_private.inference.serving.frames import Kind, Line
+from fedjax_private.inference.serving.frames import Channel, Kind
 from fedjax_private.inference.serving.worker import Worker
 
 _REASONS_KEPT = 256
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a service lets strangers, and holders of its token, take.
+    """Limits on what clients may use of a service.
 
     Attributes:
-        sessions: that are open at once; each has a process.
-        idle_seconds: after which a session ends.
-        body_seconds: in which a body has to arrive.
-        work_seconds: that keys may take to load, or a request to be evaluated.
+        sessions: most sessions that are open at once; each has a process.
+        idle_seconds: an unused session ends after this time.
+        body_seconds: a body must arrive within this time.
+        work_seconds: keys must be loaded, and a request evaluated, within this time.
         memory: bytes of address space of a session's process.
         at_once: evaluations that share the cores; others wait.
     """
@@ -43,7 +43,7 @@ class Limits:
 
 
 class Refusal(Exception):
-    """What an HTTP request is refused with.
+    """The refusal of an HTTP request.
 
     Args:
         status: of HTTP.
@@ -60,20 +60,20 @@ class Session:
     """One client's session.
 
     Attributes:
-        name: its id, in hexadecimal digits.
-        to_server: what the client says.
-        to_client: what it is told.
-        worker: its process.
-        counter: the number of the next body from the client.
-        ready: whether its keys were loaded.
+        name: the session's id, in hexadecimal digits.
+        to_server: channel of the client's bodies.
+        to_client: channel of the answers.
+        worker: the session's process.
+        counter: number of the client's next body.
+        ready: whether evaluation keys were loaded.
         busy: whether a body is being received or worked on.
-        images: that it has asked about.
-        used: when it was last used, in seconds of `time.monotonic`.
+        images: images that the client has asked about.
+        used: time of the last use, in seconds of `time.monotonic`.
     """
 
     name: str
-    to_server: Line
-    to_client: Line
+    to_server: Channel
+    to_client: Channel
     worker: Worker
     counter: int = 1
     ready: bool = False
@@ -82,15 +82,15 @@ class Session:
     used: float = dataclasses.field(default_factory=time.monotonic)
 
     def answer(self, kind: Kind, payload: bytes = b"") -> bytes:
-        """The body that answers the client's last one, and has its number."""
+        """The body that answers the client's last one, with the same number."""
         return self.to_client.write(kind, self.counter - 1, payload)
 
 
 class Sessions:
-    """The open sessions, and why the last ones ended."""
+    """The open sessions, and the reasons why the last ones ended."""
 
-    def __init__(self, limits: Limits, say: Say) -> None:
-        self._limits, self._say = limits, say
+    def __init__(self, limits: Limits, log: Log) -> None:
+        self._limits, self._log = limits, log
         self._open: dict[str, Session] = {}
         self._starting = 0
         self._ended: collections.OrderedDict[str, str] = collections.OrderedDict()
@@ -100,10 +100,10 @@ class Sessions:
 
     @property
     def busy(self) -> bool:
-        """Whether any is receiving a body, or at work on one."""
+        """Whether any session is receiving a body, or working on one."""
         return any(session.busy for session in self._open.values())
 
-    async def start(self, task: bytes, to_server: Line, to_client: Line) -> None:
+    async def start(self, task: bytes, to_server: Channel, to_client: Channel) -> None:
         """Opens a session. Raises Refusal if there are too many."""
         if len(self._open) + self._starting >= self._limits.sessions:
             raise Refusal(
@@ -120,12 +120,12 @@ class Sessions:
             self._starting -= 1
         name = to_server.session.hex()
         self._open[name] = Session(name, to_server, to_client, worker)
-        self._say(f"session {name[:8]}: opened, {len(self)} open")
+        self._log(f"session {name[:8]}: opened, {len(self)} open")
 
     def find(self, name: str) -> Session:
         """The open session of that name. Raises Refusal if there is none."""
         if name not in self._open:
-            reason = self._ended.get(name, "it has ended, or never was")
+            reason = self._ended.get(name, "it has ended, or never existed")
             raise Refusal(404, f"no such session: {reason}; open a new one.")
         return self._open[name]
 
@@ -137,7 +137,7 @@ class Sessions:
         while len(self._ended) > _REASONS_KEPT:
             self._ended.popitem(last=False)
         await session.worker.end()
-        self._say(
+        self._log(
             f"session {session.name[:8]}: ended ({reason}) after {session.images} "
             f"images, {len(self)} open"
         )
@@ -148,7 +148,7 @@ class Sessions:
             await self.end(session, reason)
 
     async def end_idle(self) -> None:
-        """Ends sessions that nobody uses, as they fall idle. Does not return."""
+        """Ends sessions when they become idle. Does not return."""
         limit = self._limits.idle_seconds
         while True:
             await asyncio.sleep(min(limit / 4, 5.0))

@@ -1,13 +1,13 @@
-"""A process of its own for each session's hostile bytes.
+"""The process of a session, which alone handles the client's keys and ciphertexts.
 
-    service -- chunks of a message, then whether to believe it --> worker
-    service <-- a status, and an answer or the sentence that refuses -- worker
+    service -- chunks of a message, then whether it is authentic --> worker
+    service <-- a status, and an answer or a sentence that refuses -- worker
 
-Evaluation keys and ciphertexts of a stranger are parsed by a C++ library, which may not
-survive them. So a session has a process, which holds the model, that session's keys and
-nothing else: no token, no other session, no secret key. If it dies, that session ends.
-The service trusts nothing that it says: it reads so many bytes and no more, and
-unpickles none. It is a new interpreter, never a fork, and does not import JAX.
+A C++ library computes on a client's keys and ciphertexts, and hostile ones might crash
+it. The process holds the model, the session's keys and nothing else: no token, no other
+session, no secret key. If it dies, that session ends. The service does not trust the
+process either: it reads a bounded number of bytes from it, and unpickles none. The
+process is a new interpreter, never a fork, and does not import JAX.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class WorkerEnded(RuntimeError):
 
 
 class Command(enum.IntEnum):
-    """What a message is for."""
+    """What a worker does with a message."""
 
     LOAD_KEYS = 1
     EVALUATE = 2
@@ -55,11 +55,11 @@ class _Status(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a worker is told by the service that starts it.
+    """What a worker evaluates.
 
     Attributes:
         circuit: the model.
-        plan: how it is evaluated.
+        plan: made for the circuit.
         score_noise: as for `Evaluator`.
         memory: bytes of address space that the process may use.
     """
@@ -71,7 +71,7 @@ class Task:
 
 
 class Worker:
-    """A session's process, as the service sees it. Use `start`.
+    """The service's end of a session's process. Build with `start`.
 
     One message at a time: `begin`, `send` for each chunk, then `commit` or `discard`.
     """
@@ -86,19 +86,19 @@ class Worker:
 
     @classmethod
     async def start(cls, task: bytes) -> "Worker":
-        """Starts a process; it makes itself ready while keys are on their way.
+        """Starts a process, which prepares itself while keys are being uploaded.
 
         Args:
             task: a pickled `Task`.
 
         Raises:
-            OSError: if the system has no room for one more process.
+            OSError: if the system cannot start one more process.
         """
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                # A session of its own: interrupts from the keyboard are the service's
-                # to handle.
+                # In a new session, so that the service alone gets interrupts from the
+                # keyboard.
                 process = await asyncio.create_subprocess_exec(
                     *interpreter(),
                     "-m",
@@ -119,7 +119,7 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """The process."""
+        """The process's id."""
         return self._process.pid
 
     async def begin(self, command: Command) -> None:
@@ -127,23 +127,23 @@ class Worker:
         await self._write(bytes([command]))
 
     async def send(self, chunk: bytes) -> None:
-        """Passes on some of it, which nobody has authenticated. Raises WorkerEnded."""
+        """Passes on a chunk, not yet authenticated. Raises WorkerEnded."""
         await self._write(_CHUNK.pack(len(chunk)), chunk)
 
     async def discard(self) -> None:
-        """Ends a message that is not to be believed. Raises WorkerEnded."""
+        """Ends a message that is not authentic. Raises WorkerEnded."""
         await self._write(_CHUNK.pack(0), b"\0")
 
     async def commit(self, most: int, seconds: float) -> bytes:
-        """Ends a message, has it worked on, and returns the answer.
+        """Ends an authentic message, and returns the worker's answer.
 
         Args:
             most: bytes of the longest answer.
-            seconds: that it may take; then the process is killed.
+            seconds: time after which the process is killed.
 
         Raises:
-            ProtocolError: what the evaluator raised.
-            WorkerEnded: the process has ended, was killed, or answers nonsense.
+            ProtocolError: if the evaluator raised it.
+            WorkerEnded: if the process has ended, was killed, or answers nonsense.
         """
         await self._write(_CHUNK.pack(0), b"\1")
         try:
@@ -155,7 +155,7 @@ class Worker:
             raise WorkerEnded(await self._reason()) from error
 
     async def end(self) -> None:
-        """Kills the process: it holds nothing that anyone would miss."""
+        """Kills the process, which holds nothing worth saving."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
@@ -207,16 +207,15 @@ def main(descriptor: int) -> None:
         reader = connection.makefile("rb")
         (length,) = struct.unpack("<Q", _exactly(reader, 8))
         task = pickle.loads(_exactly(reader, length))
-        # What hostile bytes could at worst make it take. No core file, which would
-        # hold a client's keys.
+        # Hostile bytes can use no more memory. A core file would hold a client's keys.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_AS, (task.memory, task.memory))
         evaluator = Evaluator(task.circuit, task.plan, score_noise=task.score_noise)
         with contextlib.suppress(EOFError, ConnectionError):
-            _obey(connection, reader, evaluator, task.memory)
+            _answer_messages(connection, reader, evaluator, task.memory)
 
 
-def _obey(
+def _answer_messages(
     connection: socket.socket, reader: BinaryIO, evaluator: Evaluator, memory: int
 ) -> None:
     """Answers messages until the service closes the connection."""
@@ -225,8 +224,8 @@ def _obey(
         chunks: list[bytes] = []
         while length := _CHUNK.unpack(_exactly(reader, _CHUNK.size))[0]:
             chunks.append(_exactly(reader, length))
-        believed = _exactly(reader, 1) == b"\1"
-        if not believed:
+        authentic = _exactly(reader, 1) == b"\1"
+        if not authentic:
             continue
         data = b"".join(chunks)
         chunks.clear()
@@ -263,7 +262,7 @@ def _exactly(reader: BinaryIO, length: int) -> bytes:
 
 
 if __name__ == "__main__":
-    # By its name: that is how what is pickled refers to this module.
+    # Pickled tasks refer to this module by its name, not as __main__.
     from fedjax_private.inference.serving import worker
 
     worker.main(int(sys.argv[-1]))
