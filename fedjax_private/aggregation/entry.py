@@ -108,6 +108,9 @@ class SchemeEntry:
         encrypted_fraction: (settings) -> the share of a vector's entries that is
             encrypted. Below 1, `make` needs the mask `encrypted`.
         unavailable: () -> why the scheme cannot run on this machine; None if it can.
+
+    Raises:
+        ValueError: an exact scheme whose settings lack one of those fields.
     """
 
     name: str
@@ -123,3 +126,12 @@ class SchemeEntry:
     ranged: Callable[[Any, float, int | None], Any] = fill_range
     encrypted_fraction: Callable[[Any], float] = _all
     unavailable: Callable[[], str | None] = _available
+
+    def __post_init__(self) -> None:
+        fields = {field.name for field in dataclasses.fields(self.settings)}
+        missing = {"value_bound", "quantization_bits"} - fields
+        if self.exact and missing:
+            raise ValueError(
+                f"scheme {self.name} is exact, but its settings have no field "
+                f"{min(missing)}."
+            )

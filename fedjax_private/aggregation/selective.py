@@ -76,11 +76,12 @@ class SelectiveAggregation:
 
     def open(self, round_number: int) -> Session:
         """Opens the session of one round."""
+        request = self._inner.request
         return _SelectiveSession(
             self._inner.open(round_number),
             self._plain.open(round_number),
             self._encrypted,
-            self._inner,
+            1 << request.bits if request.scheme.exact else None,
         )
 
 
@@ -90,10 +91,10 @@ class _SelectiveSession:
         secret: Session,
         clear: Session,
         encrypted: npt.NDArray[np.bool_],
-        inner: EncryptedAggregation,
+        modulus: int | None,
     ) -> None:
         self._secret, self._clear, self._encrypted = secret, clear, encrypted
-        self._inner = inner
+        self._modulus = modulus
 
     def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
         slots = np.asarray(slots)
@@ -109,9 +110,7 @@ class _SelectiveSession:
         total = np.empty(self._encrypted.size)
         total[self._encrypted], report = self._secret.release()
         clear, other = self._clear.release()
-        if self._inner.request.scheme.exact:
-            clear = clear % (1 << self._inner.request.bits)
-        total[~self._encrypted] = clear
+        total[~self._encrypted] = clear % self._modulus if self._modulus else clear
         return total, report.with_clear(other)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedjax_private import choices
-from fedjax_private.aggregation import SumSettings, SumTask, fill_range
+from fedjax_private.aggregation import SCHEMES, SumSettings, SumTask, fill_range
 from fedjax_private.trust import Decryptor, Trust
 
 TRUST = Trust(3, Decryptor.NOBODY_NEEDED)
@@ -27,6 +27,11 @@ def test_settings_without_a_range_stay_as_they_are():
 
     assert fill_range(Own(), 2.0, 12) == Own(2.0)
     assert fill_range(choices.Settings(), 2.0, 12) == choices.Settings()
+
+
+def test_exact_schemes_have_a_range():
+    with pytest.raises(ValueError, match="settings have no field quantization_bits"):
+        dataclasses.replace(SCHEMES.find("none"), exact=True)
 
 
 def test_impossible_tasks_are_refused():
