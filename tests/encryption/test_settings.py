@@ -2,8 +2,8 @@ import dataclasses
 import math
 
 import pytest
-from fedjax_private.aggregation.settings import SumSettings
 
+from fedjax_private.aggregation.settings import SumSettings
 from fedjax_private.encryption.parameters import Scheme, SumRequest
 from fedjax_private.encryption.settings import CipherSettings
 
