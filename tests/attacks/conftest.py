@@ -1,5 +1,26 @@
 """Fixtures of the tests of attacks."""
 
-from tests.encryption.fixtures import in_new_process, network
+from tests.aggregation.process_sums import inspected, numbers, running
+from tests.encryption.federation import federation, keyless
+from tests.encryption.fixtures import (
+    exact,
+    in_new_process,
+    net,
+    network,
+    reals,
+    small,
+)
 
-__all__ = ["in_new_process", "network"]
+__all__ = [
+    "exact",
+    "federation",
+    "in_new_process",
+    "inspected",
+    "keyless",
+    "net",
+    "network",
+    "numbers",
+    "reals",
+    "running",
+    "small",
+]

@@ -8,6 +8,7 @@ import types
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedjax_private.encryption.math.polynomials import Factor
 from fedjax_private.encryption.messages.channels import Party
@@ -15,13 +16,14 @@ from fedjax_private.encryption.messages.wire import AUTHORITY, SERVER, TAG_BYTES
 from fedjax_private.encryption.openfhe.backend import load
 from fedjax_private.encryption.parameters import Scheme, SumRequest
 from fedjax_private.encryption.workers import Workers
+from tests.encryption.fixtures import sum_request
 
 pytestmark = pytest.mark.needs_openfhe
 
 UPLOADS, VALUES = 3, 5000
 REQUESTS = {
     "ckks": SumRequest(Scheme.CKKS, VALUES, UPLOADS),
-    "unprotected": SumRequest(Scheme.CKKS, VALUES, UPLOADS, protect=False),
+    "unprotected": sum_request(Scheme.CKKS, VALUES, UPLOADS, protect=False),
     "exact": SumRequest(Scheme.EXACT, VALUES, UPLOADS),
 }
 
@@ -79,7 +81,9 @@ def test_nothing_that_the_server_reaches_is_a_secret_key(net):
     server, received = in_the_middle_of_a_round(net)
     assert secret_keys(server, received, global_values()) == []
     # The walk does reach what it holds, and does find the key where there is one.
-    assert any(value is server._total for value in reachable(server))
+    shape = 2 * net.parameters.rows, net.ring.limbs, net.ring.dimension
+    arrays = [v for v in reachable(server) if isinstance(v, np.ndarray)]
+    assert [array.shape for array in arrays] == [shape]
     assert len(secret_keys(net.authority)) == 1
     server.stolen = {"deep": [lambda authority=net.authority: authority]}
     assert len(secret_keys(server)) == 1
@@ -121,7 +125,8 @@ def windows(data, size, step):
 
 def secret_windows(net):
     """Pieces of the secret key: of its residues as words, and packed bit by bit."""
-    residues = net.authority._secret_key.residues
+    (key,) = secret_keys(net.authority)
+    residues = key.residues
     raw, packed = residues.astype("<u8").tobytes(), net.ring.pack(residues[None])
     assert len(set(residues.ravel().tolist())) > net.ring.dimension // 2
     return windows(raw, 24, 64) + windows(packed, 16, 32), raw, packed
@@ -148,11 +153,13 @@ def test_no_bytes_that_leave_the_authority_hold_the_secret_key(net):
 # What could be done with it.
 
 ATTACK = """
+import types
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fedjax_private.encryption import *
 from fedjax_private.encryption.math.packing import unpack
 from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
+from fedjax_private.encryption.messages import channels
 from fedjax_private.encryption.messages.wire import read, write
 from fedjax_private.trust import Decryptor, Trust
 
@@ -160,8 +167,11 @@ material = Material.from_bytes(data["material"])
 p = material.parameters
 scheme = HomomorphicScheme(p)
 directory = dict(data["directory"])
+# An identity with the private key of the server.
+stolen = X25519PrivateKey.from_private_bytes(data["identity"])
+channels.X25519PrivateKey = types.SimpleNamespace(generate=lambda: stolen)
 identity = Identity()
-identity._private = X25519PrivateKey.from_private_bytes(data["identity"])
+channels.X25519PrivateKey = X25519PrivateKey
 server = Party(SERVER, directory, identity)
 result = {"read": 0, "near": 0.0, "roles": []}
 
@@ -206,7 +216,7 @@ for act in (
     lambda: authority.decrypt(adding.sum_message()),
     lambda: Encryptor(material),
     lambda: authority.decrypt(data["uploads"][0]),
-    lambda: adding.released(data["uploads"][0]),
+    lambda: adding.read_release(data["uploads"][0]),
 ):
     try:
         act()
@@ -223,12 +233,17 @@ def test_a_process_with_all_that_the_server_has_cannot_decrypt(net, in_new_proce
     if not net.request.scheme.exact:
         vectors = [vector * net.request.sum_bound / 8 for vector in vectors]
     uploads = [net.upload(client, number, v) for client, v in enumerate(vectors)]
+    (private,) = (
+        value
+        for value in reachable(net.server_party)
+        if isinstance(value, X25519PrivateKey)
+    )
     result = in_new_process(
         ATTACK,
         {
             "material": net.material.without_key().to_bytes(),
             "uploads": uploads,
-            "identity": net.server_party.identity._private.private_bytes_raw(),
+            "identity": private.private_bytes_raw(),
             "directory": net.directory,
         },
     )
@@ -335,4 +350,6 @@ def test_the_server_cannot_pass_for_the_authority(net):
     impostor = Party(AUTHORITY, net.directory, net.server_party.identity)
     data = net.authority.decrypt(net.server.sum_message())
     with pytest.raises(ValueError, match="tag is wrong"):
-        net.server.released(data[:-TAG_BYTES] + impostor.to(SERVER).tag(data[:-32]))
+        net.server.read_release(
+            data[:-TAG_BYTES] + impostor.channel_to(SERVER).tag(data[:-32])
+        )

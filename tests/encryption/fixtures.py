@@ -21,11 +21,39 @@ from fedjax_private.encryption.messages.wire import (
     write,
 )
 from fedjax_private.encryption.openfhe.backend import interpreter
-from fedjax_private.encryption.parameters import SumRequest
-from fedjax_private.encryption.parties.roles import Encryptor, KeyAuthority
+from fedjax_private.encryption.openfhe.contexts import ring_of
+from fedjax_private.encryption.parameters import Scheme, SumRequest
+from fedjax_private.encryption.parties.authority import KeyAuthority
+from fedjax_private.encryption.parties.encryptor import Encryptor
 from fedjax_private.encryption.parties.server import AggregationServer
+from fedjax_private.encryption.settings import CipherSettings
 from fedjax_private.encryption.workers import Workers
 from fedjax_private.trust import Decryptor, Trust
+
+UPLOADS, VALUES = 4, 9000  # two to five ciphertexts a vector
+
+
+def sum_request(
+    scheme: Scheme, values: int, uploads: int, holders: int = 1, **settings: Any
+) -> SumRequest:
+    """A request with some settings that do not have their defaults."""
+    return SumRequest(scheme, values, uploads, holders, CipherSettings(**settings))
+
+
+REQUESTS = {
+    "complex": sum_request(Scheme.CKKS, VALUES, UPLOADS, value_bound=2.0),
+    "real": sum_request(Scheme.CKKS, VALUES, UPLOADS, packing="real"),
+    "unprotected": sum_request(Scheme.CKKS, VALUES, UPLOADS, protect=False),
+    "two limbs": sum_request(Scheme.CKKS, VALUES, UPLOADS, precision=1e-9),
+    "exact": SumRequest(Scheme.EXACT, VALUES, UPLOADS),
+}
+
+
+def altered(data: bytes, position: int) -> bytes:
+    """The bytes with one bit flipped."""
+    changed = bytearray(data)
+    changed[position] ^= 1
+    return bytes(changed)
 
 
 class Network:
@@ -69,7 +97,7 @@ class Network:
         self.server = AggregationServer(self.server_party, self.material)
         sent = Material.from_bytes(self.material.to_bytes())
         self.encryptor = Encryptor(sent, self.workers)
-        self.ring = self.server._ring
+        self.ring = ring_of(self.parameters)
         self.payload = 2 * self.parameters.rows * self.ring.polynomial_bytes
 
     def open(self) -> int:
@@ -91,10 +119,12 @@ class Network:
 
     def release(self) -> tuple[int, Any]:
         """Ends the round; returns its number and its sum, as the server gets them."""
-        return self.server.released(self.authority.decrypt(self.server.sum_message()))
+        return self.server.read_release(
+            self.authority.decrypt(self.server.sum_message())
+        )
 
     def sum(self, vectors: Iterable[Any]) -> Any:
-        """What a round of its own makes of the vectors."""
+        """The released sum of the vectors, in a round of its own."""
         number = self.open()
         self.add(number, vectors)
         released, total = self.release()
@@ -145,7 +175,7 @@ class Network:
             return
         assert total.dtype == np.float64
         # Unprotected errors are sums of products of Gaussians: their tails are heavier.
-        widest = 8 if self.request.protect else 16
+        widest = 8 if self.request.settings.protect else 16
         deviation = self.parameters.error_std(len(vectors))
         np.testing.assert_allclose(total, expected, rtol=0, atol=widest * deviation)
 
@@ -153,6 +183,27 @@ class Network:
 @pytest.fixture(scope="session")
 def network() -> type[Network]:
     return Network
+
+
+@pytest.fixture(scope="module", params=REQUESTS)
+def net(request: pytest.FixtureRequest) -> Network:
+    return Network(REQUESTS[request.param], least=2)
+
+
+@pytest.fixture(scope="module")
+def exact() -> Network:
+    return Network(REQUESTS["exact"], least=2)
+
+
+@pytest.fixture(scope="module")
+def reals() -> Network:
+    return Network(REQUESTS["complex"], least=2)
+
+
+@pytest.fixture
+def small() -> Network:
+    """A pair of uploads, in one ciphertext each; of the test's own."""
+    return Network(sum_request(Scheme.EXACT, 10, 2, quantization_bits=8))
 
 
 @pytest.fixture(scope="session")

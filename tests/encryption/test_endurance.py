@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from fedjax_private.encryption.parameters import Scheme, SumRequest
+from tests.encryption.fixtures import sum_request
 
 pytestmark = pytest.mark.needs_openfhe
 
 ROUNDS, WARM = 500, 100
 REQUESTS = {
     "exact": SumRequest(Scheme.EXACT, 2000, 3),
-    "ckks": SumRequest(Scheme.CKKS, 2000, 3, query_budget=25),
+    "ckks": sum_request(Scheme.CKKS, 2000, 3, query_budget=25),
 }
 
 

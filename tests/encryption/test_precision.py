@@ -9,7 +9,8 @@ from scipy import stats
 
 from fedjax_private.encryption.math.packing import pack, unpack
 from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
-from fedjax_private.encryption.parameters import Scheme, SumRequest, derive
+from fedjax_private.encryption.parameters import Scheme, derive
+from tests.encryption.fixtures import sum_request
 
 pytestmark = pytest.mark.needs_openfhe
 
@@ -19,21 +20,21 @@ CKKS = {
     "protected": {},
     "protected, small ring": {"precision": 1e-2},
     "protected, two limbs": {"precision": 1e-9},
-    "protected, real": {"complex_packing": False},
+    "protected, real": {"packing": "real"},
     "protected, more bits": {"statistical_bits": 40, "precision": 1e-2},
     "unprotected": {"protect": False},
     "unprotected, 53 bits": {"protect": False, "precision": 1e-9},
-    "unprotected, real": {"protect": False, "complex_packing": False},
+    "unprotected, real": {"protect": False, "packing": "real"},
 }
 
 
 def ckks(uploads, **changes):
-    wanted = {"values": VALUES, "uploads": uploads, "sum_bound": BOUND}
-    return SumRequest(Scheme.CKKS, **{**wanted, **changes})
+    wanted = {"values": VALUES, "uploads": uploads, "value_bound": BOUND}
+    return sum_request(Scheme.CKKS, **{**wanted, **changes})
 
 
 def exact(uploads, bits, values=VALUES):
-    return SumRequest(Scheme.EXACT, values, uploads, bits=bits)
+    return sum_request(Scheme.EXACT, values, uploads, quantization_bits=bits)
 
 
 @pytest.mark.parametrize("kind", CKKS)
@@ -48,7 +49,8 @@ def test_errors_are_as_large_as_computed(network, kind, uploads):
     assert abs(errors.mean()) < 6 * expected / math.sqrt(VALUES)
     # No entry sticks out: neither the first nor the second of a slot, nor the last.
     # (Unprotected errors are sums of products of Gaussians: their tails are heavier.)
-    assert np.abs(errors).max() < (6.5 if net.request.protect else 16) * expected
+    widest = 6.5 if net.request.settings.protect else 16
+    assert np.abs(errors).max() < widest * expected
     halves = errors[0::2].std(), errors[1::2].std()
     assert halves[0] == pytest.approx(halves[1], rel=0.1)
 

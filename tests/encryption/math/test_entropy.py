@@ -5,7 +5,11 @@ import pytest
 from scipy import stats
 
 from fedjax_private.encryption.math import entropy
-from fedjax_private.encryption.math.entropy import gaussian, wide_gaussian, words
+from fedjax_private.encryption.math.entropy import (
+    gaussian,
+    random_words,
+    wide_gaussian,
+)
 
 SIZE = 400_000
 STD = 3.5e9
@@ -59,7 +63,7 @@ def test_tails_are_as_heavy_as_they_should_be(limit):
 def test_words_become_points_of_the_plane(monkeypatch, radius, angle, first, second):
     drawn = iter([radius, angle])
     monkeypatch.setattr(
-        entropy, "words", lambda size: np.full(size, next(drawn), np.uint64)
+        entropy, "random_words", lambda size: np.full(size, next(drawn), np.uint64)
     )
     samples = gaussian(5, 2.0)
     expected = 2 * np.array([first] * 3 + [second] * 2)
@@ -85,15 +89,15 @@ def test_a_forked_child_draws_others(in_new_process):
     ours, theirs = in_new_process(
         """
 import os
-from fedjax_private.encryption.math.entropy import words
-words(4)
+from fedjax_private.encryption.math.entropy import random_words
+random_words(4)
 readable, writable = os.pipe()
 child = os.fork()
 if child == 0:
-    os.write(writable, words(4).tobytes())
+    os.write(writable, random_words(4).tobytes())
     os._exit(0)
 os.waitpid(child, 0)
-result = words(4).tobytes(), os.read(readable, 32)
+result = random_words(4).tobytes(), os.read(readable, 32)
 """
     )
     assert len(ours) == len(theirs) == 32
@@ -101,13 +105,13 @@ result = words(4).tobytes(), os.read(readable, 32)
 
 
 def test_words_are_uniform():
-    drawn = words(SIZE)
+    drawn = random_words(SIZE)
     assert drawn.shape == (SIZE,)
     assert drawn.dtype == np.uint64
     assert stats.kstest(drawn / 2.0**64, stats.uniform.cdf).pvalue > SIGNIFICANCE
     bits = np.unpackbits(drawn.view(np.uint8)).reshape(SIZE, 64).sum(axis=0)
     assert min(stats.binomtest(int(b), SIZE).pvalue for b in bits) > SIGNIFICANCE / 64
-    assert words(0).size == gaussian(0, 1.0).size == 0
+    assert random_words(0).size == gaussian(0, 1.0).size == 0
 
 
 WIDTHS = [1.0, 1e3, 2.0**29, 2.0**31, 3.7e15, 2.0**60, 2.0**85, 2.0**92]

@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from fedjax_private.encryption.math.packing import pack, unpack
 from fedjax_private.encryption.parameters import Parameters, Scheme, SumRequest, derive
+from tests.encryption.fixtures import sum_request
 
 
 def small(scheme, values, *, slots=4, lanes=0, **changes):
     """Parameters of a ring too small to be safe, for sums by hand."""
-    request = SumRequest(scheme, values, **{"uploads": 3, **changes})
+    request = sum_request(scheme, values, **{"uploads": 3, **changes})
     dimension = slots if scheme.exact else 2 * slots
     return Parameters(request, dimension, (60,), lanes=lanes)
 
@@ -24,7 +25,7 @@ def small(scheme, values, *, slots=4, lanes=0, **changes):
 )
 @settings(deadline=None)
 def test_round_trip_of_reals(values, slots, packed, seed):
-    p = small(Scheme.CKKS, values, slots=slots, complex_packing=packed)
+    p = small(Scheme.CKKS, values, slots=slots, packing="complex" if packed else "real")
     vector = np.random.default_rng(seed).normal(size=values)
     rows = pack(vector, p)
     assert rows.dtype == (np.complex128 if packed else np.float64)
@@ -45,7 +46,12 @@ def test_round_trip_of_reals(values, slots, packed, seed):
 @settings(deadline=None)
 def test_round_trip_of_whole_numbers(values, slots, uploads, bits, lanes, seed):
     p = small(
-        Scheme.EXACT, values, slots=slots, lanes=lanes, uploads=uploads, bits=bits
+        Scheme.EXACT,
+        values,
+        slots=slots,
+        lanes=lanes,
+        uploads=uploads,
+        quantization_bits=bits,
     )
     random = np.random.default_rng(seed)
     vectors = random.integers(0, 2**bits, (uploads, values))
@@ -68,14 +74,14 @@ def test_two_reals_share_a_slot():
     p = small(Scheme.CKKS, 5, slots=2)
     rows = pack(np.arange(1, 6, dtype=np.float32), p)
     np.testing.assert_array_equal(rows, [[1 + 2j, 3 + 4j], [5, 0]])
-    p = small(Scheme.CKKS, 5, slots=2, complex_packing=False)
+    p = small(Scheme.CKKS, 5, slots=2, packing="real")
     rows = pack(np.arange(1, 6, dtype=np.float32), p)
     np.testing.assert_array_equal(rows, [[1, 2], [3, 4], [5, 0]])
 
 
 def test_lanes_by_hand():
     # Three uploads of 4 bits need 2 bits for carries: lanes of 6.
-    p = small(Scheme.EXACT, 7, slots=2, lanes=2, bits=4)
+    p = small(Scheme.EXACT, 7, slots=2, lanes=2, quantization_bits=4)
     assert (p.lane_bits, p.rows) == (6, 2)
     rows = pack(np.array([1, 2, 3, 4, 5, 6, 15]), p)
     # The first lane of all slots comes first.
@@ -86,7 +92,7 @@ def test_lanes_by_hand():
 
 @pytest.mark.parametrize("uploads", [1, 2, 3, 4, 5, 31, 32, 33])
 def test_full_lanes_do_not_run_over(uploads):
-    request = SumRequest(Scheme.EXACT, 20_000, uploads, bits=16)
+    request = SumRequest(Scheme.EXACT, 20_000, uploads)
     p = derive(request)
     full = np.full(20_000, 2**16 - 1)
     total = uploads * pack(full, p)
@@ -96,7 +102,7 @@ def test_full_lanes_do_not_run_over(uploads):
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_padding_is_zero_and_is_dropped(packed):
-    p = small(Scheme.CKKS, 9, complex_packing=packed)
+    p = small(Scheme.CKKS, 9, packing="complex" if packed else "real")
     rows = pack(np.ones(9), p)
     flat = rows.view(np.float64).reshape(-1)
     np.testing.assert_array_equal(flat[9:], 0)
@@ -105,7 +111,7 @@ def test_padding_is_zero_and_is_dropped(packed):
 
 
 def test_padding_of_whole_numbers_is_zero_and_is_dropped():
-    p = small(Scheme.EXACT, 9, lanes=2, bits=4)
+    p = small(Scheme.EXACT, 9, lanes=2, quantization_bits=4)
     rows = pack(np.full(9, 15), p)
     np.testing.assert_array_equal(rows[0], 15 + (15 << 6))
     np.testing.assert_array_equal(rows[1], [15, 0, 0, 0])
@@ -116,7 +122,7 @@ def test_padding_of_whole_numbers_is_zero_and_is_dropped():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.uint64])
 def test_whole_numbers_of_any_type(dtype):
-    p = small(Scheme.EXACT, 4, lanes=3, bits=7)
+    p = small(Scheme.EXACT, 4, lanes=3, quantization_bits=7)
     vector = np.array([0, 1, 99, 127], dtype)
     np.testing.assert_array_equal(unpack(pack(vector, p), p), vector)
 
@@ -130,7 +136,7 @@ def test_fractions_are_not_cut_off_but_refused():
     "value", [-1, 16, 2**40, -(2**63), 2**63 - 1, np.uint64(2**64 - 1)]
 )
 def test_whole_numbers_out_of_range_are_refused(value):
-    p = small(Scheme.EXACT, 5, lanes=2, bits=4)
+    p = small(Scheme.EXACT, 5, lanes=2, quantization_bits=4)
     vector = np.zeros(5, np.asarray(value).dtype)
     vector[3] = value
     with pytest.raises(ValueError, match=r"lie in \[0, 2\^4\), got"):

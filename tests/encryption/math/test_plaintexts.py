@@ -6,7 +6,8 @@ import pytest
 
 from fedjax_private.encryption.math.plaintexts import decode, encode
 from fedjax_private.encryption.math.rings import Ring
-from fedjax_private.encryption.parameters import Scheme, SumRequest, derive
+from fedjax_private.encryption.parameters import Scheme, derive
+from tests.encryption.fixtures import sum_request
 
 # What OpenFHE takes for these parameters.
 PRIMES = {
@@ -19,7 +20,7 @@ PRIMES = {
 
 def case(scheme, **changes):
     holders = 3 if scheme.threshold else 1
-    parameters = derive(SumRequest(scheme, 5000, 4, holders, **changes))
+    parameters = derive(sum_request(scheme, 5000, 4, holders, **changes))
     key = parameters.ring_dimension, parameters.modulus_bits
     return parameters, Ring(parameters.ring_dimension, PRIMES[key])
 
@@ -40,7 +41,11 @@ def residues_of(numbers, ring):
     return np.stack(rows, axis=1)
 
 
-EXACT = [(Scheme.EXACT, {}), (Scheme.EXACT, {"bits": 24}), (Scheme.THRESHOLD_EXACT, {})]
+EXACT = [
+    (Scheme.EXACT, {}),
+    (Scheme.EXACT, {"quantization_bits": 24}),
+    (Scheme.THRESHOLD_EXACT, {}),
+]
 
 
 @pytest.fixture(params=EXACT, ids=str)
@@ -94,7 +99,7 @@ CKKS = [
     {"protect": False, "precision": 1e-10},
     {},
     {"precision": 1e-9},
-    {"complex_packing": False},
+    {"packing": "real"},
 ]
 
 

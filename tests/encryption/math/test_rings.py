@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedjax_private.encryption.errors import WireError
 from fedjax_private.encryption.math.rings import Ring
-from fedjax_private.encryption.messages.wire import WireError
 
 # Primes of the widths that the schemes use.
 P45, P53, P54, P60 = (

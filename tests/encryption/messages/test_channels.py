@@ -2,13 +2,13 @@ import pickle
 
 import pytest
 
+from fedjax_private.encryption.errors import ProtocolError, WireError
 from fedjax_private.encryption.messages.channels import (
     SEAL_BYTES,
     Channel,
     Identity,
     Party,
 )
-from fedjax_private.encryption.messages.wire import ProtocolError, WireError
 
 # Points of small order on Curve25519 and its twist, and other encodings of them: what
 # is shared with them is zero whoever shares it.
@@ -24,44 +24,48 @@ LOW_ORDER = [
 
 
 @pytest.fixture
-def parties():
-    directory = {}
+def directory():
+    return {}
+
+
+@pytest.fixture
+def parties(directory):
     made = {number: Party(number, directory) for number in (1, 2, 3)}
     directory.update({n: party.identity.public for n, party in made.items()})
     return made
 
 
 def test_either_side_derives_the_same_keys(parties):
-    assert parties[1].to(2) == parties[2].by(1)
-    assert parties[2].to(1) == parties[1].by(2)
+    assert parties[1].channel_to(2) == parties[2].channel_from(1)
+    assert parties[2].channel_to(1) == parties[1].channel_from(2)
 
 
 def test_every_pair_and_direction_has_keys_of_its_own(parties):
     pairs = [(i, j) for i in parties for j in parties if i != j]
-    channels = [parties[i].to(j) for i, j in pairs]
+    channels = [parties[i].channel_to(j) for i, j in pairs]
     keys = [c.authentication for c in channels] + [c.secrecy for c in channels]
     assert len(set(keys)) == 2 * len(pairs)
     assert {len(key) for key in keys} == {32}
 
 
 def test_tags_verify_at_their_receiver_only(parties):
-    tag = parties[1].to(2).tag(b"mess", b"age")
+    tag = parties[1].channel_to(2).tag(b"mess", b"age")
     assert len(tag) == 32
-    assert parties[2].by(1).verify(tag, b"message")
-    assert parties[2].by(1).verify(tag, memoryview(b"messa"), b"ge")
+    assert parties[2].channel_from(1).verify(tag, b"message")
+    assert parties[2].channel_from(1).verify(tag, memoryview(b"messa"), b"ge")
     for other in (
-        parties[1].by(2),  # the way back
-        parties[2].to(1),
-        parties[3].by(1),
-        parties[3].by(2),
-        parties[2].by(3),
-        parties[1].to(3),
+        parties[1].channel_from(2),  # the way back
+        parties[2].channel_to(1),
+        parties[3].channel_from(1),
+        parties[3].channel_from(2),
+        parties[2].channel_from(3),
+        parties[1].channel_to(3),
     ):
         assert not other.verify(tag, b"message")
 
 
 def test_altered_messages_and_tags_do_not_verify(parties):
-    tag, channel = parties[1].to(2).tag(b"message"), parties[2].by(1)
+    tag, channel = parties[1].channel_to(2).tag(b"message"), parties[2].channel_from(1)
     for altered in (b"", b"messagf", b"message\0", b"messag"):
         assert not channel.verify(tag, altered)
     for position in range(32):
@@ -74,22 +78,29 @@ def test_altered_messages_and_tags_do_not_verify(parties):
 
 def test_secrets_are_sealed_for_their_receiver_only(parties):
     secret = b"a share of a key"
-    sealed = parties[1].to(2).seal(secret)
+    sealed = parties[1].channel_to(2).seal(secret)
     assert len(sealed) == len(secret) + SEAL_BYTES == len(secret) + 28
     assert secret not in sealed
-    assert parties[2].by(1).open(sealed) == secret
-    for other in (parties[1].by(2), parties[3].by(1), parties[3].by(2)):
+    assert parties[2].channel_from(1).open(sealed) == secret
+    for other in (
+        parties[1].channel_from(2),
+        parties[3].channel_from(1),
+        parties[3].channel_from(2),
+    ):
         with pytest.raises(WireError, match="altered or misdirected"):
             other.open(sealed)
 
 
 def test_equal_secrets_are_sealed_differently(parties):
-    sealed = {parties[1].to(2).seal(b"secret") for _ in range(20)}
+    sealed = {parties[1].channel_to(2).seal(b"secret") for _ in range(20)}
     assert len({s[:12] for s in sealed}) == len({s[12:] for s in sealed}) == 20
 
 
 def test_every_altered_bit_of_a_sealed_secret_is_refused(parties):
-    sealed, channel = parties[1].to(2).seal(b"secret"), parties[2].by(1)
+    sealed, channel = (
+        parties[1].channel_to(2).seal(b"secret"),
+        parties[2].channel_from(1),
+    )
     for bit in range(8 * len(sealed)):
         altered = bytearray(sealed)
         altered[bit // 8] ^= 1 << bit % 8
@@ -103,34 +114,36 @@ def test_every_altered_bit_of_a_sealed_secret_is_refused(parties):
 
 
 def test_nobody_speaks_to_strangers(parties):
-    for way in (parties[1].to, parties[1].by):
-        with pytest.raises(WireError, match="nobody is known by the number 9"):
+    for way in (parties[1].channel_to, parties[1].channel_from):
+        with pytest.raises(WireError, match="no party with number 9"):
             way(9)
 
 
-def test_who_joins_later_is_known_then(parties):
+def test_who_joins_later_is_known_then(directory, parties):
     with pytest.raises(WireError):
-        parties[1].to(9)
-    late = Party(9, parties[1]._directory)
-    parties[1]._directory[9] = late.identity.public
-    assert late.by(1).verify(parties[1].to(9).tag(b"welcome"), b"welcome")
+        parties[1].channel_to(9)
+    late = Party(9, directory)
+    directory[9] = late.identity.public
+    assert late.channel_from(1).verify(
+        parties[1].channel_to(9).tag(b"welcome"), b"welcome"
+    )
 
 
 @pytest.mark.parametrize("key", LOW_ORDER, ids=lambda key: key.hex()[:8])
 def test_keys_that_share_nothing_are_refused(key):
     identity = Identity()
-    for way in (identity.sending, identity.receiving):
+    for way in (identity.channel_to, identity.channel_from):
         with pytest.raises(WireError, match="not the public key of a party"):
             way(key)
     # A directory that lists it makes no difference.
     with pytest.raises(ProtocolError):
-        Party(0, {1: key}).to(1)
+        Party(0, {1: key}).channel_to(1)
 
 
 @pytest.mark.parametrize("size", [0, 31, 33, 64])
 def test_keys_of_another_length_are_refused(size):
     with pytest.raises(WireError, match="not the public key of a party"):
-        Identity().sending(b"\x09" * size)
+        Identity().channel_to(b"\x09" * size)
 
 
 def test_identities_are_their_own():

@@ -4,16 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedjax_private.encryption.errors import ProtocolError, RefusedError, WireError
 from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.wire import (
     AUTHORITY,
-    EDGES,
+    FIRST_EDGE,
     SERVER,
     Kind,
     Message,
-    ProtocolError,
-    RefusedError,
-    WireError,
     read,
     read_sender,
     size,
@@ -27,7 +25,7 @@ FIELDS = ("magic", "version", "kind", "key", "round", "sender", "receiver")
 FIELDS += ("count", "length")
 
 DIRECTORY = {}
-PARTIES = {n: Party(n, DIRECTORY) for n in (1, 2, EDGES, AUTHORITY, SERVER)}
+PARTIES = {n: Party(n, DIRECTORY) for n in (1, 2, FIRST_EDGE, AUTHORITY, SERVER)}
 DIRECTORY.update({n: party.identity.public for n, party in PARTIES.items()})
 
 
@@ -44,7 +42,7 @@ def received(data, receiver=SERVER, **changes):
 
 def retagged(data, sender=1, receiver=SERVER):
     """Altered bytes with the tag that their sender would put on them."""
-    return data[:-32] + PARTIES[sender].to(receiver).tag(data[:-32])
+    return data[:-32] + PARTIES[sender].channel_to(receiver).tag(data[:-32])
 
 
 def with_field(data, name, value):
@@ -59,7 +57,7 @@ def test_round_trip_and_layout():
     header = b"FJPE\x03\x01" + KEY + struct.pack("<QQQIQ", 7, 1, SERVER, 2, 7)
     body = header + struct.pack("<QQ", 5, 1) + PAYLOAD
     assert data[:-32] == body
-    assert data[-32:] == PARTIES[SERVER].by(1).tag(body)
+    assert data[-32:] == PARTIES[SERVER].channel_from(1).tag(body)
     message = received(data)
     assert message == Message(Kind.UPLOAD, KEY, 7, 1, SERVER, (5, 1), PAYLOAD)
     assert isinstance(message.payload, memoryview)
@@ -145,7 +143,7 @@ def test_every_altered_field_is_refused(name):
         ("length", 2**64 - 1, "another payload length"),
         ("sender", 2, "2 did not send"),
         ("sender", SERVER, "did not send"),
-        ("sender", 99, "nobody is known by the number 99"),
+        ("sender", 99, "no party with number 99"),
     ],
 )
 def test_a_sender_cannot_lie_about_a_field(name, value, message):
@@ -202,14 +200,14 @@ def test_what_was_sent_in_another_round_cannot_be_renamed():
 def test_strangers_are_refused():
     stranger = Party(99, DIRECTORY)
     data = write(stranger, SERVER, Kind.UPLOAD, 7, PAYLOAD, key_id=KEY, numbers=(99,))
-    with pytest.raises(WireError, match="nobody is known by the number 99"):
+    with pytest.raises(WireError, match="no party with number 99"):
         received(data)
     # A stranger that takes another's number has another key.
     impostor = Party(1, DIRECTORY)
     data = write(impostor, SERVER, Kind.UPLOAD, 7, PAYLOAD, key_id=KEY, numbers=(1,))
     with pytest.raises(WireError, match="1 did not send: its tag is wrong"):
         received(data)
-    with pytest.raises(WireError, match="nobody is known by the number 99"):
+    with pytest.raises(WireError, match="no party with number 99"):
         write(PARTIES[1], 99, Kind.UPLOAD, 7, PAYLOAD)
 
 
@@ -229,7 +227,7 @@ def test_too_many_numbers_are_refused():
     "data", [None, "text", 5, bytearray(200), memoryview(bytes(9))]
 )
 def test_what_is_not_bytes_is_refused(data):
-    with pytest.raises(WireError, match="is bytes, got"):
+    with pytest.raises(WireError, match="must be bytes, got"):
         received(data)
     with pytest.raises(WireError, match="truncated, or not bytes"):
         read_sender(data)
@@ -269,4 +267,4 @@ def test_refusals_are_value_errors():
     for error in (WireError, RefusedError):
         assert issubclass(error, ProtocolError)
     assert issubclass(ProtocolError, ValueError)
-    assert EDGES < AUTHORITY < SERVER
+    assert FIRST_EDGE < AUTHORITY < SERVER

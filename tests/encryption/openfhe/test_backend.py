@@ -2,11 +2,12 @@ import sys
 
 import pytest
 
+from fedjax_private.encryption.errors import OpenFHEUnavailable
 from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.wire import AUTHORITY
-from fedjax_private.encryption.openfhe.backend import OpenFHEUnavailable, load
+from fedjax_private.encryption.openfhe.backend import load
 from fedjax_private.encryption.parameters import Scheme, SumRequest
-from fedjax_private.encryption.parties.roles import KeyAuthority
+from fedjax_private.encryption.parties.authority import KeyAuthority
 from fedjax_private.trust import Decryptor, Trust
 
 

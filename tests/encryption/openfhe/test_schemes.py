@@ -8,14 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fedjax_private.encryption.errors import UnexpectedLayoutError
 from fedjax_private.encryption.math import polynomials as arithmetic
 from fedjax_private.encryption.math.polynomials import Factor
 from fedjax_private.encryption.openfhe import contexts, schemes
 from fedjax_private.encryption.openfhe.backend import load
 from fedjax_private.encryption.openfhe.contexts import ring_of
 from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
-from fedjax_private.encryption.openfhe.templates import Mould, UnexpectedLayoutError
-from fedjax_private.encryption.parameters import Scheme, SumRequest, derive
+from fedjax_private.encryption.parameters import Scheme, derive
+from tests.encryption.fixtures import sum_request
 
 pytestmark = pytest.mark.needs_openfhe
 
@@ -24,7 +25,7 @@ VALUES = 5000
 
 def parameters_of(scheme, values=VALUES, **changes):
     fields = {"uploads": 4, "holders": 3 if scheme.threshold else 1}
-    return derive(SumRequest(scheme, values, **{**fields, **changes}))
+    return derive(sum_request(scheme, values, **{**fields, **changes}))
 
 
 def random_row(parameters, rng, uploads=None):
@@ -75,7 +76,8 @@ def ckks_set(request):
 @pytest.mark.parametrize("packed", [True, False], ids=["complex", "real"])
 def test_what_is_decrypted_is_what_was_encrypted(ckks_set, packed):
     limbs, changes = ckks_set
-    parameters = parameters_of(Scheme.CKKS, complex_packing=packed, **changes)
+    packing = "complex" if packed else "real"
+    parameters = parameters_of(Scheme.CKKS, packing=packing, **changes)
     assert parameters.limb_bits == limbs
     scheme, rng = HomomorphicScheme(parameters), np.random.default_rng(0)
     public, secret = keys_of(scheme)
@@ -117,7 +119,7 @@ def test_integers_below_the_plaintext_modulus_come_back(
     scheme, uploads, bits, modulus_bits
 ):
     # Of so many values that as many as possible fill a ciphertext.
-    parameters = parameters_of(scheme, 10**6, uploads=uploads, bits=bits)
+    parameters = parameters_of(scheme, 10**6, uploads=uploads, quantization_bits=bits)
     modulus = parameters.plaintext_modulus
     assert modulus.bit_length() == modulus_bits
     scheme, rng = HomomorphicScheme(parameters), np.random.default_rng(0)
@@ -134,7 +136,7 @@ def test_integers_below_the_plaintext_modulus_come_back(
     ("scheme", "changes"),
     [
         (Scheme.CKKS, {}),
-        (Scheme.CKKS, {"complex_packing": False}),
+        (Scheme.CKKS, {"packing": "real"}),
         (Scheme.CKKS, {"protect": False}),
         (Scheme.EXACT, {}),
         (Scheme.THRESHOLD_EXACT, {}),
@@ -190,17 +192,20 @@ def test_many_rows_are_the_same_as_each_by_itself(kind):
 
 
 GRID = [
-    (scheme, {"uploads": uploads, "bits": bits, "protect": protect, **packing})
+    (
+        scheme,
+        {"uploads": uploads, "quantization_bits": bits, "protect": protect, **packing},
+    )
     for scheme in Scheme
     for uploads, protect in itertools.product((2, 4, 32, 256), (True, False))
     for bits in ((7, 9, 16, 20, 24) if scheme.exact else (16,))
-    for packing in ({}, {"complex_packing": False})
+    for packing in ({}, {"packing": "real"})
     if (protect or scheme is Scheme.CKKS) and (scheme is Scheme.CKKS or not packing)
 ] + [
     # Much noise, for which the largest ring is.
     (
         Scheme.THRESHOLD_EXACT,
-        {"uploads": 32, "bits": 20, "holders": 8, "statistical_bits": 50},
+        {"uploads": 32, "quantization_bits": 20, "holders": 8, "statistical_bits": 50},
     ),
     (Scheme.THRESHOLD_CKKS, {"precision": 1e-9}),
 ]
@@ -395,7 +400,7 @@ def test_other_noise_than_assumed_is_noticed(kind, factor, monkeypatch):
         HomomorphicScheme(parameters_of(kind))
 
 
-@pytest.mark.parametrize("changes", [{}, {"complex_packing": False}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"packing": "real"}], ids=str)
 def test_what_is_shown_is_a_function_of_whole_numbers(changes):
     # Noise in a float64's last bits would not hide the error there.
     scheme = HomomorphicScheme(parameters_of(Scheme.CKKS, **changes))

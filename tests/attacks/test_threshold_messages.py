@@ -1,0 +1,250 @@
+"""Hostile messages to holders of a joint key and to the server that they answer."""
+
+import functools
+import os
+
+import numpy as np
+import pytest
+
+from fedjax_private.encryption.errors import ProtocolError, RefusedError, WireError
+from fedjax_private.encryption.messages.wire import SERVER, Kind, write
+from tests.encryption.federation import (
+    CKKS,
+    HOLDERS,
+    LEAST_CLIENTS,
+    QUORUM,
+    Federation,
+    request_of,
+)
+from tests.encryption.fixtures import altered
+
+pytestmark = pytest.mark.needs_openfhe
+
+
+# To the server and to holders that decrypt
+
+
+def test_the_server_counts_parts_of_this_sums_holders_and_each_once(federation):
+    first, _ = federation.fusion()
+    number = HOLDERS[1]
+    holder, party = federation.holders[number], federation.parties[number]
+    old = holder.partially_decrypt(first.requests()[number])
+    fusion, total = federation.fusion()
+    part = holder.partially_decrypt(fusion.requests()[number])
+    size = federation.parameters.rows * federation.ring.polynomial_bytes
+    key = federation.material.key_id
+
+    def forged(payload, sender=party, key_id=key):
+        number = fusion.round_number
+        return write(sender, SERVER, Kind.PARTIAL, number, payload, key_id=key_id)
+
+    for data in (
+        old,
+        forged(b""),
+        forged(bytes(size - 1)),
+        forged(b"\xff" * size),
+        forged(bytes(size), key_id=os.urandom(16)),
+        *(altered(part, position) for position in (0, 30, 200, len(part) // 2, -1)),
+    ):
+        with pytest.raises(WireError):
+            fusion.add(data)
+    with pytest.raises(RefusedError, match="unexpected"):
+        fusion.add(forged(bytes(size), federation.parties[1]))
+    fusion.add(part)
+    with pytest.raises(RefusedError, match="unexpected"):
+        fusion.add(part)
+    federation.answer(fusion, [n for n in HOLDERS if n != number])
+    federation.check(fusion.release(), total)
+
+
+def test_the_server_counts_recoveries_that_it_asked_for_and_each_once(federation):
+    fusion, total = federation.fusion()
+    federation.answer(fusion, HOLDERS[:4])
+    requests = fusion.recovery_requests()
+    assert len(requests) == QUORUM
+    for number, request in requests.items():
+        data = federation.holders[number].stand_in(request)
+        for bad in (altered(data, 300), altered(data, -1)):
+            with pytest.raises(WireError):
+                fusion.add_recovery(bad)
+        with pytest.raises(WireError):
+            fusion.add(data)
+        fusion.add_recovery(data)
+        with pytest.raises(RefusedError, match=f"{number} was not asked"):
+            fusion.add_recovery(data)
+    federation.check(fusion.release(), total)
+
+
+def test_a_request_to_stand_in_is_the_servers_and_whole(federation):
+    fusion, total = federation.fusion()
+    federation.answer(fusion, HOLDERS[1:])
+    helper = federation.holders[0]
+    request = functools.partial(
+        federation.recovery_request, 0, fusion.round_number, (3,), (0, 11, 5)
+    )
+    for changes in (
+        {"sender": federation.parties[11]},
+        {"key_id": os.urandom(16)},
+        {"payload": b""},
+        {"payload": b"\xff\xff\xff\xff"},
+        {"payload": bytes(4)},
+    ):
+        with pytest.raises(ProtocolError):
+            helper.stand_in(request(**changes))
+    for position in range(0, len(request()), 7):
+        with pytest.raises(WireError):
+            helper.stand_in(altered(request(), position))
+    with pytest.raises(WireError):
+        federation.holders[11].stand_in(request())
+    federation.stand_in(fusion)
+    federation.check(fusion.release(), total)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"key_id": b"another key's id"}, id="under another key"),
+        pytest.param({"sender": 2}, id="from a client"),
+        pytest.param({"sender": 11}, id="from a holder"),
+        pytest.param({"receiver": 11}, id="for another holder"),
+        pytest.param({"kind": Kind.UPLOAD}, id="of another kind"),
+        pytest.param({"numbers": tuple(range(7))}, id="of too many uploads"),
+        pytest.param({"numbers": (0, 1, 2)}, id="of too few uploads"),
+        pytest.param({"numbers": ()}, id="of no upload"),
+        pytest.param({"numbers": (0, 1, 2, 3, 3)}, id="of one client twice"),
+        pytest.param({"payload": lambda whole: whole[:-1]}, id="truncated"),
+        pytest.param({"payload": lambda whole: whole + whole}, id="too long"),
+        pytest.param(
+            {"payload": lambda whole: b"\xff" * len(whole)}, id="beyond the modulus"
+        ),
+    ],
+)
+def test_a_holder_refuses_what_is_no_sum_of_the_servers(federation, changes):
+    fusion, _ = federation.fusion(LEAST_CLIENTS)
+    whole = federation.ring.pack(federation.seconds)
+    fields = {"kind": Kind.SUM, "receiver": 0, "round_number": fusion.round_number}
+    fields |= {"key_id": federation.material.key_id, "numbers": fusion.clients}
+    fields |= {"payload": lambda whole: whole, "sender": SERVER, **changes}
+    sender = fields.pop("sender")
+    party = federation.parties.get(sender, federation.server_party)
+    fields["payload"] = fields["payload"](whole)
+    with pytest.raises(ProtocolError):
+        federation.holders[0].partially_decrypt(write(party, **fields))
+    # What was refused has not been counted.
+    federation.answer(fusion, (0,))
+
+
+def test_a_sum_that_was_altered_on_its_way_is_refused(federation):
+    fusion, _ = federation.fusion(LEAST_CLIENTS)
+    data = fusion.requests()[0]
+    for position in (*range(0, 140, 3), len(data) // 2, len(data) - 33, len(data) - 1):
+        with pytest.raises(WireError):
+            federation.holders[0].partially_decrypt(altered(data, position))
+    federation.answer(fusion, (0,))
+
+
+def test_a_sum_under_a_former_key_is_refused():
+    federation = Federation(request_of(CKKS)).with_key()
+    former, _ = federation.fusion()
+    federation.begin()
+    federation.with_key()
+    with pytest.raises(WireError, match="another key"):
+        federation.holders[0].partially_decrypt(former.requests()[0])
+    federation.works()
+
+
+# To holders that make a key
+
+
+@pytest.mark.parametrize("position", [0, 1000, -1])
+def test_an_altered_contribution_makes_no_key(keyless, position):
+    keyless.commit()
+    contributions = keyless.contributions()
+    contributions[5] = altered(contributions[5], position)
+    for holder in keyless.holders.values():
+        with pytest.raises(WireError, match="holder 5 did not commit"):
+            holder.finish(contributions)
+
+
+def test_who_chooses_a_contribution_in_view_of_the_others_is_found_out(keyless):
+    # It would cancel the others, and make the joint key one of its own.
+    keyless.commit()
+    contributions, ring = keyless.contributions(), keyless.ring
+    own, _ = keyless.scheme.generate_share(keyless.common)
+    moduli = np.array(ring.moduli, np.uint64)[:, None]
+    others = [ring.unpack(contributions[n])[0] for n in HOLDERS[:-1]]
+    chosen = ring.reduce(own + moduli - ring.reduce(sum(others)))
+    contributions[HOLDERS[-1]] = ring.pack(chosen[None])
+    for number in HOLDERS[:-1]:
+        with pytest.raises(WireError, match="holder 12 did not commit"):
+            keyless.holders[number].finish(contributions)
+
+
+@pytest.mark.parametrize("make", [lambda n: b"", bytes, lambda n: b"\xff" * n])
+def test_what_was_committed_to_must_be_a_polynomial(keyless, make):
+    data = make(keyless.ring.polynomial_bytes - (make is bytes))
+    keyless.commit(forged={5: data})
+    contributions = keyless.contributions() | {5: data}
+    with pytest.raises(WireError, match=r"no polynomial|not below the modulus"):
+        keyless.holders[0].finish(contributions)
+
+
+def test_a_commitment_is_a_holders_and_cannot_be_taken_back(keyless):
+    keyless.commit()
+    holder = keyless.holders[0]
+    other = write(keyless.parties[5], 0, Kind.COMMITMENT, 0, os.urandom(32))
+    with pytest.raises(RefusedError, match="5 has committed to something else"):
+        holder.accept_commitment(other)
+    stranger = write(keyless.parties[1], 0, Kind.COMMITMENT, 0, os.urandom(32))
+    with pytest.raises(RefusedError, match="not among the holders"):
+        holder.accept_commitment(stranger)
+
+
+def test_a_commitment_that_was_altered_or_misdirected_is_refused(keyless):
+    common = keyless.holders[3].begin()
+    data = keyless.holders[5].commit(common[5])[0]
+    for position in (0, 20, 70, -1):
+        with pytest.raises(WireError):
+            keyless.holders[0].accept_commitment(altered(data, position))
+    with pytest.raises(WireError):
+        keyless.holders[11].accept_commitment(data)
+
+
+def test_the_first_holder_begins_and_once(keyless):
+    with pytest.raises(RefusedError, match="first holder"):
+        keyless.holders[0].begin()
+    common = keyless.holders[3].begin()
+    with pytest.raises(RefusedError, match="once"):
+        keyless.holders[3].begin()
+    for data in (altered(common[0], 1000), common[5]):
+        with pytest.raises(WireError):
+            keyless.holders[0].commit(data)
+    usurped = bytes(keyless.ring.polynomial_bytes)
+    with pytest.raises(ProtocolError):
+        keyless.holders[0].commit(
+            write(keyless.parties[11], 0, Kind.COMMON, 0, usurped)
+        )
+    keyless.holders[0].commit(common[0])
+    with pytest.raises(RefusedError, match="once"):
+        keyless.holders[0].commit(common[0])
+
+
+def test_a_share_is_taken_whole_once_and_from_a_holder(keyless):
+    shares = keyless.deal()
+    holder, data = keyless.holders[0], shares[5][0]
+    for position in (0, 20, 70, 100, len(data) // 2, -40, -1):
+        with pytest.raises(WireError):
+            holder.accept_share(altered(data, position))
+    with pytest.raises(WireError):
+        holder.accept_share(shares[5][11])
+    holder.accept_share(data)
+    with pytest.raises(RefusedError, match="unexpected"):
+        holder.accept_share(data)
+    key_id, size = holder.material.key_id, keyless.ring.polynomial_bytes
+    stranger, other = keyless.parties[1], keyless.parties[11]
+    sealed = stranger.channel_to(0).seal(bytes(size))
+    with pytest.raises(RefusedError, match="unexpected"):
+        holder.accept_share(write(stranger, 0, Kind.SHARE, 0, sealed, key_id=key_id))
+    for unsealed in (os.urandom(len(sealed)), other.channel_to(5).seal(bytes(size))):
+        with pytest.raises(WireError):
+            holder.accept_share(write(other, 0, Kind.SHARE, 0, unsealed, key_id=key_id))

@@ -1,0 +1,265 @@
+"""A federation with a joint key, as the tests of holders and their attackers see it.
+
+Its secrets come from messages that the holders exchange, opened by their receivers.
+"""
+
+import hashlib
+import itertools
+
+import numpy as np
+import pytest
+
+from fedjax_private.encryption.math.packing import unpack
+from fedjax_private.encryption.math.shamir import combine
+from fedjax_private.encryption.messages.channels import SEAL_BYTES, Party
+from fedjax_private.encryption.messages.wire import (
+    SERVER,
+    TAG_BYTES,
+    Kind,
+    read,
+    write,
+)
+from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
+from fedjax_private.encryption.parameters import Scheme, derive
+from fedjax_private.encryption.parties.encryptor import Encryptor
+from fedjax_private.encryption.parties.fusion import Fusion
+from fedjax_private.encryption.parties.holders import KeyHolder
+from fedjax_private.encryption.parties.server import AggregationServer
+from fedjax_private.trust import Decryptor, Trust
+from tests.encryption.fixtures import sum_request
+from tests.encryption.transforms import at_zero
+
+CKKS, EXACT = Scheme.THRESHOLD_CKKS, Scheme.THRESHOLD_EXACT
+CLIENTS = range(6)
+HOLDERS = (3, 0, 11, 5, 12)  # 11 and 12 upload nothing; clients 1, 2 and 4 hold nothing
+QUORUM = 3
+LEAST = 4
+LEAST_CLIENTS = (0, 1, 4, 5)
+VALUES = 5000
+BOUND = 6.0
+
+# Keys and noise come from the operating system, so statistical checks have to hold
+# every time: no test fails by chance more than once in about a million runs.
+SIGNIFICANCE = 1e-7
+SIGMAS = 5.5
+
+
+def request_of(scheme, **changes):
+    fields = {"values": VALUES, "uploads": len(CLIENTS), "holders": len(HOLDERS)}
+    return sum_request(scheme, **{**fields, "value_bound": BOUND, **changes})
+
+
+def vectors_of(request, count, seed):
+    rng = np.random.default_rng(seed)
+    if request.scheme.exact:
+        return rng.integers(0, 2**request.bits, (count, request.values))
+    bound = request.sum_bound / request.uploads
+    return rng.uniform(-bound, bound, (count, request.values))
+
+
+class Federation:
+    """Clients, some of whom hold shares, holders who upload nothing, and a server."""
+
+    def __init__(self, request, holders=HOLDERS, quorum=QUORUM):
+        self.request, self.names, self.quorum = request, holders, quorum
+        self.parameters = derive(request)
+        self.scheme = HomomorphicScheme(self.parameters)
+        self.ring = self.scheme.ring
+        self.directory = {}
+        self.server_party = self.party(SERVER)
+        self.parties = {n: self.party(n) for n in sorted({*CLIENTS, *holders})}
+        self.begin()
+        self._rounds = itertools.count()
+
+    def party(self, number):
+        party = Party(number, self.directory)
+        self.directory[number] = party.identity.public
+        return party
+
+    def begin(self):
+        """Gives every holder a fresh start."""
+        trust = Trust(LEAST, Decryptor.HOLDERS)
+        self.holders = {
+            n: KeyHolder(self.parties[n], self.request, trust, self.names, self.quorum)
+            for n in self.names
+        }
+
+    # Making a key
+
+    def commit(self, forged=None):
+        """Carries the first messages of a key generation.
+
+        Args:
+            forged: holder -> data that it commits to instead of its contribution.
+        """
+        common = self.holders[self.names[0]].begin()
+        self.read_common(common)
+        for number, holder in self.holders.items():
+            commitments = holder.commit(common[number])
+            if number in (forged or {}):
+                digest, party = hashlib.sha256(forged[number]), self.parties[number]
+                commitments = {
+                    receiver: write(
+                        party, receiver, Kind.COMMITMENT, 0, digest.digest()
+                    )
+                    for receiver in self.names
+                    if receiver != number
+                }
+            for receiver, data in commitments.items():
+                self.holders[receiver].accept_commitment(data)
+
+    def read_common(self, messages):
+        number, size = self.names[0], self.ring.polynomial_bytes
+        message = read(
+            self.parties[number], messages[number], Kind.COMMON, payload=size
+        )
+        (self.common,) = self.ring.unpack(message.payload)
+
+    def contributions(self):
+        return {number: holder.reveal() for number, holder in self.holders.items()}
+
+    def deal(self):
+        """Makes a key; its shares are not handed out yet."""
+        self.commit()
+        contributions = self.contributions()
+        dealt = {n: h.finish(contributions) for n, h in self.holders.items()}
+        self.material = self.holders[self.names[0]].material
+        self.shares = {
+            owner: {n: self.opened(owner, n, data) for n, data in messages.items()}
+            for owner, messages in dealt.items()
+        }
+        return dealt
+
+    def opened(self, owner, receiver, data):
+        """The share (L, N) in a message, as its receiver opens it."""
+        party, size = self.parties[receiver], self.ring.polynomial_bytes + SEAL_BYTES
+        key_id = self.material.key_id
+        message = read(party, data, Kind.SHARE, payload=size, key_id=key_id)
+        sealed = party.channel_from(owner).open(bytes(message.payload))
+        return self.ring.unpack(sealed)[0]
+
+    def with_key(self):
+        for messages in self.deal().values():
+            for receiver, data in messages.items():
+                self.holders[receiver].accept_share(data)
+        self.use(self.material)
+        return self
+
+    def use(self, material):
+        self.material = material
+        self.server = AggregationServer(self.server_party, material)
+        self.encryptor = Encryptor(material)
+
+    # Rounds
+
+    def fusion(self, clients=CLIENTS, round_number=None):
+        """The server's side of a new round, and the plain sum of its uploads."""
+        number = next(self._rounds) if round_number is None else round_number
+        vectors = vectors_of(self.request, len(clients), number)
+        size = 2 * self.parameters.rows * self.ring.polynomial_bytes
+        ciphertexts = 0
+        self.server.open(number)
+        for client, vector in zip(clients, vectors, strict=True):
+            party = self.parties[client]
+            upload = self.encryptor.encrypt(party, SERVER, number, vector)
+            self.server.add(upload)
+            payload = upload[-TAG_BYTES - size : -TAG_BYTES]
+            ciphertexts = self.ring.reduce(ciphertexts + self.ring.unpack(payload))
+        # The polynomials of the encrypted sum, which the server can see.
+        self.firsts, self.seconds = ciphertexts[0::2], ciphertexts[1::2]
+        fusion = Fusion(self.server_party, self.server, self.names, self.quorum)
+        total = vectors.sum(axis=0)
+        if self.request.scheme.exact:
+            total %= 2**self.request.bits
+        return fusion, total
+
+    def answer(self, fusion, present):
+        """Adds partial decryptions; returns their polynomials."""
+        requests, parts = fusion.requests(), []
+        for number in present:
+            data = self.holders[number].partially_decrypt(requests[number])
+            fusion.add(data)
+            parts.append(self.polynomials(data, Kind.PARTIAL))
+        return parts
+
+    def stand_in(self, fusion, absent=()):
+        """Adds partial decryptions by those that stand in; returns the polynomials."""
+        parts = []
+        for number, request in fusion.recovery_requests().items():
+            if number not in absent:
+                data = self.holders[number].stand_in(request)
+                fusion.add_recovery(data)
+                parts.append(self.polynomials(data, Kind.RECOVERY))
+        return parts
+
+    def polynomials(self, data, kind):
+        """The polynomials in a message to the server."""
+        size = self.parameters.rows * self.ring.polynomial_bytes
+        message = read(
+            self.server_party, data, kind, payload=size, key_id=self.material.key_id
+        )
+        return self.ring.unpack(message.payload)
+
+    def decoded(self, parts):
+        """The vector that the last sum and those partial decryptions give."""
+        total = self.firsts
+        for part in parts:
+            total = self.ring.add(total, part)
+        return unpack(self.scheme.decode(total), self.parameters)
+
+    def check(self, released, total):
+        if self.request.scheme.exact:
+            assert released.dtype == np.int64
+            np.testing.assert_array_equal(released, total)
+        else:
+            assert released.dtype == np.float64
+            tolerance = 10 * self.parameters.error_std(self.request.uploads)
+            np.testing.assert_allclose(released, total, rtol=0, atol=tolerance)
+
+    def works(self):
+        """Checks that a round goes through."""
+        fusion, total = self.fusion()
+        self.answer(fusion, self.names)
+        self.check(fusion.release(), total)
+
+    # Secrets
+
+    def secret(self, owner):
+        """A holder's secret key (L, N), from the shares that it dealt."""
+        shares = {
+            point: self.shares[owner][name]
+            for point, name in enumerate(self.names[: self.quorum], 1)
+        }
+        return combine(shares, self.ring.moduli, self.quorum)
+
+    def helping_key(self, helper, present, missing):
+        """A helper's share of a missing holder's key, times its coefficient."""
+        points = {number: self.names.index(number) + 1 for number in present}
+        rows = [
+            row.astype(object) * at_zero(points.values(), points[helper], q) % q
+            for row, q in zip(
+                self.shares[missing][helper], self.ring.moduli, strict=True
+            )
+        ]
+        return np.stack(rows).astype(np.uint64)
+
+    def recovery_request(self, receiver, round_number, missing, present, **changes):
+        """A request that the server may not make, with a valid tag."""
+        fields = {
+            "payload": len(missing).to_bytes(4, "little"),
+            "key_id": self.material.key_id,
+            "numbers": (*missing, *present),
+            **changes,
+        }
+        sender = fields.pop("sender", self.server_party)
+        return write(sender, receiver, Kind.RECOVERY_REQUEST, round_number, **fields)
+
+
+@pytest.fixture(scope="module", params=(CKKS, EXACT), ids=lambda scheme: scheme.value)
+def federation(request):
+    return Federation(request_of(request.param)).with_key()
+
+
+@pytest.fixture
+def keyless():
+    return Federation(request_of(CKKS))

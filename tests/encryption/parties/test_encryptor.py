@@ -1,0 +1,68 @@
+"""Encryptors: the vectors that they take, and the size of uploads."""
+
+import numpy as np
+import pytest
+
+from fedjax_private.encryption.errors import WireError
+from fedjax_private.encryption.messages.wire import SERVER
+from fedjax_private.encryption.parties.encryptor import Encryptor
+from tests.encryption.fixtures import VALUES
+
+pytestmark = pytest.mark.needs_openfhe
+
+
+def test_value_bound_is_enforced_at_its_edge(reals):
+    vector = np.zeros(VALUES)
+    bound = reals.request.sum_bound
+    for edge in (bound, -bound):
+        vector[-1] = edge
+        reals.upload(0, 0, vector)
+        vector[-1] = np.nextafter(edge, 2 * edge)
+        with pytest.raises(ValueError, match=r"client 3: .*declared bound of 2;"):
+            reals.upload(3, 0, vector)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_is_not_finite_is_refused(reals, value, dtype):
+    vector = np.zeros(VALUES, dtype)
+    vector[3] = value
+    with pytest.raises(ValueError, match=r"client 3: .*not finite"):
+        reals.upload(3, 0, vector)
+
+
+@pytest.mark.parametrize("value", [-1, 2**16, 2**40])
+def test_whole_numbers_out_of_range_are_refused(exact, value):
+    vector = np.zeros(VALUES, np.int64)
+    vector[3] = value
+    with pytest.raises(ValueError, match=r"lie in \[0, 2\^16\)"):
+        exact.upload(0, 0, vector)
+
+
+@pytest.mark.parametrize("shape", [(VALUES - 1,), (VALUES + 1,), (1, VALUES), (), (0,)])
+def test_vectors_of_other_shapes_are_refused(net, shape):
+    with pytest.raises(ValueError, match="was declared"):
+        net.upload(0, 0, np.zeros(shape))
+
+
+def test_impossible_numbers_are_refused(exact):
+    vector = np.zeros(VALUES, np.int64)
+    for number in (-1, 2**64):
+        with pytest.raises(WireError, match="do not fit"):
+            exact.upload(0, number, vector)
+    for client in (-1, 2**64):
+        with pytest.raises(WireError, match="do not fit"):
+            exact.encryptor.encrypt(exact.party(client), SERVER, 0, vector)
+
+
+def test_length_does_not_depend_on_the_values(net):
+    lengths = {
+        len(net.upload(0, 0, 0 * net.vectors()[0])),
+        len(net.upload(1, 2**63, net.vectors()[0])),
+    }
+    assert len(lengths) == 1
+
+
+def test_encryptors_need_a_public_key(exact):
+    with pytest.raises(WireError, match="without a public key"):
+        Encryptor(exact.material.without_key())

@@ -1,0 +1,145 @@
+"""Making a joint key, when all holders follow the protocol or drop out."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fedjax_private.encryption.errors import RefusedError, WireError
+from fedjax_private.encryption.math.shamir import combine
+from fedjax_private.encryption.parties.joint_key import check_quorum, make_joint_key
+from tests.encryption.federation import (
+    CKKS,
+    HOLDERS,
+    QUORUM,
+    SIGMAS,
+    SIGNIFICANCE,
+    Federation,
+    request_of,
+)
+from tests.encryption.transforms import coefficients, product
+
+pytestmark = pytest.mark.needs_openfhe
+
+
+@pytest.mark.parametrize("changes", [{}, {"holders": 2}], ids=str)
+def test_holders_that_exchange_messages_get_a_key_that_works(changes):
+    names = HOLDERS[: changes.get("holders", len(HOLDERS))]
+    federation = Federation(request_of(CKKS, **changes), names, len(names) // 2 + 1)
+    federation.use(make_joint_key(federation.holders))
+    federation.works()
+
+
+def test_every_holder_derives_the_same_material(federation):
+    materials = [holder.material for holder in federation.holders.values()]
+    assert all(material == materials[0] for material in materials)
+
+
+def test_the_joint_key_differs_each_time():
+    made = [Federation(request_of(CKKS)).with_key().material for _ in range(3)]
+    half = len(made[0].public_key) // 2
+    assert len({material.key_id for material in made}) == 3
+    assert len({material.public_key[:half] for material in made}) == 3
+    assert len({material.public_key[half:] for material in made}) == 3
+
+
+def test_the_joint_key_is_that_of_the_sum_of_ternary_secrets(federation):
+    ring = federation.ring
+    first, common = ring.unpack(federation.material.public_key)
+    secrets = [federation.secret(number) for number in HOLDERS]
+    found = [coefficients(secret, ring).astype(int) for secret in secrets]
+    for secret in found:
+        counts = [np.count_nonzero(secret == value) for value in (-1, 0, 1)]
+        assert sum(counts) == ring.dimension
+        assert stats.chisquare(counts).pvalue > SIGNIFICANCE
+    correlations = np.corrcoef(found) - np.eye(len(found))
+    assert np.abs(correlations).max() < SIGMAS / math.sqrt(ring.dimension)
+    joint = ring.reduce(sum(secrets))
+    error = coefficients(ring.reduce(first + product(common, joint, ring)), ring)
+    expected = 3.19 * math.sqrt(len(HOLDERS))
+    assert error.astype(float).std() == pytest.approx(expected, rel=0.07)
+    assert abs(error).max() < 8 * expected
+
+
+def test_each_contribution_is_a_key_of_its_own(keyless):
+    keyless.deal()
+    ring, common = keyless.ring, keyless.common
+    for number, data in keyless.contributions().items():
+        (term,) = ring.unpack(data)
+        shifted = ring.reduce(term + product(common, keyless.secret(number), ring))
+        error = coefficients(shifted, ring).astype(float)
+        assert error.std() == pytest.approx(3.19, rel=0.07)
+
+
+def test_nothing_is_revealed_before_everyone_has_committed(keyless):
+    common = keyless.holders[HOLDERS[0]].begin()
+    for number in HOLDERS[:-1]:
+        for receiver, data in keyless.holders[number].commit(common[number]).items():
+            keyless.holders[receiver].accept_commitment(data)
+    for holder in list(keyless.holders.values())[:-1]:
+        with pytest.raises(RefusedError, match=r"holders \[12\] have not committed"):
+            holder.reveal()
+
+
+def test_a_missing_contribution_makes_no_key(keyless):
+    keyless.commit()
+    contributions = keyless.contributions()
+    del contributions[11]
+    for holder in keyless.holders.values():
+        with pytest.raises(WireError, match="holder 11 did not commit"):
+            holder.finish(contributions)
+        with pytest.raises(RefusedError, match="not been made"):
+            _ = holder.material
+
+
+def test_who_never_got_a_share_does_not_stand_in_for_its_owner(keyless):
+    for owner, messages in keyless.deal().items():
+        for receiver, data in messages.items():
+            if (owner, receiver) != (5, 0):
+                keyless.holders[receiver].accept_share(data)
+    keyless.use(keyless.holders[0].material)
+    keyless.works()
+    fusion, _ = keyless.fusion()
+    keyless.answer(fusion, (0, 3, 11, 12))
+    with pytest.raises(RefusedError):
+        keyless.holders[0].stand_in(fusion.recovery_requests()[0])
+
+
+def test_a_key_is_finished_once(keyless):
+    # A second time would forget which sums have been decrypted.
+    keyless.commit()
+    contributions = keyless.contributions()
+    keyless.holders[0].finish(contributions)
+    with pytest.raises(RefusedError):
+        keyless.holders[0].finish(contributions)
+
+
+def test_a_quorum_of_shares_gives_the_key_of_their_owner(federation):
+    for owner in HOLDERS:
+        secret = federation.secret(owner)
+        for points in itertools.combinations(range(1, 6), QUORUM):
+            shares = {p: federation.shares[owner][HOLDERS[p - 1]] for p in points}
+            found = combine(shares, federation.ring.moduli, QUORUM)
+            np.testing.assert_array_equal(found, secret)
+
+
+# Quorums
+
+
+@pytest.mark.parametrize(
+    ("quorum", "holders", "colluders"),
+    [(2, 2, 0), (2, 2, 1), (2, 3, 1), (3, 3, 2), (3, 4, 2), (3, 5, 2), (5, 5, 4)],
+)
+def test_a_majority_of_more_than_the_colluders_is_a_quorum(quorum, holders, colluders):
+    check_quorum(quorum, holders, colluders)
+
+
+@pytest.mark.parametrize(
+    ("quorum", "holders", "colluders"),
+    [(1, 2, 0), (3, 2, 0), (2, 4, 0), (6, 5, 0), (3, 5, 3), (5, 5, 5), (0, 0, 0)],
+)
+def test_anything_else_is_no_quorum(quorum, holders, colluders):
+    with pytest.raises(ValueError, match="more than half"):
+        check_quorum(quorum, holders, colluders)
