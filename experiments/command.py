@@ -1,20 +1,26 @@
-"""What all commands share around a run: output directory, config.json, the ways out."""
+"""What all commands share around their runs: output, OpenFHE, the ways out."""
 
 import dataclasses
 import datetime
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import rich.console
 
-from experiments import runtime
-from experiments.config import OutputConfig, Settings
-from experiments.tuned import hyperparameters
-from fedjax_private.simulation import RunDirectory
+from experiments.settings.flags import Parsed
+from fedjax_private import runs
+from fedjax_private.choices import Settings, setting
 
 INTERRUPTED = 130
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputConfig(Settings):
+    """Output."""
+
+    out: str | None = setting(None, "directory (default runs/<command>-<timestamp>)")
+    overwrite: bool = setting(False, "replace the run that the directory holds")
 
 
 def console() -> rich.console.Console:
@@ -23,7 +29,7 @@ def console() -> rich.console.Console:
     return terminal if terminal.is_terminal else rich.console.Console(width=120)
 
 
-def directory(command: str, output: OutputConfig) -> RunDirectory:
+def directory(command: str, output: OutputConfig) -> runs.RunDirectory:
     """Makes the command's output directory ready.
 
     Raises:
@@ -31,31 +37,28 @@ def directory(command: str, output: OutputConfig) -> RunDirectory:
     """
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
     path = Path(output.out) if output.out else Path("runs") / f"{command}-{now}"
-    return RunDirectory.create(path, overwrite=output.overwrite)
+    return runs.RunDirectory.create(path, overwrite=output.overwrite)
 
 
-def config_of(
-    command: str,
-    what: Any,
-    settings: Settings,
-    arms: Sequence[str],
-    clients: Sequence[int],
-    argv: Sequence[str],
-) -> dict[str, Any]:
-    """The content of config.json; `arms` holds what each uses at each client count."""
+def available(
+    specs: Sequence[runs.Spec], parsed: Parsed
+) -> tuple[list[runs.Spec], list[str]]:
+    """The specs that can run on this machine, and a note on those that cannot.
 
-    def values(arm: str, count: int) -> dict[str, Any]:
-        return dataclasses.asdict(hyperparameters(arm, count, settings))
-
-    return {
-        "command": command,
-        "argv": list(argv),
-        "run": dataclasses.asdict(what),
-        "settings": dataclasses.asdict(settings),
-        "arms": {arm: {k: values(arm, k) for k in clients} for arm in arms},
-        "versions": runtime.versions(),
-        "machine": runtime.machine(),
-    }
+    Where none can, the command ends.
+    """
+    able: list[runs.Spec] = []
+    lost: dict[str, list[str]] = {}  # reason -> arms
+    for spec in specs:
+        reason = spec.scheme.entry.unavailable() if spec.encrypts else None
+        if reason is None:
+            able.append(spec)
+        elif spec.arm not in lost.setdefault(reason, []):
+            lost[reason].append(spec.arm)
+    notes = [f"Not run: {', '.join(arms)}. {reason}" for reason, arms in lost.items()]
+    if not able and lost:
+        parsed.fail(next(iter(lost)))
+    return able, notes
 
 
 def main(command: Callable[[Sequence[str]], int]) -> None:

@@ -25,9 +25,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import command, flags
-from experiments.config import flag
+from experiments import command
 from experiments.query import fit_head, query
+from experiments.settings import flags
+from fedjax_private.choices import (
+    Settings,
+    at_least,
+    between,
+    not_negative,
+    one_of,
+    positive,
+    setting,
+)
 from fedjax_private.inference.serving.access import (
     Quota,
     default_token_file,
@@ -49,85 +58,65 @@ PACKINGS = ("auto", "batch", "single")
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Settings):
     """What to serve."""
 
-    model: str | None = flag(None, "directory of a training run")
-    checkpoint: str | None = flag(None, "which of a sweep's models: its run's name")
-    split: str | None = flag(None, "return this layer's outputs, not the scores")
-    packing: str = flag(
-        "auto", f"{', '.join(PACKINGS)}: one image a request, or one in each slot"
+    model: str | None = setting(
+        None,
+        "directory of a training run",
+        lambda path: (
+            None
+            if Path(path).is_dir()
+            else "must be a directory that `python -m experiments.train` wrote"
+        ),
     )
-    images: int = flag(1, "that a client usually asks about at a time; for auto")
-    precision: float = flag(1e-2, "largest acceptable error of a score")
-    flooding_bits: int | None = flag(
+    checkpoint: str | None = setting(None, "which of a sweep's models: its run's name")
+    split: str | None = setting(None, "return this layer's outputs, not the scores")
+    packing: str = setting(
+        "auto",
+        f"{', '.join(PACKINGS)}: one image a request, or one in each slot",
+        one_of(*PACKINGS),
+    )
+    images: int = setting(
+        1, "that a client usually asks about at a time; for auto", at_least(1)
+    )
+    precision: float = setting(1e-2, "largest acceptable error of a score", positive)
+    flooding_bits: int | None = setting(
         None,
         "by which noise hides what ciphertexts tell of the weights (default: so many "
         "that all answers together stay within a statistical distance of 0.1)",
+        between(0, 128),
     )
-    score_noise: float = flag(
-        0.0, "standard deviation of noise on each score, against extraction"
+    score_noise: float = setting(
+        0.0,
+        "standard deviation of noise on each score, against extraction",
+        not_negative,
     )
-
-    def __post_init__(self) -> None:
-        if self.model is not None and not Path(self.model).is_dir():
-            raise ValueError(
-                f"--model={self.model} is no directory: name one that "
-                "`python -m experiments.train` wrote."
-            )
-        if self.packing not in PACKINGS:
-            raise ValueError(
-                f"unknown {self.packing!r}: --packing takes {', '.join(PACKINGS)}."
-            )
-        if self.images < 1:
-            raise ValueError(f"--images must be at least 1, got {self.images}.")
-        if not 0 < self.precision < float("inf"):
-            raise ValueError(
-                f"--precision must be positive and finite, got {self.precision}."
-            )
-        if self.flooding_bits is not None and not 0 <= self.flooding_bits <= 128:
-            raise ValueError(
-                f"--flooding_bits must lie in 0..128, got {self.flooding_bits}."
-            )
-        if not 0 <= self.score_noise < float("inf"):
-            raise ValueError(
-                f"--score_noise must be finite and not negative, got "
-                f"{self.score_noise}."
-            )
 
 
 @dataclasses.dataclass(frozen=True)
-class ServiceConfig:
-    """To whom, and how much."""
+class ServiceConfig(Settings):
+    """Who may ask, and how much."""
 
-    host: str = flag("127.0.0.1", "address to listen at; beyond this one, use TLS")
-    port: int = flag(8443, "to listen at; 0 takes any that is free")
-    token_file: str | None = flag(
+    host: str = setting("127.0.0.1", "address to listen at; beyond this one, use TLS")
+    port: int = setting(
+        8443, "to listen at; 0 takes any that is free", between(0, 65535)
+    )
+    token_file: str | None = setting(
         None, f"of the access token, made if missing (default {default_token_file()})"
     )
-    queries: int = flag(
+    queries: int = setting(
         100_000,
         "images that holders of the token may ask about, in all sessions; sizes the "
         "flooding",
+        at_least(1),
     )
-    sessions: int = flag(16, "that may be open at once")
-    idle_seconds: float = flag(600.0, "after which a session ends")
-    work_seconds: float = flag(120.0, "that keys or a request may be worked on")
-    memory_gb: float = flag(8.0, "that a session's process may use")
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.port < 2**16:
-            raise ValueError(f"--port must lie in 0..65535, got {self.port}.")
-        for name in ("queries", "sessions"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"--{name} must be at least 1, got {getattr(self, name)}."
-                )
-        for name in ("idle_seconds", "work_seconds", "memory_gb"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(
-                    f"--{name} must be positive and finite, got {getattr(self, name)}."
-                )
+    sessions: int = setting(16, "that may be open at once", at_least(1))
+    idle_seconds: float = setting(600.0, "after which a session ends", positive)
+    work_seconds: float = setting(
+        120.0, "that keys or a request may be worked on", positive
+    )
+    memory_gb: float = setting(8.0, "that a session's process may use", positive)
 
     @property
     def token_path(self) -> Path:
@@ -141,10 +130,10 @@ def serve(argv: Sequence[str]) -> int:
     what, how = parsed[ModelConfig], parsed[ServiceConfig]
     if what.model is None:
         flags.fail("--model is missing: name the directory of a training run.")
-    token = flags.checked(lambda: make_token(how.token_path))
+    token = parsed.checked(lambda: make_token(how.token_path))
     counted = how.token_path.with_name(how.token_path.name + ".queries")
-    quota = flags.checked(lambda: Quota(token, how.queries, counted))
-    made = _service(what, how, token, quota)
+    quota = parsed.checked(lambda: Quota(token, how.queries, counted))
+    made = _service(parsed, token, quota)
 
     def ready(port: int) -> None:
         host = f"[{how.host}]" if ":" in how.host else how.host
@@ -167,9 +156,7 @@ class _Made:
     summary: str
 
 
-def _service(
-    what: ModelConfig, how: ServiceConfig, token: bytes, quota: Quota
-) -> _Made:
+def _service(parsed: flags.Parsed, token: bytes, quota: Quota) -> _Made:
     from experiments.serving import load_served
     from fedjax_private.inference import plan
     from fedjax_private.inference.serving.offer import RUN_BYTES, Offer
@@ -177,11 +164,14 @@ def _service(
     from fedjax_private.inference.serving.sessions import Limits
     from fedjax_private.inference.serving.worker import Task
 
-    served = flags.checked(lambda: load_served(Path(what.model or ""), what.checkpoint))
+    what, how = parsed[ModelConfig], parsed[ServiceConfig]
+    served = parsed.checked(
+        lambda: load_served(Path(what.model or ""), what.checkpoint)
+    )
     circuit = served.circuit
     if what.split is not None:
-        circuit, _ = flags.checked(lambda: served.circuit.split(what.split))
-    planned = flags.checked(
+        circuit, _ = parsed.checked(lambda: served.circuit.split(what.split))
+    planned = parsed.checked(
         lambda: plan(
             circuit,
             packing=what.packing,
@@ -194,9 +184,9 @@ def _service(
     public = planned.public
     offer = Offer(
         os.urandom(RUN_BYTES),
-        served.name,
-        served.dataset,
-        served.normalization,
+        served.run.name,
+        served.run.dataset,
+        served.run.normalization,
         served.classes if what.split is None else (),
         what.split,
         public,

@@ -13,9 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import rich.table
 
-from experiments import command, flags, runtime
-from experiments.config import OutputConfig, flag
-from experiments.figure import prediction
+from experiments import command
+from experiments.command import OutputConfig
+from experiments.reports.figures import prediction
+from experiments.settings import flags
+from fedjax_private import runs
+from fedjax_private.choices import Settings, at_least, positive, setting
 from fedjax_private.datasets import load
 from fedjax_private.inference.serving.access import default_token_file, read_token
 from fedjax_private.inference.serving.head import Head, fit
@@ -39,20 +42,14 @@ _ROWS_SHOWN = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class ServerConfig:
-    """Whom to ask."""
+class ServerConfig(Settings):
+    """The server."""
 
-    url: str = flag("http://127.0.0.1:8443", "of the server")
-    token_file: str | None = flag(
+    url: str = setting("http://127.0.0.1:8443", "of the server")
+    token_file: str | None = setting(
         None, f"of the access token (default {default_token_file()})"
     )
-    timeout: float = flag(300.0, "seconds that a request may take")
-
-    def __post_init__(self) -> None:
-        if not 0 < self.timeout < float("inf"):
-            raise ValueError(
-                f"--timeout must be positive and finite, got {self.timeout}."
-            )
+    timeout: float = setting(300.0, "seconds that a request may take", positive)
 
     def token(self) -> bytes:
         """The access token. Raises ValueError as `read_token`."""
@@ -76,34 +73,31 @@ class ServerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class QueryConfig:
+class QueryConfig(Settings):
     """What to ask about."""
 
-    image: str | None = flag(None, "an image file of the size that the model takes")
-    dataset: str | None = flag(None, "instead: a data set, whose test images are asked")
-    data_dir: str | None = flag(None, "TFDS data directory (default: TFDS' own)")
-    count: int = flag(10, "images of the data set, the first ones")
-    head: str | None = flag(None, "file of a head for split serving; see fit_head")
+    image: str | None = setting(None, "an image file of the size that the model takes")
+    dataset: str | None = setting(
+        None, "instead: a data set, whose test images are asked"
+    )
+    data_dir: str | None = setting(None, "TFDS data directory (default: TFDS' own)")
+    count: int = setting(10, "images of the data set, the first ones", at_least(1))
+    head: str | None = setting(None, "file of a head for split serving; see fit_head")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.image is None) == (self.dataset is None):
-            raise ValueError("give either --image or --dataset.")
-        if self.count < 1:
-            raise ValueError(f"--count must be at least 1, got {self.count}.")
+            raise ValueError("give either image or dataset.")
 
 
 @dataclasses.dataclass(frozen=True)
-class FitConfig:
+class FitConfig(Settings):
     """What to fit."""
 
-    dataset: str = flag("mnist_5k", "whose first training images are asked about")
-    data_dir: str | None = flag(None, "TFDS data directory (default: TFDS' own)")
-    count: int = flag(500, "images")
-    head: str | None = flag(None, "file to write the head to")
-
-    def __post_init__(self) -> None:
-        if self.count < 2:
-            raise ValueError(f"--count must be at least 2, got {self.count}.")
+    dataset: str = setting("mnist_5k", "whose first training images are asked about")
+    data_dir: str | None = setting(None, "TFDS data directory (default: TFDS' own)")
+    count: int = setting(500, "images", at_least(2))
+    head: str | None = setting(None, "file to write the head to")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,12 +126,12 @@ def query(argv: Sequence[str]) -> int:
     """Asks, prints and keeps; returns the exit status."""
     parsed = flags.parse(QUERY_USAGE, (ServerConfig, QueryConfig, OutputConfig), argv)
     server, what = parsed[ServerConfig], parsed[QueryConfig]
-    token = flags.checked(server.token)
-    asked = flags.checked(lambda: _asked(what))
+    token = parsed.checked(server.token)
+    asked = parsed.checked(lambda: _asked(what))
     head = None
     if what.head is not None:
-        head = flags.checked(lambda: Head.load(Path(what.head or "")))
-    directory = flags.checked(lambda: command.directory("query", parsed[OutputConfig]))
+        head = parsed.checked(lambda: Head.load(Path(what.head or "")))
+    directory = parsed.checked(lambda: command.directory("query", parsed[OutputConfig]))
     offer = server.offer()
     asked.check(offer, "image" if what.image else "dataset")
     _check_head(offer, head)
@@ -162,7 +156,7 @@ def query(argv: Sequence[str]) -> int:
             "answer_bytes": offer.plan.answer_bytes,
             "evaluation_key_bytes": offer.plan.evaluation_keys_bytes,
             "seconds_opening": opening,
-            "versions": runtime.versions(),
+            "versions": runs.environment.versions(),
         }
     )
     with (directory.path / PREDICTIONS).open("w") as file:
@@ -186,10 +180,10 @@ def fit_head(argv: Sequence[str]) -> int:
     path = Path(what.head)
     if not path.parent.is_dir():
         flags.fail(f"--head={path}: there is no directory {path.parent}.")
-    token = flags.checked(server.token)
-    dataset = flags.checked(lambda: load(what.dataset, data_dir=what.data_dir))
+    token = parsed.checked(server.token)
+    dataset = parsed.checked(lambda: load(what.dataset, data_dir=what.data_dir))
     train = dataset.train
-    asked = flags.checked(lambda: _first(train, what.count, "training"))
+    asked = parsed.checked(lambda: _first(train, what.count, "training"))
     offer = server.offer()
     asked.check(offer, "dataset")
     split = offer.split
@@ -202,7 +196,7 @@ def fit_head(argv: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     labels = train.labels[: what.count]
-    head = flags.checked(
+    head = parsed.checked(
         lambda: fit(features, labels, dataset.num_classes, split=split)
     )
     try:
@@ -230,7 +224,7 @@ def _asked(what: QueryConfig) -> _Asked:
 def _first(examples: Any, count: int, kind: str) -> _Asked:
     if count > len(examples):
         raise ValueError(
-            f"--count={count}: the data set has {len(examples)} {kind} images."
+            f"count={count}: the data set has {len(examples)} {kind} images."
         )
     return _Asked(examples.inputs[:count], examples.labels[:count])
 
@@ -245,7 +239,7 @@ def _read_image(path: Path) -> npt.NDArray[np.uint8]:
             pixels = np.asarray(image.convert("L" if grey else "RGB"), np.uint8)
     except (OSError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise ValueError(
-            f"--image={path} cannot be read ({error}): name a PNG or JPEG file."
+            f"image={path} cannot be read ({error}): name a PNG or JPEG file."
         ) from error
     return pixels.reshape(1, *pixels.shape[:2], -1)
 

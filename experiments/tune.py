@@ -6,7 +6,7 @@
 A fifth of the training images, drawn by class with a fixed seed, is held out and takes
 the test set's place; every combination of the grid is trained on the rest by the same
 code as any other run. One line a run is appended to the log. The values that
-`experiments/tuned.py` ships were read off the log that is committed beside it.
+`runs.tuned` ships were read off experiments/settings/tuning_log.jsonl.
 
 The search sees the training data. It is outside epsilon, as every report says.
 """
@@ -16,12 +16,15 @@ import itertools
 import json
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import command, flags, runtime
-from experiments.config import SETTINGS, Settings, SweepConfig, TrainConfig, flag
+from experiments import command
+from experiments.settings import flags
+from experiments.sweep import SweepConfig
+from fedjax_private import datasets, runs
+from fedjax_private.choices import Settings, at_least, chosen, kinds, one_of, setting
 
 USAGE = """Trains every combination of a grid and scores it on a validation split.
 
@@ -30,21 +33,25 @@ usage: python -m experiments.tune --arm=fl_dp --grid="learning_rate=0.25,0.5" [f
 HELD_OUT = 0.2
 SPLIT_SEED = 2017
 
+LOG = "experiments/settings/tuning_log.jsonl"
+
 
 @dataclasses.dataclass(frozen=True)
-class TuneConfig:
+class TuneConfig(Settings):
     """What to search."""
 
-    arm: str = flag("fl", "the arm to tune")
-    grid: str = flag("", 'values by flag name: "learning_rate=0.1,0.2 momentum=0,0.9"')
-    clients: tuple[int, ...] = flag((4,), "client counts")
-    partitions: tuple[str, ...] = flag(("iid",), "of iid, shards and dirichlet")
-    seeds: int = flag(1, "how many repetitions")
-    log: str = flag("experiments/tuning_log.jsonl", "where lines are appended")
+    arm: str = setting("fl", "the arm to tune", one_of(*runs.ARMS))
+    grid: str = setting("", 'values by name: "learning_rate=0.1,0.2 momentum=0,0.9"')
+    clients: tuple[int, ...] = setting((4,), "client counts")
+    partitions: tuple[str, ...] = chosen(
+        datasets.PARTITIONS, ("iid",), "how records are dealt to clients"
+    )
+    seeds: int = setting(1, "how many repetitions", at_least(1))
+    log: str = setting(LOG, "where lines are appended")
 
     def __post_init__(self) -> None:
-        TrainConfig(arm=self.arm)
-        SweepConfig(clients=self.clients, partitions=self.partitions, seeds=self.seeds)
+        super().__post_init__()
+        SweepConfig(clients=self.clients, partitions=self.partitions)
 
 
 def combinations(grid: str) -> list[dict[str, str]]:
@@ -57,76 +64,71 @@ def combinations(grid: str) -> list[dict[str, str]]:
     for part in grid.split():
         name, equals, values = part.partition("=")
         if not equals or not values:
-            raise ValueError(f"--grid takes name=a,b pairs, got {part!r}.")
+            raise ValueError(f"grid takes name=a,b pairs, got {part!r}.")
         axes.append([(name, value) for value in values.split(",")])
     return [dict(choice) for choice in itertools.product(*axes)]
 
 
-def settings_with(base: Settings, values: dict[str, str]) -> Settings:
-    """The settings with values given as text.
+def spec_with(base: runs.Spec, values: Mapping[str, str]) -> runs.Spec:
+    """The spec with values given as text.
 
     Raises:
-        ValueError: a name is no flag of training or privacy, or a value is bad.
+        ValueError: a name is no field to search over, or a value is bad.
     """
+    known = {flag.name: flag for flag in flags.flags_of(runs.Spec)}
+    types = kinds(runs.Spec)
+    changes = {}
     for name, text in values.items():
-        for group in ("training", "privacy"):
-            config = getattr(base, group)
-            kinds = flags.kinds(type(config))
-            if name in kinds:
-                changed = {name: flags.convert(kinds[name], text)}
-                base = dataclasses.replace(
-                    base, **{group: dataclasses.replace(config, **changed)}
-                )
-                break
-        else:
-            raise ValueError(f"--grid names {name!r}, which is no flag to search over.")
-    return base
+        if name not in known or known[name].group in ("What to run", "Encryption"):
+            raise ValueError(f"grid names {name!r}, which is nothing to search over.")
+        kind = str if known[name].registry is not None else types[name]
+        changes[name] = flags.convert(kind, text)
+    return dataclasses.replace(base, **changes)
 
 
 def tune(argv: Sequence[str]) -> int:
     """The command; returns its exit status."""
-    parsed = flags.parse(USAGE, (TuneConfig, *SETTINGS), argv)
-    what = parsed[TuneConfig]
-    base = Settings(*(parsed[group] for group in SETTINGS))
-    grid = flags.checked(lambda: combinations(what.grid))
-    choices = flags.checked(lambda: [settings_with(base, values) for values in grid])
-    runtime.start()
-    from experiments import build, run, zoo
-    from experiments.spec import Spec
-    from fedjax_private.datasets import load, split_validation
-    from fedjax_private.simulation import RunDirectory
-
-    dataset = flags.checked(
-        lambda: load(base.data.dataset, data_dir=base.data.data_dir)
+    parsed = flags.parse(
+        USAGE, (TuneConfig, runs.Spec), argv, leave_out=("partition", "seed")
     )
-    dataset = zoo.featured(dataset, base.training.model)
-    train, validation = split_validation(dataset.train, HELD_OUT, SPLIT_SEED)
-    dataset = dataclasses.replace(dataset, train=train, test=validation)
+    what = parsed[TuneConfig]
+    base = dataclasses.replace(parsed[runs.Spec], arm=what.arm)
+    grid = parsed.checked(lambda: combinations(what.grid))
+    choices = parsed.checked(lambda: [spec_with(base, values) for values in grid])
+    runs.environment.start()
+    inputs = runs.Inputs()
+
+    def held_out(spec: runs.Spec) -> datasets.Dataset:
+        dataset = inputs(spec)
+        train, validation = datasets.split_validation(
+            dataset.train, HELD_OUT, SPLIT_SEED
+        )
+        return dataclasses.replace(dataset, train=train, test=validation)
+
+    def specs(chosen: runs.Spec) -> Iterator[runs.Spec]:
+        places = itertools.product(what.clients, what.partitions, range(what.seeds))
+        for clients, partition, seed in places:
+            yield dataclasses.replace(
+                chosen, clients=clients, partition=partition, seed=seed
+            )
+
     console = command.console()
-
-    def specs(settings: Settings) -> Iterator[Spec]:
-        for clients, partition in itertools.product(what.clients, what.partitions):
-            for seed in range(what.seeds):
-                yield Spec(what.arm, clients, partition, seed, settings)
-
-    for values, settings in zip(grid, choices, strict=True):
+    for values, chosen_spec in zip(grid, choices, strict=True):
         scores = []
-        for spec in specs(settings):
-            prepared = flags.checked(lambda spec=spec: build.prepare(spec, dataset))
+        for spec in specs(chosen_spec):
+            ready = parsed.checked(lambda spec=spec: runs.prepare(spec, held_out(spec)))
             with tempfile.TemporaryDirectory() as scratch:
-                row = run.run(prepared, dataset, RunDirectory(Path(scratch)))
+                directory = runs.RunDirectory(Path(scratch))
+                (trained,) = runs.train_together([ready], directory)
+            row = trained.row
             scores.append(row["accuracy"])
             line: dict[str, Any] = {
-                "arm": spec.arm,
-                "clients": spec.clients,
-                "partition": spec.partition,
-                "seed": spec.seed,
-                "dataset": dataset.name,
-                "model": settings.training.model,
-                "epsilon": row["epsilon"],
-                "mechanism": settings.privacy.mechanism,
-                **dataclasses.asdict(spec.hyperparameters),
-                "held_out_examples": len(validation),
+                **{name: row[name] for name in ("arm", "clients", "partition", "seed")},
+                **{name: row[name] for name in ("dataset", "model", "epsilon")},
+                "algorithm": row["algorithm"],
+                "mechanism": spec.mechanism_name,
+                **dataclasses.asdict(ready.hyperparameters),
+                "held_out_examples": len(ready.dataset.test),
                 "validation_accuracy": row["accuracy"],
                 "validation_loss": row["loss"],
                 "seconds": round(row["seconds_total"], 2),

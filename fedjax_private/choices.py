@@ -63,7 +63,13 @@ class Settings:
             if value is None:
                 continue
             if registry is not None:
-                object.__setattr__(self, field.name, registry.choose(value))
+                several = isinstance(value, tuple)
+                chosen = (
+                    tuple(map(registry.choose, value))
+                    if several
+                    else registry.choose(value)
+                )
+                object.__setattr__(self, field.name, chosen)
             elif check is not None and (wrong := check(value)) is not None:
                 raise ValueError(f"{field.name} {wrong}, got {value}.")
 

@@ -105,7 +105,7 @@ class Task:
         return optax.sgd(values.learning_rate, values.momentum or None)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class AlgorithmEntry:
     """A published algorithm, as runs see it.
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fedjax_private.aggregation.types import SchemeEntry
+from fedjax_private.aggregation.entry import SchemeEntry
 from fedjax_private.choices import Choice
 from fedjax_private.privacy.accounting import (
     Event,
@@ -14,7 +14,7 @@ from fedjax_private.privacy.accounting import (
     RdpAccountant,
     calibrate_noise_multiplier,
 )
-from fedjax_private.privacy.mechanisms import (
+from fedjax_private.privacy.mechanisms.mechanism import (
     Mechanism,
     MechanismSettings,
     make_plan,
@@ -214,13 +214,14 @@ def shared_price(terms: Terms, split: Split = shared) -> Privacy:
     bits: int | None = getattr(scheme.settings, "quantization_bits", None)
     if scheme.entry.exact:
         # Fixed before the second search, in which epsilon must not jump with them.
-        bits = bits or bits_for(_bound(terms, noise, batch), batch, terms.size)
+        grid_bits = bits or bits_for(_bound(terms, noise, batch), batch, terms.size)
+        bits = grid_bits
 
         def gridded(noise: float) -> SharedPlan:
             bound = _bound(terms, noise, batch)
 
             def share(multiplier: float) -> PrivacyPlan:
-                return on_grid(plan_of(multiplier), terms.size, bound, bits)
+                return on_grid(plan_of(multiplier), terms.size, bound, grid_bits)
 
             return split(share, noise, trust, against)
 
@@ -233,16 +234,17 @@ def shared_price(terms: Terms, split: Split = shared) -> Privacy:
     bound = _bound(terms, noise, batch)
     bits = bits or bits_for(bound, batch, terms.size)
     settings = scheme.entry.ranged(scheme.settings, bound, bits)
-    costs = [
+    outsiders, insiders = (
         terms.priced(plan.event(terms.steps, adversary), NEIGHBORS)
-        for adversary in Adversary
-    ]
+        for adversary in (Adversary.OUTSIDERS, Adversary.INSIDERS)
+    )
     return Privacy(
         plan,
         noise,
         terms.steps,
         terms.local_steps,
-        *costs,
+        outsiders,
+        insiders,
         Unit.RECORD,
         NEIGHBORS,
         plan.correlated,
@@ -276,7 +278,7 @@ def _check_shared(terms: Terms) -> None:
             "shared noise covers one step a released sum: give local_steps=1 or "
             f"noise=local, got {terms.local_steps} steps."
         )
-    if scheme is None or not scheme.entry.protected(scheme.settings):
+    if scheme is None or not scheme.entry.protects(scheme.settings):
         raise ValueError(
             "protect=False lets a released sum tell of the key that hides every share "
             "of the noise: leave it out, or give noise=local."

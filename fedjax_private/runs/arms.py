@@ -10,15 +10,17 @@ class Arm:
 
     Attributes:
         label: for tables and figures.
+        algorithm: the usual one.
         pooled: all data at one place, whatever the number of clients.
         federated: updates are aggregated by a server.
-        private: clients clip and noise every step.
+        private: what leaves a client, or the server, is noised.
         encrypted: the aggregation sees ciphertext only.
-        shared: clients share the noise of each encrypted sum, unless --noise says
+        shared: clients share the noise of each encrypted sum, unless `noise` says
             otherwise.
     """
 
     label: str
+    algorithm: str
     pooled: bool = False
     federated: bool = False
     private: bool = False
@@ -27,17 +29,22 @@ class Arm:
 
 
 ARMS: Mapping[str, Arm] = {
-    "centralized": Arm("centralised", pooled=True),
-    "centralized_dp": Arm("centralised + DP", pooled=True, private=True),
-    "local": Arm("without FL"),
-    "fl": Arm("FL", federated=True),
-    "fl_dp": Arm("FL + DP", federated=True, private=True),
-    "fl_he": Arm("FL + HE", federated=True, encrypted=True),
+    "centralized": Arm("centralised", "local", pooled=True),
+    "centralized_dp": Arm("centralised + DP", "local", pooled=True, private=True),
+    "local": Arm("without FL", "local"),
+    "fl": Arm("FL", "fedavg", federated=True),
+    "fl_dp": Arm("FL + DP", "fedavg", federated=True, private=True),
+    "fl_he": Arm("FL + HE", "fedavg", federated=True, encrypted=True),
     "private_ai_local": Arm(
-        "PRIVATE-AI, local noise", federated=True, private=True, encrypted=True
+        "PRIVATE-AI, local noise",
+        "fedavg",
+        federated=True,
+        private=True,
+        encrypted=True,
     ),
     "private_ai": Arm(
         "PRIVATE-AI (FL + DP + HE)",
+        "distributed_dp_sgd",
         federated=True,
         private=True,
         encrypted=True,

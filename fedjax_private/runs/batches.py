@@ -1,36 +1,42 @@
-"""Runs many specs, together where that is faster; nothing finished is ever lost."""
+"""Many runs, together where that is faster; nothing finished is ever lost."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
-from experiments import build, report, run, zoo
-from experiments.arms import ARMS
-from experiments.spec import Spec
-from fedjax_private.datasets import Dataset
-from fedjax_private.simulation import RunDirectory
+from fedjax_private import models
+from fedjax_private.datasets import Dataset, load
+from fedjax_private.runs.directory import RunDirectory
+from fedjax_private.runs.preparation import Prepared, prepare
+from fedjax_private.runs.spec import Spec
+from fedjax_private.runs.training import Advance, train_together
 
 
 class Inputs:
-    """The data set of each run, as its model takes it; features are computed once.
+    """The data set of each run, as its model takes it; each is made once.
 
     Args:
-        source: spec -> its data set, the very same object for runs that share one.
+        source: spec -> its data set, the very same object for runs that share one; by
+            default the one that the spec names.
     """
 
-    def __init__(self, source: Callable[[Spec], Dataset]) -> None:
-        self._source = source
-        self._made: dict[tuple[int, str], tuple[Dataset, Dataset]] = {}
+    def __init__(self, source: Callable[[Spec], Dataset] | None = None) -> None:
+        loaded = functools.cache(lambda name, folder: load(name, data_dir=folder))
+        self._source = source or (lambda spec: loaded(spec.dataset, spec.data_dir))
+        # Kept with its source, so that no id is used again.
+        self._featured: dict[tuple[int, str], tuple[Dataset, Dataset]] = {}
 
     def __call__(self, spec: Spec) -> Dataset:
         """The data set of a run."""
-        dataset, model = self._source(spec), spec.settings.training.model
-        key = (id(dataset), model)
-        if key not in self._made:  # kept with its source, so that no id is used again
-            self._made[key] = dataset, zoo.featured(dataset, model)
-        return self._made[key][1]
+        dataset = self._source(spec)
+        key = (id(dataset), spec.model_entry.name)
+        if key not in self._featured:
+            featured = models.features(spec.model_entry, dataset)
+            self._featured[key] = dataset, featured
+        return self._featured[key][1]
 
 
 def together(specs: Sequence[Spec], inputs: Inputs) -> list[list[Spec]]:
@@ -41,40 +47,49 @@ def together(specs: Sequence[Spec], inputs: Inputs) -> list[list[Spec]]:
     groups: dict[Any, list[Spec]] = {}
     several = jax.local_device_count() > 1
     for spec in specs:
-        shared = ARMS[spec.arm].pooled and several
+        shared = spec.traits.pooled and several
         key = id(inputs(spec)) if shared else spec.seed
         groups.setdefault((dataclasses.replace(spec, seed=0), key), []).append(spec)
     return list(groups.values())
 
 
-def run_all(
+def train_all(
     specs: Sequence[Spec],
     inputs: Inputs,
     directory: RunDirectory,
-    shown: Any,
+    *,
     finished: Callable[[Spec, dict[str, Any]], None],
+    failed: Callable[[str], None] = lambda sentence: None,
+    advance: Advance = lambda name, rounds: None,
 ) -> list[str]:
-    """Runs everything; returns what failed, in words.
+    """Trains all runs; a run that fails stops no other.
 
     Args:
         specs: what to run, in order.
         inputs: their data sets.
-        directory: where rounds and checkpoints go.
-        shown: the progress that is on the screen.
+        directory: where rounds, ledgers and models go.
         finished: takes each run's row, as the run ends.
+        failed: takes a sentence on each failure, at once.
+        advance: is told of every round.
+
+    Returns:
+        What failed: a sentence each.
     """
     failures = []
     for group in together(specs, inputs):
         try:
-            dataset = inputs(group[0])
-            prepared = [build.prepare(spec, dataset) for spec in group]
-            rows = run.run_together(prepared, dataset, directory, shown.advance)
+            ready = [prepare(spec, inputs(spec)) for spec in group]
+            rows = [each.row for each in train_together(ready, directory, advance)]
         except ValueError as error:
             names = ", ".join(spec.name for spec in group)
             failures.append(f"Failed: {names}: {error}")
-            shown.say(failures[-1])
+            failed(failures[-1])
             continue
         for spec, row in zip(group, rows, strict=True):
-            shown.say(report.line(row))
             finished(spec, row)
     return failures
+
+
+def sums_in_words(ready: Sequence[Prepared]) -> dict[str, str]:
+    """Heading of a run -> how its sums are encrypted, for runs that encrypt."""
+    return {each.spec.heading: each.sums for each in ready if each.sums}

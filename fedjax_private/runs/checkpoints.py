@@ -1,36 +1,102 @@
-"""Models on disk, through Orbax."""
+"""Trained models on disk: arrays through Orbax, and what they are of as JSON."""
 
+import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from fedjax_private.runs.preparation import Prepared
 from fedjax_private.typing import Params
 
-
-def save(directory: Path, params: Params) -> None:
-    """Writes a pytree of arrays to a new directory, complete or not at all.
-
-    Raises:
-        ValueError: the directory exists.
-    """
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(directory.absolute(), jax.tree.map(np.asarray, params))
+FOLDER = "checkpoints"
 
 
-def restore(directory: Path, params_like: Params) -> Params:
-    """Reads what `save` wrote.
+def save(directory: Path, prepared: Prepared, params: Params) -> None:
+    """Writes the models of a run: complete or not at all.
 
     Args:
-        directory: as given to `save`.
-        params_like: a pytree of arrays or shapes that the checkpoint must match, for
-            instance `jax.eval_shape(model.init, jax.random.key(0))`.
+        directory: of the command; models go to `checkpoints/<run>` there.
+        prepared: the run.
+        params: with a leading axis over its models.
 
     Raises:
-        ValueError: the checkpoint has another structure or other shapes.
-        FileNotFoundError: there is none.
+        ValueError: the run has been saved before.
     """
+    folder = (directory / FOLDER).absolute()
+    dataset, values = prepared.dataset, prepared.hyperparameters
+    of = {
+        "run": prepared.spec.described(),
+        "model": {
+            "name": prepared.model_name,
+            "input_shape": list(dataset.train.inputs.shape[1:]),
+            "num_classes": dataset.num_classes,
+            "normalization": dataclasses.asdict(dataset.normalization),
+            "activation": values.activation,
+            "augmentations": values.augmentations,
+        },
+        "models": int(jax.tree.leaves(params)[0].shape[0]),
+    }
     with ocp.StandardCheckpointer() as checkpointer:
-        params: Params = checkpointer.restore(directory.absolute(), params_like)
-    return params
+        checkpointer.save(folder / prepared.spec.name, jax.tree.map(np.asarray, params))
+    path = folder / f"{prepared.spec.name}.json"
+    path.write_text(json.dumps(of, indent=2) + "\n")
+
+
+def names(directory: Path) -> list[str]:
+    """The runs whose models a directory holds, in alphabetical order."""
+    folder = directory / FOLDER
+    found = folder.glob("*.json") if folder.is_dir() else ()
+    return sorted(path.stem for path in found)
+
+
+def read(directory: Path, name: str) -> dict[str, Any]:
+    """What a run's models are of, as `save` wrote it.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = directory / FOLDER / f"{name}.json"
+    try:
+        of: dict[str, Any] = json.loads(path.read_text())
+        if not {"run", "model", "models"} <= of.keys():
+            raise KeyError
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged: train again.") from error
+    return of
+
+
+def restore(directory: Path, name: str, params_like: Params, count: int) -> Params:
+    """Reads the models of a run.
+
+    Args:
+        directory: as for `save`.
+        name: of the run.
+        params_like: shapes of one model.
+        count: how many models.
+
+    Returns:
+        NumPy arrays with a leading axis over models.
+
+    Raises:
+        ValueError: the checkpoint holds other arrays, shapes or dtypes.
+    """
+    stacked = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), params_like
+    )
+    path = (directory / FOLDER / name).absolute()
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            params: Params = checkpointer.restore(path, stacked)
+        held = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), params)
+        if held != jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), stacked):
+            raise ValueError("shapes differ")
+    except (ValueError, FileNotFoundError, KeyError) as error:
+        raise ValueError(
+            f"checkpoint {name} does not fit the model of its file {name}.json: train "
+            "again, or name the model that it was trained with."
+        ) from error
+    return jax.tree.map(np.asarray, params)

@@ -8,38 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# One row a run, in this order; null where a name does not apply.
-ROW_NAMES = (
-    "arm",
-    "clients",
-    "partition",
-    "seed",
-    "dataset",
-    "model",
-    "params",
-    "train_examples",
-    "rounds",
-    "accuracy",
-    "loss",
-    "epsilon",
-    "delta",
-    "epsilon_insider",
-    "noise_multiplier",
-    "clip_norm",
-    "sampling_probability",
-    "steps",
-    "honest_clients",
-    "encryption",
-    "seconds_total",
-    "seconds_train",
-    "seconds_encrypt",
-    "seconds_add",
-    "seconds_decrypt",
-    "upload_bytes_per_client_round",
-    "max_aggregation_error",
-)
-
-# Everything that a command may write; --overwrite removes these and nothing else.
+# Everything that a command may write; overwriting removes these and nothing else.
 OWN_NAMES = (
     "config.json",
     "runs.jsonl",
@@ -89,14 +58,14 @@ class RunDirectory:
             probe.unlink()
         except OSError as error:
             raise ValueError(
-                f"cannot write to {path} ({error.strerror}): name another directory "
-                "with --out."
+                f"cannot write to out={path} ({error.strerror}): name another "
+                "directory."
             ) from error
         held = [path / name for name in OWN_NAMES if (path / name).exists()]
         if held and not overwrite:
             raise ValueError(
-                f"{path} already holds a run: name another directory with --out, or "
-                "pass --overwrite."
+                f"out={path} already holds a run: name another directory, or pass "
+                "overwrite=True."
             )
         for name in held:
             shutil.rmtree(name) if name.is_dir() else name.unlink()
@@ -108,14 +77,8 @@ class RunDirectory:
         (self.path / "config.json").write_text(text + "\n")
 
     def add_run(self, row: Mapping[str, Any]) -> None:
-        """Appends a row to runs.jsonl.
-
-        Raises:
-            KeyError: the row lacks a name, or has one that is not in ROW_NAMES.
-        """
-        if set(row) != set(ROW_NAMES):
-            raise KeyError(f"row names differ: {set(row) ^ set(ROW_NAMES)}")
-        self._append("runs.jsonl", {name: row[name] for name in ROW_NAMES})
+        """Appends a row to runs.jsonl."""
+        self._append("runs.jsonl", row)
 
     def add_round(self, row: Mapping[str, Any]) -> None:
         """Appends a row to rounds.jsonl."""

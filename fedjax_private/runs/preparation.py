@@ -1,4 +1,4 @@
-"""From settings to the parts of a run: shards, schedule, privacy, algorithm, sums."""
+"""From a spec to the parts of a run: shards, schedule, privacy, algorithm, sums."""
 
 import dataclasses
 import functools
@@ -8,22 +8,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-import optax
 
-from experiments import zoo
-from experiments.arms import ARMS
-from experiments.pricing import Privacy, local_privacy, shared_privacy
-from experiments.spec import Spec
-from experiments.tuned import Hyperparameters
-from fedjax_private import aggregation, algorithms, clients, models, simulation
-from fedjax_private.datasets import ClientData, Dataset, client_data, partition
-from fedjax_private.encryption import derive
-from fedjax_private.privacy import Plan, SharedPlan
-from fedjax_private.trust import Decryptor, Trust
+from fedjax_private import aggregation, models, simulation
+from fedjax_private.algorithms.algorithm import Algorithm
+from fedjax_private.algorithms.entry import AlgorithmEntry, Task, Training
+from fedjax_private.algorithms.prices import Privacy, Terms
+from fedjax_private.choices import Choice
+from fedjax_private.clients.entries import CLIENTS
+from fedjax_private.datasets import (
+    ClientData,
+    Dataset,
+    Normalization,
+    client_data,
+    partition,
+)
+from fedjax_private.hyperparameters import Hyperparameters
+from fedjax_private.privacy.mechanisms import MECHANISMS
+from fedjax_private.runs.spec import Spec
+from fedjax_private.runs.tuned import DEFAULT_EPSILON
+from fedjax_private.simulation.evaluation import EvaluatorFor
+from fedjax_private.trust import Adversary, Decryptor, Trust
 from fedjax_private.typing import Params
 
 # A client's score of the parameters is a mean over so many records at most.
 SCORED_EXAMPLES = 16
+
+# Of runs in which nothing is sent to anybody.
+NOBODY_ELSE = Trust(1, Decryptor.NOBODY_NEEDED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,225 +43,276 @@ class Prepared:
 
     Attributes:
         spec: what was asked for.
+        dataset: as the model takes it.
+        model: to be trained.
+        model_name: of its entry, or of its type where it was given as an object.
+        hyperparameters: that it trains with.
+        algorithm: how clients and server train.
+        parameters: how many the model has.
+        size: values of an upload.
         data: the clients' shards; one shard with everything where data are pooled.
         schedule: the cohort of each round.
-        options: how sums are encrypted, if they are.
+        scheme: how sums are taken; None where nothing is summed.
+        trust: who is trusted with what, where something is summed.
         privacy: None without DP.
         sums: how updates are encrypted, in words; None where they are not.
     """
 
     spec: Spec
+    dataset: Dataset
+    model: models.Model
+    model_name: str
+    hyperparameters: Hyperparameters
+    algorithm: Choice[AlgorithmEntry]
+    parameters: int
+    size: int
     data: ClientData
     schedule: list[simulation.Ids]
-    options: aggregation.Options
+    scheme: Choice[aggregation.SchemeEntry] | None = None
+    trust: Trust | None = None
     privacy: Privacy | None = None
     sums: str | None = None
 
+    @property
+    def clients(self) -> int:
+        """Clients of all rounds; 1 where data are pooled."""
+        return int(self.data.mask.shape[0])
 
-def unavailable() -> str | None:
-    """Why encrypted arms cannot run here; None where they can."""
-    from fedjax_private.encryption import OpenFHEUnavailable
-    from fedjax_private.encryption.math import polynomials as arithmetic
-    from fedjax_private.encryption.openfhe import backend
-
-    try:
-        backend.load()
-        arithmetic.host()
-    except OpenFHEUnavailable as error:
-        return str(error)
-    return None
+    @property
+    def noises_steps(self) -> bool:
+        """Whether the mechanism noises clients' steps."""
+        noised = self.algorithm.entry.training is not Training.SGD
+        return self.spec.traits.private and noised
 
 
-def prepare(spec: Spec, dataset: Dataset) -> Prepared:
+def prepare(
+    spec: Spec, dataset: Dataset, model: models.Model | None = None
+) -> Prepared:
     """Partitions the data, draws the schedule and calibrates the noise.
+
+    Args:
+        spec: what is asked for.
+        dataset: as its model takes it; see `models.features`.
+        model: in place of the spec's.
 
     Raises:
         ValueError: with one sentence, if the settings do not fit together.
     """
-    arm, hyper = ARMS[spec.arm], spec.hyperparameters
-    if spec.algorithm == "scaffold" and hyper.momentum:
-        raise ValueError("--algorithm=scaffold takes plain local steps: --momentum=0.")
-    scheme = spec.settings.data.scheme(spec.partition)
-    parts = partition(dataset.train.labels, spec.clients, scheme, spec.seed)
+    arm, values, algorithm = spec.traits, spec.hyperparameters, spec.chosen_algorithm
+    _check(spec, algorithm.entry, values)
+    model_name = "of its own" if model else spec.model_entry.name
+    if model is None:
+        model = build_model(spec, dataset)
+    parts = partition(dataset.train.labels, spec.clients, spec.partition, spec.seed)
     if arm.pooled:
         parts = [np.arange(len(dataset.train))]
-    cohort = spec.settings.training.cohort if arm.federated else None
-    schedule = simulation.cohorts(spec.seed, hyper.rounds, len(parts), cohort)
-    data = client_data(dataset.train, parts)
-    privacy, options = None, spec.settings.encryption.options
-    if arm.private:
-        steps = hyper.noisy_steps * int(np.bincount(np.concatenate(schedule)).max())
-        examples = len(dataset.train) / len(parts)
-        if spec.shares_noise:
-            privacy, options = shared_privacy(
-                spec, steps, examples * spec.cohort, zoo.update_size(spec, dataset)
-            )
-        else:
-            privacy = local_privacy(spec, steps, examples)
-    sums = _described(spec, zoo.update_size(spec, dataset), options)
-    return Prepared(spec, data, schedule, options, privacy, sums)
-
-
-def _described(spec: Spec, size: int, options: aggregation.Options) -> str | None:
-    """How a run's sums are encrypted; raises ValueError if they cannot be."""
-    config = spec.settings.encryption
-    if not ARMS[spec.arm].federated:
-        return None
-    trust = spec.trust
-    if not spec.encrypts:
-        return None
-    request = aggregation.request_for(
-        config.encryption, size, trust.uploads, options, most_uploads=spec.cohort
+    schedule = simulation.cohorts(
+        spec.seed, values.rounds, len(parts), spec.cohort if arm.federated else None
     )
-    parameters = derive(request)
-    if config.encrypted_fraction < 1 and ARMS[spec.arm].private:
-        raise ValueError(
-            "--encrypted_fraction below 1 chooses entries by what gradients tell of "
-            f"the records, which epsilon does not cover: arm {spec.arm} takes 1."
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    parameters = models.parameter_count(shapes)
+    prepared = Prepared(
+        spec,
+        dataset,
+        model,
+        model_name,
+        values,
+        algorithm,
+        parameters,
+        algorithm.entry.size(parameters),
+        client_data(dataset.train, parts),
+        schedule,
+    )
+    if arm.federated:
+        scheme = spec.scheme if spec.encrypts else aggregation.SCHEMES.choose("none")
+        prepared = dataclasses.replace(prepared, scheme=scheme, trust=spec.trust)
+    if arm.private:
+        privacy = algorithm.entry.price(_terms(prepared), algorithm.settings)
+        prepared = dataclasses.replace(prepared, privacy=privacy, scheme=privacy.scheme)
+    if prepared.scheme is not None and prepared.trust is not None:
+        sums = aggregation.describe(
+            prepared.scheme,
+            vector_size=prepared.size,
+            trust=prepared.trust,
+            most_uploads=spec.cohort_size,
+            private=arm.private,
+            residues=prepared.privacy is not None and prepared.privacy.residues,
         )
-    if config.processes and config.topology != "star":
-        raise ValueError("--processes is for --topology=star.")
-    if config.processes and config.encrypted_fraction < 1:
-        raise ValueError("--processes encrypts everything: --encrypted_fraction=1.")
-    if config.processes and trust.decryptor is Decryptor.EVERY_CLIENT:
-        raise ValueError("--processes is for --key_holder=authority.")
-    quorum = options.quorum(request.holders)
-    text = aggregation.describe(parameters, trust, quorum, options.topology)
-    if config.encrypted_fraction < 1:
-        exposed = 1 - config.encrypted_fraction
-        text += f" SELECTIVE: the server reads {exposed:.1%} of every upload's entries."
-    return text
+        prepared = dataclasses.replace(prepared, sums=sums)
+    return prepared
+
+
+def _check(spec: Spec, algorithm: AlgorithmEntry, values: Hyperparameters) -> None:
+    """Raises ValueError where the algorithm does not go with what else was asked."""
+    algorithm.check(values)
+    if spec.client is not None and not algorithm.takes_client:
+        raise ValueError(
+            f"algorithm={algorithm.name} has a client function of its own: leave out "
+            "client."
+        )
+    if spec.traits.federated and spec.drop_out and not algorithm.tolerates_loss:
+        raise ValueError(
+            f"algorithm={algorithm.name} counts on every upload of its clients, and "
+            "would train wrongly without some: leave out drop_out."
+        )
+    if spec.cohort is not None and algorithm.samples_clients:
+        raise ValueError(
+            f"algorithm={algorithm.name} draws each round's clients itself, with "
+            "sampling_probability: leave out cohort."
+        )
+    noised = spec.traits.private and algorithm.training is not Training.SGD
+    if noised and spec.client is not None:
+        client = CLIENTS.choose(spec.client)
+        if not client.entry.private:
+            raise ValueError(
+                f"client={client.name} adds no noise, which arm {spec.arm} needs: "
+                "choose a private client function, or another arm."
+            )
+
+
+def _terms(prepared: Prepared) -> Terms:
+    """What the price of a run depends on."""
+    spec, values = prepared.spec, prepared.hyperparameters
+    assert values.clip_norm is not None  # in the table, or the entry, of every DP arm
+    # A round is one release where no local step is noised.
+    local_steps = values.noisy_steps if prepared.noises_steps else 1
+    most_rounds = int(np.bincount(np.concatenate(prepared.schedule)).max())
+    return Terms(
+        epsilon=spec.epsilon or DEFAULT_EPSILON,
+        noise_multiplier=spec.noise_multiplier,
+        delta=spec.delta,
+        against=Adversary(spec.epsilon_against),
+        mechanism=MECHANISMS.choose(spec.mechanism),
+        clip_norm=values.clip_norm,
+        sampling_probability=values.sampling_probability or 1.0,
+        rounds=values.rounds,
+        steps=local_steps * most_rounds,
+        local_steps=local_steps,
+        clients=prepared.clients,
+        cohort=len(prepared.schedule[0]),
+        whole=not (spec.cohort_size < spec.clients or spec.drop_out),
+        examples=len(prepared.dataset.train),
+        size=prepared.size,
+        trust=prepared.trust or NOBODY_ELSE,
+        scheme=prepared.scheme,
+        federated=spec.traits.federated,
+        signal_bound=values.signal_bound,
+    )
 
 
 @functools.cache
+def _built(
+    model: Choice[models.ModelEntry],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    classes: int,
+    normalization: Normalization,
+    activation: str | None,
+    augmentations: int,
+) -> models.Model:
+    """A model; equal arguments give the same, so that compiled code is shared."""
+    built = models.build(
+        model,
+        input_shape=shape,
+        num_classes=classes,
+        normalization=normalization,
+        activation=activation,
+        dtype=dtype,
+    )
+    return models.augmented(built, augmentations)
+
+
+def build_model(spec: Spec, dataset: Dataset) -> models.Model:
+    """The model that a run trains; runs that train the same one share compiled code.
+
+    Args:
+        spec: of the run.
+        dataset: as the model takes it; see `models.features`.
+    """
+    inputs, values = dataset.train.inputs, spec.hyperparameters
+    whole = inputs.dtype == np.int32
+    return _built(
+        models.MODELS.choose(spec.model),
+        inputs.shape[1:],
+        np.dtype(np.int32 if whole else np.float32),
+        dataset.num_classes,
+        dataset.normalization,
+        values.activation,
+        values.augmentations,
+    )
+
+
+@functools.cache
+def evaluator_of(model: models.Model) -> EvaluatorFor:
+    """The model's evaluator; one a model, so that compiled code is shared."""
+    return simulation.evaluator(model)
+
+
+@functools.lru_cache(maxsize=64)
+def _algorithm(entry: AlgorithmEntry, task: Task) -> Algorithm:
+    """An algorithm; runs that differ in seed or data alone share compiled code."""
+    return entry.make(task)
+
+
 def build_algorithm(
-    model: models.Model,
-    hyper: Hyperparameters,
-    plan: Plan | SharedPlan | None,
-    codec: Any,
-    name: str,
-    proximal: float,
-    cohort: int,
-    clients_in_all: int,
-    normaliser: float,
-    backend: str,
-) -> algorithms.Algorithm:
-    """An algorithm; runs that differ in seed or data alone share its compiled code."""
-    params_like = jax.eval_shape(model.init, jax.random.key(0))
-    if isinstance(plan, SharedPlan):
-        return algorithms.distributed_dp_sgd(
-            model.loss,
-            plan,
-            optax.sgd(hyper.learning_rate, hyper.momentum or None),
-            codec,
-            params_like,
-            averaging=hyper.averaging or 0.0,
-            backend=backend,
-        )
-    if plan is not None:
-        trainer = clients.dp_sgd(
-            model.loss,
-            clients.DpSgdConfig(hyper.learning_rate, hyper.momentum, hyper.noisy_steps),
-            plan,
-        )
-    else:
-        assert hyper.batch_size is not None
-        config = clients.SgdConfig(
-            hyper.learning_rate,
-            hyper.momentum,
-            hyper.batch_size,
-            hyper.local_epochs or 1,
-            hyper.local_steps,
-        )
-        trainer = clients.sgd(model.loss, config)
-    if codec is None:
-        return algorithms.alone(trainer, backend)
-    assert hyper.server_optimizer is not None and hyper.server_learning_rate is not None
-    rate = hyper.server_learning_rate
-    server = algorithms.server_optimizer(hyper.server_optimizer, rate)
-    # Example counts are facts about the records: DP arms weight by a public number.
-    weight = (
-        clients.by_examples(normaliser) if plan is None else clients.equally(cohort)
+    prepared: Prepared, sums: aggregation.Aggregation | None
+) -> Algorithm:
+    """The algorithm of a run whose updates go through an aggregation."""
+    spec, entry = prepared.spec, prepared.algorithm.entry
+    task = Task(
+        prepared.model,
+        prepared.hyperparameters,
+        prepared.algorithm.settings,
+        None if spec.client is None else CLIENTS.choose(spec.client),
+        prepared.privacy.plan if prepared.privacy else None,
+        sums.codec if sums else None,
+        prepared.clients,
+        len(prepared.schedule[0]),
+        len(prepared.dataset.train),
+        spec.backend,
+        (spec.noise_seed, f"{spec.name} server") if entry.server_noise else (None, ""),
     )
-    if name == "fedsgd":
-        step = optax.sgd(hyper.learning_rate, hyper.momentum or None)
-        return algorithms.fedsgd(model.loss, weight, step, codec, params_like, backend)
-    if name == "fedprox":
-        return algorithms.fedprox(
-            model.loss, config, proximal, weight, server, codec, params_like, backend
-        )
-    if name == "scaffold":
-        return algorithms.scaffold(
-            model.loss,
-            config,
-            codec,
-            params_like,
-            cohort=cohort,
-            clients=clients_in_all,
-            server_learning_rate=rate,
-            backend=backend,
-        )
-    return algorithms.fedavg(
-        clients.federated(trainer, weight),
-        server,
-        codec,
-        params_like,
-        backend,
-        clients.kept(trainer),
-    )
+    return _algorithm(entry, task)
 
 
 def build_aggregation(
-    prepared: Prepared,
-    vector_size: int,
-    encrypted: npt.NDArray[np.bool_] | None = None,
+    prepared: Prepared, params: Params
 ) -> aggregation.Aggregation | None:
-    """The arm's way to sum updates; None where nothing is summed.
+    """How a run's updates are summed; None where nothing is.
 
     Args:
         prepared: the run.
-        vector_size: values of an update.
-        encrypted: which of the values are encrypted; by default all.
+        params: its first model, by which selective encryption chooses entries.
     """
-    spec, options = prepared.spec, prepared.options
-    if not ARMS[spec.arm].federated:
+    if prepared.scheme is None or prepared.trust is None:
         return None
-    config, trust = spec.settings.encryption, spec.trust
-    name = config.encryption if spec.encrypts else "none"
-    if spec.encrypts and config.processes:
-        request = aggregation.request_for(
-            name, vector_size, trust.uploads, options, most_uploads=spec.cohort
-        )
-        return aggregation.ProcessAggregation(
-            request, trust, quorum=options.quorum(request.holders)
-        )
     return aggregation.make(
-        name,
-        vector_size=vector_size,
-        trust=trust,
-        options=options,
-        most_uploads=spec.cohort,
-        encrypted=encrypted,
+        prepared.scheme,
+        vector_size=prepared.size,
+        trust=prepared.trust,
+        most_uploads=prepared.spec.cohort_size,
+        encrypted=_most_sensitive(prepared, prepared.scheme, params),
+        residues=prepared.privacy is not None and prepared.privacy.residues,
     )
 
 
-def most_sensitive(
-    prepared: Prepared, model: models.Model, params: Params
+def _most_sensitive(
+    prepared: Prepared, scheme: Choice[aggregation.SchemeEntry], params: Params
 ) -> npt.NDArray[np.bool_] | None:
     """Which entries of an update are encrypted; None for all.
 
     Every client scores the parameters on some of its records; the scores are summed
     under encryption, and the sum is public.
     """
-    spec, config = prepared.spec, prepared.spec.settings.encryption
-    if not spec.encrypts or config.encrypted_fraction == 1.0:
+    fraction = scheme.entry.encrypted_fraction(scheme.settings)
+    if fraction == 1.0:
         return None
-    clients = np.arange(prepared.data.mask.shape[0])
+    clients = np.arange(prepared.clients)
     scores = []
     for client in clients:
         real = np.flatnonzero(prepared.data.mask[client])[:SCORED_EXAMPLES]
         score = aggregation.sensitivity(
-            model.apply,
+            prepared.model.apply,
             params,
             jnp.asarray(prepared.data.inputs[client][real]),
             jnp.asarray(prepared.data.labels[client][real]),
@@ -258,15 +320,14 @@ def most_sensitive(
         # The last entry of an update is its weight; no gradient tells of it.
         scores.append(np.append(score / max(score.max(), 1e-30) / len(clients), 0.0))
     whole = aggregation.make(
-        config.encryption,
+        scheme,
         vector_size=len(scores[0]),
-        trust=Trust(len(clients), aggregation.SCHEMES[config.encryption]),
-        options=config.options,
+        trust=aggregation.trust_of(scheme, uploads=len(clients)),
     )
     encode = jax.vmap(whole.codec.encode)
-    keys = jax.random.split(jax.random.key(spec.seed), len(clients))
+    keys = jax.random.split(jax.random.key(prepared.spec.seed), len(clients))
     session = whole.open(0)
     session.add(clients, np.asarray(encode(keys, jnp.asarray(scores, jnp.float32))))
     total, _ = session.release()
     decoded = np.asarray(whole.codec.decode(jnp.asarray(total)))
-    return aggregation.most_sensitive(decoded, config.encrypted_fraction)
+    return aggregation.most_sensitive(decoded, fraction)

@@ -1,90 +1,369 @@
-"""A run as it is asked for: arm, clients, partition, seed and settings."""
+"""A run as it is asked for. Its fields are also the flags of the commands."""
 
 import dataclasses
+import re
+from typing import Any
 
-from experiments.arms import ARMS
-from experiments.config import Settings
-from experiments.tuned import Hyperparameters, hyperparameters
-from fedjax_private import aggregation
-from fedjax_private.trust import Decryptor, Trust
+from fedjax_private import choices
+from fedjax_private.aggregation import SCHEMES, SchemeEntry, trust_of
+from fedjax_private.algorithms.entry import ALGORITHMS, AlgorithmEntry
+from fedjax_private.algorithms.server_optimizers import SERVER_OPTIMIZERS
+from fedjax_private.choices import Choice, at_least, below_one, chosen, one_of
+from fedjax_private.clients.entries import CLIENTS, ClientEntry
+from fedjax_private.clients.for_each import BACKENDS
+from fedjax_private.datasets import PARTITIONS, Partitioner
+from fedjax_private.hyperparameters import Hyperparameters
+from fedjax_private.models import ACTIVATIONS, MODELS, ModelEntry
+from fedjax_private.privacy.mechanisms import MECHANISMS
+from fedjax_private.privacy.mechanisms.mechanism import Mechanism
+from fedjax_private.runs.arms import ARMS, Arm
+from fedjax_private.runs.tuned import tuned
+from fedjax_private.trust import Adversary, Decryptor, Trust
+
+RUN = "What to run"
+TRAINING = "Model and training (unset values are the tuned ones)"
+PRIVACY = "Privacy, for arms with DP"
+ENCRYPTION = "Encryption, for arms with HE"
+
+NOISES = ("local", "distributed")
+
+
+def _known_optimizer(name: str) -> str | None:
+    SERVER_OPTIMIZERS.find(name)  # raises ValueError, with the ones that there are
+    return None
+
+
+def setting(
+    group: str, default: Any, help: str, check: choices.Check | None = None
+) -> Any:
+    """A field of `Spec`."""
+    return choices.setting(default, help, check, group=group)
 
 
 @dataclasses.dataclass(frozen=True)
-class Spec:
-    """Everything that fixes one run.
+class Spec(choices.Settings):
+    """Everything that fixes one run; None is the tuned or derived value.
 
-    Attributes:
-        label: tells runs apart that differ in their settings.
+    Choices are given by name, as `module:attribute`, as an entry, or with settings of
+    their own: `partition=datasets.PARTITIONS.choose("dirichlet", {"alpha": 0.3})`.
+
+    Raises:
+        ValueError: a value outside its range, or two that exclude each other.
     """
 
-    arm: str
-    clients: int
-    partition: str
-    seed: int
-    settings: Settings
-    label: str = ""
+    arm: str = setting(RUN, "private_ai", f"one of {', '.join(ARMS)}", one_of(*ARMS))
+    clients: int = setting(RUN, 4, "number of clients", at_least(1))
+    partition: "str | Partitioner | Choice[Partitioner]" = chosen(
+        PARTITIONS, "iid", "how records are dealt to clients", group=RUN
+    )
+    seed: int = setting(
+        RUN, 0, "of partition, initialisation and batches", choices.not_negative
+    )
+    dataset: str = setting(
+        RUN,
+        "mnist_5k",
+        "mnist_5k, idx:DIR, a TFDS image-classification data set, or "
+        "module:attribute of your own",
+    )
+    data_dir: str | None = setting(
+        RUN, None, "TFDS data directory (default: TFDS' own)"
+    )
+
+    model: "str | ModelEntry | Choice[ModelEntry]" = chosen(
+        MODELS, "tutorial_cnn", "what is trained", group=TRAINING
+    )
+    activation: str | None = setting(
+        TRAINING,
+        None,
+        f"one of {', '.join(ACTIVATIONS)} (default: the tuned one)",
+        one_of(*ACTIVATIONS),
+    )
+    algorithm: "str | AlgorithmEntry | Choice[AlgorithmEntry] | None" = chosen(
+        ALGORITHMS,
+        None,
+        "how clients and server train (default: the arm's)",
+        group=TRAINING,
+    )
+    client: "str | ClientEntry | Choice[ClientEntry] | None" = chosen(
+        CLIENTS,
+        None,
+        "how one client trains (default: the algorithm's)",
+        group=TRAINING,
+    )
+    augmentations: int | None = setting(
+        TRAINING,
+        None,
+        "shifted copies that a training loss averages, to 9",
+        at_least(1),
+    )
+    rounds: int | None = setting(
+        TRAINING, None, "rounds of training, in every arm", at_least(1)
+    )
+    local_epochs: int | None = setting(
+        TRAINING, None, "epochs a round, where steps are not noised", at_least(1)
+    )
+    local_steps: int | None = setting(
+        TRAINING, None, "steps a round, instead of epochs", at_least(1)
+    )
+    batch_size: int | None = setting(
+        TRAINING, None, "examples a step, where steps are not noised", at_least(1)
+    )
+    learning_rate: float | None = setting(
+        TRAINING, None, "of the clients", choices.positive
+    )
+    momentum: float | None = setting(
+        TRAINING, None, "of the clients, in [0, 1)", below_one
+    )
+    server_optimizer: str | None = setting(
+        TRAINING,
+        None,
+        f"{', '.join(SERVER_OPTIMIZERS)}, or module:attribute of your own",
+        _known_optimizer,
+    )
+    server_learning_rate: float | None = setting(
+        TRAINING, None, "of the server's optimiser", choices.positive
+    )
+    averaging: float | None = setting(
+        TRAINING,
+        None,
+        "decay of the averaged model, in [0, 1), where clients share noise",
+        below_one,
+    )
+    cohort: int | None = setting(
+        TRAINING, None, "clients sampled a round (default: all)", at_least(1)
+    )
+    drop_out: float = setting(
+        TRAINING, 0.0, "share of uploads that never arrive, in [0, 1)", below_one
+    )
+    evaluate_every: int | None = setting(
+        TRAINING, None, "rounds between evaluations", at_least(1)
+    )
+    chunk_size: int = setting(
+        TRAINING, 64, "clients whose updates are held in memory at once", at_least(1)
+    )
+    backend: str = setting(
+        TRAINING,
+        "auto",
+        f"how clients are mapped: auto, {', '.join(BACKENDS)}",
+        one_of("auto", *BACKENDS),
+    )
+
+    epsilon: float | None = setting(
+        PRIVACY,
+        None,
+        "target that the noise is calibrated to (default 2.9)",
+        choices.positive,
+    )
+    delta: float = setting(
+        PRIVACY,
+        1e-5,
+        "in (0, 1)",
+        lambda value: None if 0.0 < value < 1.0 else "must lie in (0, 1)",
+    )
+    noise_multiplier: float | None = setting(
+        PRIVACY,
+        None,
+        "noise standard deviation over clip norm; epsilon is then reported",
+        choices.not_negative,
+    )
+    clip_norm: float | None = setting(
+        PRIVACY,
+        None,
+        "bound on one example's gradient, or on what a client sends",
+        choices.positive,
+    )
+    sampling_probability: float | None = setting(
+        PRIVACY,
+        None,
+        "with which an example takes part in a step, or a client in a round",
+        choices.probability,
+    )
+    mechanism: "str | Mechanism | Choice[Mechanism]" = chosen(
+        MECHANISMS, "gaussian", "of noisy steps", group=PRIVACY
+    )
+    noise: str | None = setting(
+        PRIVACY,
+        None,
+        "local: every client adds all of it; distributed: the clients of one encrypted "
+        "sum share it (default: the arm's)",
+        one_of(*NOISES),
+    )
+    honest_clients: int | None = setting(
+        PRIVACY,
+        None,
+        "of a sum's, assumed not to collude (default: all but one)",
+        at_least(1),
+    )
+    epsilon_against: str = setting(
+        PRIVACY,
+        "outsiders",
+        "the adversary that epsilon is met against: outsiders, who see the released "
+        "sums, or insiders, the server with all clients that are not honest",
+        one_of(*(adversary.value for adversary in Adversary)),
+    )
+    noise_seed: int | None = setting(
+        PRIVACY,
+        None,
+        "repeatable noise and samples, for simulations (default: OS entropy)",
+    )
+
+    encryption: "str | SchemeEntry | Choice[SchemeEntry]" = chosen(
+        SCHEMES, "ckks", "scheme of the sums", group=ENCRYPTION
+    )
+    min_uploads: int | None = setting(
+        ENCRYPTION,
+        None,
+        "uploads that a released sum must hold (default: all)",
+        at_least(1),
+    )
+
+    label: str = ""  # tells runs apart that differ in their settings
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for one, other in (
+            ("epsilon", "noise_multiplier"),
+            ("local_epochs", "local_steps"),
+        ):
+            if getattr(self, one) is not None and getattr(self, other) is not None:
+                raise ValueError(f"give {one} or {other}, not both.")
+        if (self.augmentations or 1) > 1 and not self.model_entry.augmentable:
+            raise ValueError(
+                "augmentations shifts images, and model "
+                f"{self.model_entry.name} takes none: choose another model."
+            )
 
     @property
     def name(self) -> str:
         """A name for files and lines: arm-clients-partition-seed, or label-arm-..."""
         start = f"{self.label}-" if self.label else ""
-        return f"{start}{self.arm}-{self.clients}-{self.partition}-{self.seed}"
+        name = f"{start}{self.arm}-{self.clients}-{self.partition_name}-{self.seed}"
+        return re.sub(r"[^\w.-]", "_", name)
 
     @property
-    def place(self) -> str:
-        """Where the run stands, whatever its arm and seed: label and clients."""
+    def heading(self) -> str:
+        """Label and number of clients."""
         start = f"{self.label}, " if self.label else ""
         return f"{start}{self.clients} client" + ("s" if self.clients > 1 else "")
 
     @property
-    def hyperparameters(self) -> Hyperparameters:
-        """Tuned values and flags together."""
-        return hyperparameters(self.arm, self.clients, self.settings)
+    def traits(self) -> Arm:
+        """What kind of arm it is."""
+        return ARMS[self.arm]
 
     @property
-    def shares_noise(self) -> bool:
-        """Whether clients share the noise of each sum."""
-        return self.settings.shares_noise(self.arm)
+    def partition_name(self) -> str:
+        """The partition's name."""
+        return PARTITIONS.choose(self.partition).name
+
+    @property
+    def mechanism_name(self) -> str:
+        """The mechanism's name."""
+        return MECHANISMS.choose(self.mechanism).name
+
+    @property
+    def model_entry(self) -> ModelEntry:
+        """The model's entry."""
+        return MODELS.choose(self.model).entry
+
+    @property
+    def scheme(self) -> Choice[SchemeEntry]:
+        """How sums are encrypted, in arms that encrypt."""
+        return SCHEMES.choose(self.encryption)
 
     @property
     def encrypts(self) -> bool:
         """Whether sums are encrypted."""
-        return self.settings.encrypts(self.arm)
+        scheme = self.scheme
+        decryptor = scheme.entry.decryptor(scheme.settings)
+        return self.traits.encrypted and decryptor is not Decryptor.NOBODY_NEEDED
 
     @property
-    def algorithm(self) -> str:
-        """Of federated training; raises ValueError where the arm takes no other."""
-        arm, name = ARMS[self.arm], self.settings.training.algorithm
-        if name != "fedavg" and (arm.private or not arm.federated):
+    def shares_noise(self) -> bool:
+        """Whether clients share the noise of each sum.
+
+        Raises:
+            ValueError: they would, but the server reads the uploads.
+        """
+        arm, shared = self.traits, self.noise == "distributed"
+        if arm.private and not arm.encrypted and arm.federated and shared:
             raise ValueError(
-                f"--algorithm={name} is for arms fl and fl_he, got {self.arm}."
+                "noise=distributed needs sums that the server cannot read, and arm "
+                f"{self.arm} encrypts nothing: give arm=private_ai or noise=local."
             )
-        return name
+        if not (arm.private and arm.encrypted):
+            return False
+        if not (shared or (arm.shared and self.noise is None)):
+            return False
+        if not self.encrypts:
+            raise ValueError(
+                f"encryption={self.scheme.name} lets the server read every share of "
+                f"{self.arm}'s noise: give noise=local or another encryption."
+            )
+        return True
 
     @property
-    def cohort(self) -> int:
+    def chosen_algorithm(self) -> Choice[AlgorithmEntry]:
+        """The algorithm; raises ValueError where the arm cannot run it."""
+        # With `noise` given, an arm of one kind of noise is the other one.
+        arm = self.arm
+        if self.traits.private and self.traits.encrypted:
+            arm = "private_ai" if self.shares_noise else "private_ai_local"
+        choice = ALGORITHMS.choose(self.algorithm or ARMS[arm].algorithm)
+        if arm not in choice.entry.arms:
+            raise ValueError(
+                f"algorithm={choice.name} is for arm {' or '.join(choice.entry.arms)}, "
+                f"got {arm}."
+            )
+        return choice
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """Tuned values, those of the algorithm, and given ones together."""
+        algorithm = self.chosen_algorithm.entry
+        values = dataclasses.replace(
+            tuned(
+                self.arm,
+                algorithm.training,
+                shares_noise=self.shares_noise,
+                cohort=self.cohort_size,
+                dataset=self.dataset,
+                model=self.model_entry.name,
+                epsilon=self.epsilon,
+            ),
+            **algorithm.defaults,
+        )
+        given = {
+            field.name: value
+            for field in dataclasses.fields(Hyperparameters)
+            if (value := getattr(self, field.name, None)) is not None
+            and (getattr(values, field.name) is not None or field.name == "local_steps")
+        }
+        if "local_steps" in given:
+            given["local_epochs"] = None
+        return dataclasses.replace(values, **given)
+
+    @property
+    def cohort_size(self) -> int:
         """Clients of a round."""
-        return self.settings.training.cohort or self.clients
+        return self.cohort or self.clients
 
     @property
     def trust(self) -> Trust:
         """Who is trusted with what; raises ValueError where that cannot be."""
-        privacy, config = self.settings.privacy, self.settings.encryption
-        uploads = config.min_uploads or self.cohort
-        if uploads > self.cohort:
+        uploads = self.min_uploads or self.cohort_size
+        if uploads > self.cohort_size:
             raise ValueError(
-                f"--min_uploads must lie between 1 and the {self.cohort} clients of a "
-                f"round, got {uploads}."
+                f"min_uploads must lie between 1 and the {self.cohort_size} clients of "
+                f"a round, got {uploads}."
             )
-        if not self.encrypts:
-            return Trust(uploads, Decryptor.NOBODY_NEEDED, privacy.honest_clients)
-        decryptor = aggregation.SCHEMES[config.encryption]
-        if config.key_holder == "clients":
-            decryptor = Decryptor.EVERY_CLIENT
-        held = decryptor is Decryptor.HOLDERS
-        return Trust(
-            uploads,
-            decryptor,
-            privacy.honest_clients,
-            config.options.quorum(uploads) if held else None,
-        )
+        scheme = self.scheme if self.encrypts else SCHEMES.choose("none")
+        return trust_of(scheme, uploads=uploads, honest=self.honest_clients)
+
+    def described(self) -> dict[str, Any]:
+        """All fields, choices with their settings, as config.json holds them."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {
+            name: value.described() if isinstance(value, Choice) else value
+            for name, value in values.items()
+        }

@@ -1,9 +1,9 @@
-"""Public hyper-parameters, in one table; the flags default to them.
+"""Public hyper-parameters in one table; a run takes them where it gives none.
 
-Those for mnist_5k were chosen on a split of its training data: experiments/tune.py made
-the search and experiments/tuning_log.jsonl is its log. It used the training data, so it
-lies outside every reported epsilon; every report says so. Those for the full MNIST were
-derived from the literature and are untested here.
+Those for mnist_5k were chosen on a split of its training data: `experiments.tune` made
+the search, and its log is experiments/settings/tuning_log.jsonl. The search used the
+training data, so it lies outside every reported epsilon; every report says so. Those
+for the full MNIST were derived from the literature and are untested here.
 
 What the log covers. Without DP: FL at 4 and 32 clients, IID and in shards, one seed;
 the pooled and local arms IID. DP with shared noise: one or two clients, whose steps are
@@ -20,57 +20,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.arms import ARMS
-from experiments.config import Settings
+from fedjax_private.algorithms.entry import Training
+from fedjax_private.hyperparameters import Hyperparameters
+from fedjax_private.runs.arms import ARMS
 
 DEFAULT_EPSILON = 2.9
-
-
-@dataclasses.dataclass(frozen=True)
-class Hyperparameters:
-    """Everything about training that depends on the arm.
-
-    Attributes:
-        rounds: rounds of training.
-        local_epochs: epochs a round; None where `local_steps` counts.
-        local_steps: steps a round; None where `local_epochs` counts.
-        batch_size: examples a step; None in arms with DP.
-        learning_rate: of the clients; of a single client with local noise; of the
-            server's steps where clients share noise.
-        momentum: likewise.
-        server_optimizer: None without FL, and where clients share noise.
-        server_learning_rate: likewise.
-        clip_norm: None without DP.
-        sampling_probability: None without DP.
-        averaging: decay of the averaged model; None but where clients share noise.
-        signal_bound: the largest entry of the mean clipped gradient over the clip norm;
-            exact sums have room for it, and noise. None but where clients share noise.
-        evaluate_every: rounds between evaluations.
-        activation: of the model.
-        augmentations: shifted copies of an image that its loss averages over.
-    """
-
-    rounds: int
-    learning_rate: float
-    momentum: float
-    evaluate_every: int
-    activation: str = "tanh"
-    augmentations: int = 1
-    local_epochs: int | None = None
-    local_steps: int | None = None
-    batch_size: int | None = None
-    server_optimizer: str | None = None
-    server_learning_rate: float | None = None
-    clip_norm: float | None = None
-    sampling_probability: float | None = None
-    averaging: float | None = None
-    signal_bound: float | None = None
-
-    @property
-    def noisy_steps(self) -> int:
-        """Noisy steps a round, in an arm with DP."""
-        assert self.local_steps is not None
-        return self.local_steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,9 +143,10 @@ def _plain(
     return {"centralized": pooled, "local": alone, "fl": fl, "fl_he": fl}
 
 
-# By model, then arm; the CNN's serve every model without an entry. Linear models on
-# normalised features take smaller steps, and so do squares, which diverge at 0.015.
-# Without pooling few images are soon overfitted: shifted copies are worth three points.
+# By model, then arm; those of tutorial_cnn serve every model without an entry. Linear
+# models on normalised features take smaller steps, and so do squares, which diverge at
+# 0.015. Without pooling few images are soon overfitted: shifted copies are worth three
+# points.
 PLAIN: Mapping[str, Mapping[str, Hyperparameters]] = {
     "tutorial_cnn": _plain(0.05, 0.01),
     "shallow_cnn": _plain(0.05, 0.01, activation="relu"),
@@ -209,9 +164,9 @@ def budget(
     model: str,
     epsilon: float | None,
 ) -> Budget:
-    """The entry for a data set and model, or the nearest kin, at the nearest epsilon.
+    """The entry for a data set and model, or the nearest one, at the nearest epsilon.
 
-    The full MNIST's serve every data set without an entry, the CNN's every model.
+    The full MNIST's serve every data set without an entry, tutorial_cnn's every model.
     """
     datasets = [dataset, "mnist", "mnist_5k"]
     models = [model, "tutorial_cnn"]
@@ -220,26 +175,33 @@ def budget(
     return found[min(found, key=lambda e: abs(math.log(e) - target))]
 
 
-def untested(name: str, settings: Settings) -> bool:
-    """Whether an arm's values come from the literature alone."""
-    return ARMS[name].private and _private(name, settings).source == _LITERATURE
+def tuned(
+    arm: str,
+    training: Training,
+    *,
+    shares_noise: bool,
+    cohort: int,
+    dataset: str,
+    model: str,
+    epsilon: float | None,
+) -> Hyperparameters:
+    """The table's values.
 
-
-def _private(name: str, settings: Settings) -> Budget:
-    central = ARMS[name].pooled or settings.shares_noise(name)
-    return budget(
-        CENTRAL if central else LOCAL,
-        settings.data.dataset,
-        settings.training.model,
-        settings.privacy.epsilon,
-    )
-
-
-def _tuned(name: str, clients: int, settings: Settings) -> Hyperparameters:
-    arm, training = ARMS[name], settings.training
-    if not arm.private:
-        return PLAIN.get(training.model, PLAIN["tutorial_cnn"])[name]
-    chosen = _private(name, settings)
+    Args:
+        arm: of `ARMS`.
+        training: what the algorithm's steps are.
+        shares_noise: whether clients share the noise of each sum.
+        cohort: clients of a round.
+        dataset: name of the data set.
+        model: name of the model.
+        epsilon: the target; None for the default one.
+    """
+    if not ARMS[arm].private or training is Training.SGD:
+        # What is private then comes after plain steps.
+        like = "fl" if ARMS[arm].private else arm
+        return PLAIN.get(model, PLAIN["tutorial_cnn"])[like]
+    central = ARMS[arm].pooled or shares_noise
+    chosen = budget(CENTRAL if central else LOCAL, dataset, model, epsilon)
     private = Hyperparameters(
         rounds=chosen.steps,
         local_steps=chosen.local_steps,
@@ -251,9 +213,9 @@ def _tuned(name: str, clients: int, settings: Settings) -> Hyperparameters:
         activation=chosen.activation,
         augmentations=chosen.augmentations,
     )
-    if arm.pooled:
+    if ARMS[arm].pooled:
         return private
-    if settings.shares_noise(name):
+    if shares_noise:
         return dataclasses.replace(
             private, averaging=chosen.averaging, signal_bound=chosen.signal_bound
         )
@@ -261,23 +223,8 @@ def _tuned(name: str, clients: int, settings: Settings) -> Hyperparameters:
     # of their number, so the learning rate falls with it.
     return dataclasses.replace(
         private,
-        learning_rate=chosen.learning_rate / math.sqrt(training.cohort or clients),
+        learning_rate=chosen.learning_rate / math.sqrt(cohort),
         momentum=0.0,
         server_optimizer="momentum",
         server_learning_rate=1.0,
     )
-
-
-def hyperparameters(name: str, clients: int, settings: Settings) -> Hyperparameters:
-    """The table's values for an arm, where the flags do not say otherwise."""
-    tuned = _tuned(name, clients, settings)
-    changed = {
-        field.name: value
-        for config in (settings.training, settings.privacy)
-        for field in dataclasses.fields(Hyperparameters)
-        if (value := getattr(config, field.name, None)) is not None
-        and (getattr(tuned, field.name) is not None or field.name == "local_steps")
-    }
-    if "local_steps" in changed:
-        changed["local_epochs"] = None
-    return dataclasses.replace(tuned, **changed)

@@ -1,5 +1,3 @@
-from .checkpoints import restore as restore
-from .checkpoints import save as save
 from .chunks import Ids as Ids
 from .chunks import spread as spread
 from .evaluation import Evaluation as Evaluation
@@ -25,6 +23,3 @@ from .loop import (
 from .loop import (
     simulate_together as simulate_together,
 )
-from .records import RunDirectory as RunDirectory
-from .records import read_rows as read_rows
-from .terminal import progress as progress

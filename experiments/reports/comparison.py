@@ -1,4 +1,4 @@
-"""Turns the rows of a sweep into summary.csv, report.md and the figure."""
+"""The report of a comparison of arms: summary.csv, report.md and the figure."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -8,17 +8,11 @@ from typing import Any
 import rich.box
 import rich.table
 
-from experiments import figure, paper
-from experiments.arms import ARMS
-from experiments.cells import Cell, Row, cells
-
-
-def accuracy(cell: Cell) -> str:
-    """Mean and standard deviation over seeds, as printed in tables."""
-    mean, deviation = cell.mean("accuracy"), cell.deviation("accuracy")
-    if mean is None:
-        return "diverged"
-    return f"{mean:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
+from experiments.reports import figures, paper
+from experiments.reports.averages import Cell, Row, cells
+from experiments.reports.markdown import accuracy, distinct, markdown_table, number
+from fedjax_private.aggregation import SCHEMES
+from fedjax_private.runs import ARMS
 
 
 def line(row: Row) -> str:
@@ -56,11 +50,6 @@ def table(rows: Sequence[Row]) -> rich.table.Table:
             paper.cited(cell.arm, cell.partition, cell.clients),
         )
     return result
-
-
-def number(value: float | None, form: str) -> str:
-    """A number, or nothing where it does not apply."""
-    return "" if value is None else format(value, form)
 
 
 SUMMARY_VALUES = (
@@ -129,18 +118,9 @@ def markdown(
     for partition in dict.fromkeys(cell.partition for cell in grouped):
         lines += _accuracy_table([c for c in grouped if c.partition == partition])
     lines += _privacy(rows, config)
-    lines += _encryption(grouped, config["sums"])
+    lines += _encryption(grouped, config)
     lines += _settings(config)
     return "\n".join(lines) + "\n"
-
-
-def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table, and an empty one."""
-
-    def line(parts: Sequence[str]) -> str:
-        return "| " + " | ".join(parts) + " |"
-
-    return [line(head), line(["---"] * len(head)), *map(line, body), ""]
 
 
 def _accuracy_table(group: Sequence[Cell]) -> list[str]:
@@ -167,8 +147,11 @@ def _accuracy_table(group: Sequence[Cell]) -> list[str]:
 
 PRIVACY_COLUMNS = (
     "arm",
+    "algorithm",
+    "unit",
     "epsilon, outsiders",
     "epsilon, insiders",
+    "claimed",
     "delta",
     "noise multiplier",
     "clip norm",
@@ -176,91 +159,102 @@ PRIVACY_COLUMNS = (
     "steps",
 )
 
+UNITS = {
+    "record": "one record, added to or removed from one client's shard",
+    "client": "one client with all its records",
+}
+
 
 def _privacy(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
     private = [row for row in rows if row["epsilon"] is not None]
     if not private:
         return []
-    body = [
-        [
-            ARMS[arm].label,
-            number(max(row["epsilon"] for row in of_arm), ".4f"),
-            _insider(of_arm),
-            number(of_arm[0]["delta"], "g"),
-            number(of_arm[0]["noise_multiplier"], ".4f"),
-            number(of_arm[0]["clip_norm"], "g"),
-            number(of_arm[0]["sampling_probability"], "g"),
-            str(of_arm[0]["steps"]),
-        ]
-        for arm in ARMS
-        if (of_arm := [row for row in private if row["arm"] == arm])
-    ]
-    privacy = config["settings"]["privacy"]
-    seeded, mechanism = privacy["noise_seed"] is not None, privacy["mechanism"]
-    exact = any("exact" in (row["encryption"] or "") for row in private)
-    priced = (
-        "the Poisson-subsampled Gaussian"
-        if mechanism == "gaussian" and not exact
-        else "the Poisson-subsampled sum of discrete Gaussian shares, where noise is "
-        "shared, and of the Gaussian elsewhere"
-        if mechanism == "gaussian"
-        else f"what the mechanism {mechanism} declares"
+    body = []
+    for arm, of_arm in _by_arm(private).items():
+        first = of_arm[0]
+        body.append(
+            [
+                ARMS[arm].label,
+                first["algorithm"],
+                first["unit"],
+                _largest(of_arm, "epsilon"),
+                _largest(of_arm, "epsilon_insider"),
+                _largest(of_arm, "epsilon_claimed"),
+                number(first["delta"], "g"),
+                number(first["noise_multiplier"], ".4f"),
+                number(first["clip_norm"], "g"),
+                number(first["sampling_probability"], "g"),
+                str(first["steps"]),
+            ]
+        )
+    units = dict.fromkeys(row["unit"] for row in private)
+    seeded = any(
+        run["spec"]["noise_seed"] is not None for run in config["runs"].values()
     )
     return [
         "## Privacy",
         "",
-        *markdown_table(
-            PRIVACY_COLUMNS,
-            body,
-        ),
-        "The unit is one record, added to or removed from one client's shard. Epsilon "
-        "is the largest over clients (their data are disjoint), from the RDP of "
-        f"{priced}. Whom it is against:",
+        *markdown_table(PRIVACY_COLUMNS, body),
+        f"The unit is {'; or '.join(UNITS[unit] for unit in units)}. Epsilon is the "
+        "largest over clients (their data are disjoint), from the RDP of "
+        f"{_priced(private)}. The adversaries:",
         "",
-        *(
-            f"- {ARMS[arm].label}: {_against(arm, private)}"
-            for arm in ARMS
-            if any(row["arm"] == arm for row in private)
-        ),
+        *_adversaries(private, config),
         "",
         "Hyper-parameters were searched on a split of the training data. That search "
         "is not part of epsilon.",
         "",
         (
             "The noise, and who was sampled, came from a seed: whoever knows it can "
-            "subtract the noise, so "
-            "these epsilons are those of a simulation."
+            "subtract the noise, so these epsilons are those of a simulation."
             if seeded
             else "The noise, and who was sampled, came from the operating system's "
-            "entropy; the key is "
-            "written nowhere, and a rerun differs within the noise."
+            "entropy; the key is written nowhere, and a rerun differs within the noise."
         ),
         "",
     ]
 
 
-def _insider(rows: Sequence[Row]) -> str:
-    values = [r["epsilon_insider"] for r in rows if r["epsilon_insider"] is not None]
+def _by_arm(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    groups = {arm: [row for row in rows if row["arm"] == arm] for arm in ARMS}
+    return {arm: group for arm, group in groups.items() if group}
+
+
+def _largest(rows: Sequence[Row], name: str) -> str:
+    values = [row[name] for row in rows if row[name] is not None]
     return number(max(values), ".4f") if values else ""
 
 
-def _against(arm: str, rows: Sequence[Row]) -> str:
-    """Whom the epsilons of an arm are against."""
-    if not ARMS[arm].federated:
-        return "everyone but whoever holds the data."
-    of_arm = [row for row in rows if row["arm"] == arm]
-    honest = sorted({row["honest_clients"] for row in of_arm} - {None})
-    if not honest:
+def _priced(rows: Sequence[Row]) -> str:
+    """The mechanism whose divergence was computed."""
+    mechanisms = dict.fromkeys(row["mechanism"] for row in rows if row["mechanism"])
+    if any(name != "gaussian" for name in mechanisms):
+        return f"what the mechanism {', '.join(mechanisms)} declares"
+    if any(row["honest_clients"] and _exact(row["encryption"]) for row in rows):
         return (
-            "the world, the server and all other clients together: every client adds "
-            "all of the noise to each of its own steps."
+            "the Poisson-subsampled sum of discrete Gaussian shares, where noise is "
+            "shared, and of the Gaussian elsewhere"
         )
-    return (
-        "clients share the noise of each released sum. Outsiders are the world and the "
-        "server, who see the released sums with all noise in them; insiders are the "
-        "server together with all clients but the honest ones "
-        f"({', '.join(map(str, honest))} of a sum's), who subtract their own shares."
-    )
+    return "the Poisson-subsampled Gaussian"
+
+
+def _exact(scheme: str | None) -> bool:
+    return scheme is not None and SCHEMES.find(scheme).exact
+
+
+def _adversaries(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
+    """A line for each arm and adversary."""
+    lines: dict[tuple[str, str], str] = {}
+    for run in config["runs"].values():
+        for adversary, words in (run["against"] or {}).items():
+            lines.setdefault((run["spec"]["arm"], adversary), words)
+    shown = _by_arm(rows)
+    several = {arm for arm, adversary in lines if adversary == "insiders"}
+    return [
+        f"- {ARMS[arm].label}{f', {adversary}' if arm in several else ''}: {words}."
+        for (arm, adversary), words in lines.items()
+        if arm in shown
+    ]
 
 
 ENCRYPTION_COLUMNS = (
@@ -277,7 +271,7 @@ ENCRYPTION_COLUMNS = (
 )
 
 
-def _encryption(grouped: Sequence[Cell], sums: Mapping[str, str]) -> list[str]:
+def _encryption(grouped: Sequence[Cell], config: Mapping[str, Any]) -> list[str]:
     encrypted = [cell for cell in grouped if cell.rows[0]["encryption"]]
     if not encrypted:
         return []
@@ -285,10 +279,16 @@ def _encryption(grouped: Sequence[Cell], sums: Mapping[str, str]) -> list[str]:
         (c.partition, c.clients, c.arm): c for c in grouped if not ARMS[c.arm].encrypted
     }
     # Shared noise has no counterpart in the clear.
-    twin = {"fl_he": "fl", "private_ai_local": "fl_dp"}
+    counterpart = {"fl_he": "fl", "private_ai_local": "fl_dp"}
+    sums = dict.fromkeys(
+        f"- {ARMS[run['spec']['arm']].label}, {run['spec']['clients']} clients: "
+        f"{run['sums']}"
+        for run in config["runs"].values()
+        if run["sums"]
+    )
     body = []
     for cell in encrypted:
-        other = plain.get((cell.partition, cell.clients, twin.get(cell.arm, "")))
+        other = plain.get((cell.partition, cell.clients, counterpart.get(cell.arm, "")))
         uploads = cell.mean("upload_bytes_per_client_round")
         body.append(
             [
@@ -311,7 +311,7 @@ def _encryption(grouped: Sequence[Cell], sums: Mapping[str, str]) -> list[str]:
         "many clients is not what one of them would wait. The server adds ciphertexts "
         "with no secret key in reach. Decryption noise counts as no privacy.",
         "",
-        *[f"- {place}: {text}" for place, text in sums.items()],
+        *sums,
         "",
         *markdown_table(
             ENCRYPTION_COLUMNS,
@@ -320,18 +320,10 @@ def _encryption(grouped: Sequence[Cell], sums: Mapping[str, str]) -> list[str]:
     ]
 
 
-def distinct(counts: Sequence[Mapping[str, Any]], name: str) -> str:
-    """A setting; one value per client count where they differ."""
-    distinct = dict.fromkeys(each[name] for each in counts)
-    return ", ".join(
-        format(value, ".4g") if isinstance(value, float) else str(value)
-        for value in distinct
-        if value is not None
-    )
-
-
 def _settings(config: Mapping[str, Any]) -> list[str]:
-    used = {arm: list(by_count.values()) for arm, by_count in config["arms"].items()}
+    used: dict[str, list[Mapping[str, Any]]] = {}
+    for run in config["runs"].values():
+        used.setdefault(run["spec"]["arm"], []).append(run["hyperparameters"])
     names = list(next(iter(used.values()))[0])
     body = [
         [ARMS[arm].label, *(distinct(counts, name) for name in names)]
@@ -355,5 +347,5 @@ def write(
 ) -> None:
     """Writes summary.csv, report.md and accuracy_clients.png."""
     write_summary(directory / "summary.csv", cells(rows))
-    figure.draw(directory / "accuracy_clients.png", rows)
+    figures.draw(directory / "accuracy_clients.png", rows)
     (directory / "report.md").write_text(markdown(rows, config, notes))

@@ -6,13 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments import tables
-from experiments.build import Prepared
-from experiments.cells import Cell, Row
-from experiments.config import DataConfig
-from experiments.predictions import Predictions
-from experiments.spec import Spec
-from experiments.tables import CNN, PARTITIONS, TablesConfig
+from experiments.reports import plan
+from experiments.reports.averages import Cell, Row
+from experiments.reports.plan import CNN, PARTITIONS, DataConfig, TablesConfig
+from experiments.reports.predictions import Predictions
+from fedjax_private.runs import Prepared, Spec
 
 NAMES = {"iid": "IID", "shards": "non-IID (2-class shards)"}
 
@@ -36,10 +34,10 @@ class Results:
     encrypted: Sequence[Predictions] = ()
 
     def cell(self, arm: str, *place: Any, **changes: Any) -> Cell | None:
-        """All seeds of a run; see `tables.spec`. None where none has finished."""
+        """All seeds of a run; see `plan.spec`. None where none has finished."""
         if self.what.quick or self.what.profile == "paper_shape":
-            changes["rounds"] = 3 if self.what.quick else tables.SCARCE_ROUNDS
-        wanted = tables.spec(arm, self.data, *place, **changes)
+            changes["rounds"] = 3 if self.what.quick else plan.SCARCE_ROUNDS
+        wanted = plan.spec(arm, self.data, *place, **changes)
         found = [
             row
             for spec, row in self.rows.items()
@@ -47,7 +45,7 @@ class Results:
         ]
         if not found:
             return None
-        return Cell(arm, wanted.partition, wanted.clients, found)
+        return Cell(arm, wanted.partition_name, wanted.clients, found)
 
     def cells(self) -> list[Cell]:
         """A cell for each run, whatever tells it apart from others."""
@@ -55,7 +53,7 @@ class Results:
         for spec, row in self.rows.items():
             groups[dataclasses.replace(spec, seed=0)].append(row)
         return [
-            Cell(spec.arm, spec.partition, spec.clients, rows)
+            Cell(spec.arm, spec.partition_name, spec.clients, rows)
             for spec, rows in groups.items()
             if rows
         ]
@@ -78,7 +76,7 @@ def panels(
 
 def epsilon_curves(found: Results) -> dict[str, list[Cell]]:
     """Arm -> its cells at every epsilon."""
-    epsilons = sorted((*tables.EPSILONS, *tables.MORE_EPSILONS))
+    epsilons = sorted((*plan.EPSILONS, *plan.MORE_EPSILONS))
     curves = {
         arm: [found.cell(arm, epsilon=epsilon) for epsilon in epsilons]
         for arm in ("centralized_dp", "private_ai")
@@ -88,7 +86,7 @@ def epsilon_curves(found: Results) -> dict[str, list[Cell]]:
 
 def cost_cells(found: Results) -> list[Cell]:
     """PRIVATE-AI's cells at every number of clients."""
-    high = {"epsilon": tables.EPSILONS[1]}
+    high = {"epsilon": plan.EPSILONS[1]}
     cells = [found.cell("private_ai", k, "iid", **high) for k in found.what.clients]
     return [cell for cell in cells if cell]
 

@@ -7,12 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import figure, paper, predictions, report, tables, tuned
-from experiments.arms import ARMS
-from experiments.cells import Cell
-from experiments.pricing import in_words
-from experiments.tables import CNN, LINEAR, PARTITIONS, SHALLOW, TABLE_1_MODELS
-from experiments.tables_results import (
+from experiments.reports import figures, paper, plan, predictions
+from experiments.reports.averages import Cell
+from experiments.reports.comparison import line, write_summary
+from experiments.reports.markdown import accuracy, distinct, markdown_table
+from experiments.reports.plan import (
+    CNN,
+    LINEAR,
+    PARTITIONS,
+    POLYNOMIAL,
+    SHALLOW,
+    TABLE_1_MODELS,
+)
+from experiments.reports.results import (
     NAMES,
     Results,
     cost_cells,
@@ -20,11 +27,14 @@ from experiments.tables_results import (
     panels,
     shape,
 )
-from fedjax_private.trust import Adversary
+from fedjax_private.hyperparameters import Hyperparameters
+from fedjax_private.runs import ARMS
+
+__all__ = ["POLYNOMIAL", "line", "write"]
 
 
 def _accuracy(cell: Cell | None) -> str:
-    return report.accuracy(cell) if cell else "not run"
+    return accuracy(cell) if cell else "not run"
 
 
 def _paper(value: paper.Figure | None) -> str:
@@ -60,7 +70,7 @@ def _table_1(found: Results) -> list[str]:
     rows.append(
         [
             "ML + HE",
-            tables.POLYNOMIAL,
+            plan.POLYNOMIAL,
             f"{found.encrypted[0].accuracy:.3f}" if found.encrypted else "not run",
             "",
             _paper(paper.TABLE_1["encrypted_inference"]),
@@ -69,7 +79,7 @@ def _table_1(found: Results) -> list[str]:
     return [
         "## Table 1: machine learning, with DP, with HE",
         "",
-        *report.markdown_table(["", "model", "accuracy", "epsilon", "paper"], rows),
+        *markdown_table(["", "model", "accuracy", "epsilon", "paper"], rows),
         *predictions.described(found.encrypted),
     ]
 
@@ -92,14 +102,14 @@ def _table_3(found: Results) -> list[str]:
         f"Model {CNN}. `without FL` is the mean over the clients' own models. The "
         f"paper's centralised figure is {theirs}.",
         "",
-        *report.markdown_table(head, rows),
+        *markdown_table(head, rows),
         "![accuracy against clients](figure_1.png)",
         "",
     ]
 
 
 def _tables_4_and_5(found: Results) -> list[str]:
-    k, high = tables.CLIENTS, tables.EPSILONS[1]
+    k, high = plan.CLIENTS, plan.EPSILONS[1]
     fl, fl_he = paper.TABLE_4["fl"], paper.TABLE_5["fl_he"]
     local, shared = "FL + DP, local noise", "FL + DP + HE, shared noise"
     lines: list[tuple[str, str, str, dict[str, Any], Any]] = [
@@ -124,12 +134,12 @@ def _tables_4_and_5(found: Results) -> list[str]:
         "noise multiplier 4, clip norm 1 and epsilon 2.90, and it gives no figure for "
         "all three together.",
         "",
-        *report.markdown_table(["", "model", "accuracy", "epsilon", "paper"], rows),
+        *markdown_table(["", "model", "accuracy", "epsilon", "paper"], rows),
     ]
 
 
 def _eight(found: Results) -> list[str]:
-    high = {"epsilon": tables.EPSILONS[1]}
+    high = {"epsilon": plan.EPSILONS[1]}
     cells = [
         ("", "", "", found.cell("centralized", model=LINEAR)),
         ("", "x", "", found.cell("centralized_dp", **high)),
@@ -159,17 +169,17 @@ def _eight(found: Results) -> list[str]:
     return [
         "## The table that the paper lacks: FL x DP x HE",
         "",
-        f"Model {LINEAR}; {tables.CLIENTS} clients, IID, with FL; one holder of all "
+        f"Model {LINEAR}; {plan.CLIENTS} clients, IID, with FL; one holder of all "
         "data without. HE without FL is one holder whose updates pass through an "
         "encrypted sum of one: it shows a cost, and hides nothing from whoever sees "
         "the released model.",
         "",
-        *report.markdown_table(head, rows),
+        *markdown_table(head, rows),
     ]
 
 
 def _hybrid(found: Results) -> list[str]:
-    low, high = tables.EPSILONS
+    low, high = plan.EPSILONS
     rows = []
     for partition, clients in itertools.product(PARTITIONS, found.what.clients):
         place = (clients, partition)
@@ -194,7 +204,7 @@ def _hybrid(found: Results) -> list[str]:
         f"Model {LINEAR}, epsilon in the heads. With shared noise the released sum has "
         "the law of central DP-SGD's, so that columns agree up to the noise itself.",
         "",
-        *report.markdown_table(head, rows),
+        *markdown_table(head, rows),
         "![accuracy against clients at equal epsilon](accuracy_epsilon_clients.png)",
         "",
         "![accuracy against epsilon](accuracy_epsilon.png)",
@@ -204,12 +214,12 @@ def _hybrid(found: Results) -> list[str]:
 
 def _costs(found: Results) -> list[str]:
     rows, words = [], []
-    changes: dict[str, Any] = {"label": "cost", "epsilon": tables.EPSILONS[1]}
+    changes: dict[str, Any] = {"label": "cost", "epsilon": plan.EPSILONS[1]}
     cells = [
         ("local noise, ckks", found.cell("private_ai_local", **changes)),
         *(
             (scheme, found.cell("private_ai", **changes, encryption=scheme))
-            for scheme in tables.SCHEMES
+            for scheme in plan.SCHEMES
         ),
     ]
     for name, cell in cells:
@@ -232,7 +242,7 @@ def _costs(found: Results) -> list[str]:
         )
     for spec, prepared in found.prepared.items():
         if spec.label.startswith("cost") and prepared.sums:
-            words.append(f"- {spec.settings.encryption.encryption}: {prepared.sums}")
+            words.append(f"- {spec.scheme.name}: {prepared.sums}")
     head = [
         "PRIVATE-AI with", "accuracy", "epsilon, outsiders", "epsilon, insiders",
         "seconds", "encrypt", "add", "decrypt", "bytes a parameter",
@@ -241,10 +251,10 @@ def _costs(found: Results) -> list[str]:
     return [
         "## What encryption costs, and who holds the key",
         "",
-        f"{tables.CLIENTS} clients, IID, model {LINEAR}, one seed; seconds of a whole "
+        f"{plan.CLIENTS} clients, IID, model {LINEAR}, one seed; seconds of a whole "
         "run, all clients on this one machine.",
         "",
-        *report.markdown_table(head, rows),
+        *markdown_table(head, rows),
         *dict.fromkeys(words),
         "",
         "![seconds and bytes against clients](encryption_cost.png)",
@@ -259,13 +269,15 @@ def _privacy(found: Results) -> list[str]:
         if privacy is None or spec not in found.rows:
             continue
         row = found.rows[spec]
-        shared = spec.shares_noise
-        label = ARMS[spec.arm].label
+        label = f"{ARMS[spec.arm].label}, {row['model']}"
+        if spec.algorithm is not None:
+            label += f", {row['algorithm']}"
         rows.append(
             [
-                f"{label}, {row['model']}",
+                label,
                 str(spec.clients),
-                spec.partition,
+                spec.partition_name,
+                privacy.unit.value,
                 f"{privacy.epsilon:.4f}",
                 ""
                 if privacy.epsilon_insider is None
@@ -273,29 +285,35 @@ def _privacy(found: Results) -> list[str]:
                 f"{row['delta']:g}",
                 f"{privacy.noise_multiplier:.3f}",
                 f"{row['clip_norm']:g}",
-                f"{row['sampling_probability']:g}",
+                ""
+                if row["sampling_probability"] is None
+                else f"{row['sampling_probability']:g}",
                 str(privacy.steps),
             ]
         )
-        for adversary in Adversary if shared else [Adversary.OUTSIDERS]:
-            name = f"{label}, {adversary.value}" if shared else label
-            adversaries.setdefault(name, in_words(spec, adversary))
+        several = len(privacy.against) > 1
+        for adversary, words in privacy.against.items():
+            name = ARMS[spec.arm].label
+            name += f", {row['algorithm']}" if spec.algorithm is not None else ""
+            name += f", {adversary.value}" if several else ""
+            adversaries.setdefault(name, words)
     if not rows:
         return []
     head = [
-        "", "clients", "partition", "epsilon, outsiders", "epsilon, insiders", "delta",
-        "noise multiplier", "clip norm", "q", "steps",
+        "", "clients", "partition", "unit", "epsilon, outsiders", "epsilon, insiders",
+        "delta", "noise multiplier", "clip norm", "q", "steps",
     ]  # fmt: skip
     return [
         "## Privacy",
         "",
-        "Epsilon is for one record added to or removed from one client's shard, the "
-        "largest over clients, by RDP; it is met by calibration, so slightly below its "
-        "target. Whom it is against (a number of clients is the last run's example):",
+        "Epsilon is for one record added to or removed from one client's shard, or for "
+        "one client where the unit says so; it is the largest over clients, by RDP. It "
+        "is met by calibration, so slightly below its target. The adversaries (a "
+        "number of clients is the first run's example):",
         "",
         *(f"- {name}: {words}." for name, words in adversaries.items()),
         "",
-        *report.markdown_table(head, rows),
+        *markdown_table(head, rows),
         "Noise and samples came from the operating system's entropy. Hyper-parameters "
         "were searched on a split of the training data, which no epsilon covers.",
         "",
@@ -320,23 +338,29 @@ UNSAID = (
 
 def _settings(found: Results) -> list[str]:
     used: dict[tuple[str, ...], list[Any]] = {}
-    for spec in found.prepared:
-        values = dataclasses.asdict(spec.hyperparameters)
-        epsilon = spec.settings.privacy.epsilon if ARMS[spec.arm].private else None
-        line = (
+    for spec, prepared in found.prepared.items():
+        epsilon = spec.epsilon if ARMS[spec.arm].private else None
+        key = (
             spec.arm,
-            spec.settings.training.model,
+            prepared.algorithm.name,
+            spec.model_entry.name,
             "" if epsilon is None else f"{epsilon:g}",
         )
-        used.setdefault(line, []).append(values)
-    names = [f.name for f in dataclasses.fields(tuned.Hyperparameters)]
+        used.setdefault(key, []).append(dataclasses.asdict(prepared.hyperparameters))
+    names = [f.name for f in dataclasses.fields(Hyperparameters)]
     rows = [
-        [ARMS[arm].label, model, epsilon]
-        + [report.distinct(values, name) for name in names]
-        for (arm, model, epsilon), values in used.items()
+        [ARMS[arm].label, algorithm, model, epsilon]
+        + [distinct(values, name) for name in names]
+        for (arm, algorithm, model, epsilon), values in used.items()
     ]
-    head = ["arm", "model", "epsilon", *(name.replace("_", " ") for name in names)]
-    return ["## Settings", "", *report.markdown_table(head, rows)]
+    head = [
+        "arm",
+        "algorithm",
+        "model",
+        "epsilon",
+        *(name.replace("_", " ") for name in names),
+    ]
+    return ["## Settings", "", *markdown_table(head, rows)]
 
 
 def write(directory: Path, found: Results, notes: Sequence[str]) -> bool:
@@ -356,9 +380,9 @@ def write(directory: Path, found: Results, notes: Sequence[str]) -> bool:
     held = True
     if what.profile == "paper_shape":
         lines[2] = (
-            f"Declared scarcity: {tables.SCARCE_EXAMPLES} training examples of "
+            f"Declared scarcity: {plan.SCARCE_EXAMPLES} training examples of "
             f"{found.data.dataset}, drawn anew for each of {what.repetitions} "
-            f"seed(s), and {tables.SCARCE_ROUNDS} rounds; for the shape of Table 3, "
+            f"seed(s), and {plan.SCARCE_ROUNDS} rounds; for the shape of Table 3, "
             "not its level. " + lines[2]
         )
         claims, held = shape(found)
@@ -375,16 +399,16 @@ def write(directory: Path, found: Results, notes: Sequence[str]) -> bool:
             *UNSAID,
         ]
         high = panels(
-            found, ("fl_dp", "private_ai"), "centralized_dp", epsilon=tables.EPSILONS[1]
+            found, ("fl_dp", "private_ai"), "centralized_dp", epsilon=plan.EPSILONS[1]
         )
-        figure.draw(directory / "accuracy_epsilon_clients.png", high)
-        figure.accuracy_against_epsilon(
+        figures.draw(directory / "accuracy_epsilon_clients.png", high)
+        figures.accuracy_against_epsilon(
             directory / "accuracy_epsilon.png", epsilon_curves(found)
         )
-        figure.encryption_cost(directory / "encryption_cost.png", cost_cells(found))
+        figures.encryption_cost(directory / "encryption_cost.png", cost_cells(found))
     lines += _settings(found)
     rows = panels(found, ("local", "fl"), "centralized", model=CNN)
-    figure.draw(directory / "figure_1.png", rows)
-    report.write_summary(directory / "summary.csv", found.cells())
+    figures.draw(directory / "figure_1.png", rows)
+    write_summary(directory / "summary.csv", found.cells())
     (directory / "report.md").write_text("\n".join(lines) + "\n")
     return held or what.quick

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import report
+from experiments.reports.markdown import markdown_table
 from experiments.serving import Served
 from fedjax_private.datasets import Dataset
 from fedjax_private.inference import Evaluator, Querier, plan
@@ -78,7 +78,7 @@ def predict(served: Served, dataset: Dataset, packing: str, count: int) -> Predi
         keys = querier.evaluation_keys()
         evaluator.load_keys(keys)
         stored = dataset.test.inputs[:count]
-        images, labels = served.normalization(stored), dataset.test.labels[:count]
+        images, labels = served.run.normalization(stored), dataset.test.labels[:count]
         scores, seconds = [], 0.0
         for first in range(0, len(stored), public.images_per_request):
             some = images[first : first + public.images_per_request]
@@ -90,7 +90,7 @@ def predict(served: Served, dataset: Dataset, packing: str, count: int) -> Predi
     encrypted, plain = np.concatenate(scores), served.plain(stored)
     chosen, right = encrypted.argmax(axis=1), plain.argmax(axis=1)
     return Predictions(
-        served.name,
+        served.run.name,
         public.packing,
         len(stored),
         float(np.mean(chosen == labels)),
@@ -132,5 +132,5 @@ def described(found: Sequence[Predictions]) -> list[str]:
         "slot; the server has no key that decrypts, and seconds are those of client "
         "and server together on this one machine.",
         "",
-        *report.markdown_table(head, rows),
+        *markdown_table(head, rows),
     ]

@@ -1,11 +1,11 @@
-"""Rows of a sweep, grouped into cells: all seeds of one arm in one place."""
+"""Rows averaged over seeds: a cell is one arm at one client count and partition."""
 
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments.arms import ARMS
+from fedjax_private.runs import ARMS
 
 Row = Mapping[str, Any]
 

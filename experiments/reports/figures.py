@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.arms import ARMS
-from experiments.cells import Cell, Row, cells
+from experiments.reports.averages import Cell, Row, cells
+from fedjax_private.runs import ARMS
 
 # Okabe and Ito's palette, told apart by colour-blind readers and in grey; arms that
 # differ in encryption alone share a colour and differ in line and marker.

@@ -1,0 +1,1 @@
+"""Flags of the commands, and the log of the search for default values."""

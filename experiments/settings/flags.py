@@ -1,0 +1,347 @@
+"""Maps absl flags onto settings. The only place that reads flags.
+
+Flags follow from the fields of settings classes. A field that holds a choice, such as
+`partition`, brings the settings of all entries along as flags, also those of an entry
+of the user's own that the command line names. Each command has flags of its own (no
+global registry), a short grouped `--help` with exit status 0, and answers bad input
+with one sentence and exit status 2.
+"""
+
+import dataclasses
+import re
+import sys
+import textwrap
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from absl import flags as absl_flags
+
+from fedjax_private.choices import (
+    Choice,
+    Entry,
+    Registry,
+    kinds,
+    settings_of,
+)
+
+T = TypeVar("T")
+
+BAD_INPUT = 2
+HELP_WIDTH = 88
+
+
+class _Parser(absl_flags.ArgumentParser):  # type: ignore[type-arg]
+    """Turns text into a value of a field's type, or says what was expected."""
+
+    def __init__(self, kind: Any) -> None:
+        self.kind = kind
+        self.syntactic_help = _expects(kind)
+
+    def parse(self, argument: Any) -> Any:
+        if not isinstance(argument, str):
+            return argument
+        try:
+            return convert(self.kind, argument)
+        except ValueError:
+            raise ValueError(
+                f"takes {_expects(self.kind)}, got {argument!r}."
+            ) from None
+
+    def flag_type(self) -> str:
+        return _expects(self.kind)
+
+
+def _item(kind: Any) -> Any:
+    return typing.get_args(kind)[0]
+
+
+def convert(kind: Any, text: str) -> Any:
+    """Turns text into a value of a type, or raises ValueError."""
+    if typing.get_origin(kind) is tuple:
+        return tuple(convert(_item(kind), part.strip()) for part in text.split(","))
+    return kind(text)
+
+
+def _expects(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "text"}
+    if typing.get_origin(kind) is tuple:
+        plural = {int: "whole numbers", float: "numbers", str: "names"}[_item(kind)]
+        return f"{plural} separated by commas"
+    return names[kind]
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """One flag.
+
+    Attributes:
+        name: of the flag and of the field.
+        kind: type of its values.
+        default: as `--help` shows it.
+        help: one line.
+        group: heading in `--help`.
+        registry: where its value, or each of its values, is a name of an entry.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    help: str
+    group: str
+    registry: Registry[Any] | None = None
+
+
+def flags_of(config: type, leave_out: Iterable[str] = ()) -> list[Flag]:
+    """The flags of a settings class: its fields that have a help text."""
+    title = (config.__doc__ or "").strip().splitlines()[0].rstrip(".")
+    types, flags = kinds(config), []
+    for field in dataclasses.fields(config):
+        if "help" not in field.metadata or field.name in leave_out:
+            continue
+        registry, text = field.metadata.get("registry"), field.metadata["help"]
+        kind = types[field.name]
+        if registry is not None:
+            kind = kind if typing.get_origin(kind) is tuple else str
+            text += f": {', '.join(registry)}, or module:attribute of your own"
+        group = field.metadata.get("group") or title
+        flags.append(Flag(field.name, kind, field.default, text, group, registry))
+    return flags
+
+
+def _settings_flags(registry: Registry[Any], entries: Iterable[Entry]) -> list[Flag]:
+    """The flags of the settings of some entries; one flag where they share it."""
+    flags: dict[str, Flag] = {}
+    owners: dict[str, list[str]] = {}
+    for entry in entries:
+        of_entry = {flag.name: flag for flag in flags_of(entry.settings)}
+        for name in settings_of(entry):
+            flags.setdefault(name, of_entry[name])
+            owners.setdefault(name, []).append(entry.name)
+    return [
+        dataclasses.replace(
+            flag,
+            help=f"{flag.help} ({', '.join(owners[flag.name])})",
+            group=f"Settings of {registry.kind}",
+            registry=None,
+        )
+        for flag in flags.values()
+    ]
+
+
+def _values(flags: Iterable[Flag]) -> absl_flags.FlagValues:
+    values = absl_flags.FlagValues()
+    for flag in flags:
+        if flag.kind is bool:
+            absl_flags.DEFINE_boolean(
+                flag.name, flag.default, flag.help, flag_values=values
+            )
+        else:
+            absl_flags.DEFINE(
+                _Parser(flag.kind),
+                flag.name,
+                flag.default,
+                flag.help,
+                flag_values=values,
+                serializer=absl_flags.ArgumentSerializer(),
+            )
+    return values
+
+
+def _help(usage: str, flags: Sequence[Flag]) -> str:
+    lines = [usage, ""]
+    for group in dict.fromkeys(flag.group for flag in flags):
+        lines.append(f"{group}.")
+        for flag in flags:
+            if flag.group != group:
+                continue
+            default = flag.default
+            if isinstance(default, tuple):
+                default = ",".join(map(str, default))
+            unset = default is None or default is False
+            lines += textwrap.wrap(
+                f"--{flag.name:<21} {flag.help}{'' if unset else f' [{default}]'}",
+                HELP_WIDTH,
+                initial_indent=" " * 2,
+                subsequent_indent=" " * 26,
+            )
+        lines.append("")
+    lines.append("  --flagfile              reads flags from a file, one a line")
+    return "\n".join(lines)
+
+
+def spelled(message: str, names: Iterable[str]) -> str:
+    """A library's sentence with its arguments spelled as flags.
+
+    Names with an underscore are arguments wherever they stand; others where the
+    sentence says so: `name=value`, `name must ...`, `give name`, `leave out name`.
+    """
+    for name in sorted(names, key=len, reverse=True):
+        free = r"(?<![\w\-=.:/'\"`])"
+        message = re.sub(rf"{free}{name}=True\b", f"--{name}", message)
+        message = re.sub(rf"{free}{name}=False\b", f"--no{name}", message)
+        if "_" in name:
+            message = re.sub(rf"{free}{name}(?![\w(/]|\.\w)", f"--{name}", message)
+            continue
+        message = re.sub(rf"{free}{name}(?==)", f"--{name}", message)
+        said = r"must|takes|lies|names|shifts|is no|is unknown|'"
+        message = re.sub(rf"^{name}(?= (?:{said}))", f"--{name}", message)
+        verbs = r"give|leave out|set|raise|or|and"
+        message = re.sub(
+            rf"\b({verbs}) {name}(?=[,.;:] |[.]$)", rf"\1 --{name}", message
+        )
+        either = rf"\b(give|give either) {name}(?= or)"
+        message = re.sub(either, rf"\1 --{name}", message)
+        message = re.sub(rf"\b(another) {name}\b", rf"\1 --{name}", message)
+    return message
+
+
+def fail(message: str, names: Iterable[str] = ()) -> NoReturn:
+    """Ends the command for bad input: one line on stderr, exit status 2."""
+    print(f"error: {spelled(message, names)}", file=sys.stderr)
+    raise SystemExit(BAD_INPUT)
+
+
+@dataclasses.dataclass(frozen=True)
+class Parsed:
+    """Validated settings, by class, and what was given by name.
+
+    Attributes:
+        configs: class -> instance.
+        given: names of the flags that were given.
+        names: of all flags.
+        settings: settings of entries that were given: name -> value.
+    """
+
+    configs: Mapping[type, Any]
+    given: frozenset[str]
+    names: frozenset[str]
+    settings: Mapping[str, Any]
+
+    def __getitem__(self, config: type[T]) -> T:
+        result: T = self.configs[config]
+        return result
+
+    def fail(self, message: str) -> NoReturn:
+        """Ends the command for bad input."""
+        fail(message, self.names)
+
+    def checked(self, action: Callable[[], T]) -> T:
+        """Runs a check that precedes all work; a ValueError becomes bad input."""
+        try:
+            return action()
+        except ValueError as error:
+            self.fail(str(error))
+
+
+def chosen_with(
+    registry: Registry[Any], name: str, given: Mapping[str, Any]
+) -> Choice[Any]:
+    """An entry with those of the given settings that it has."""
+    entry = registry.find(name)
+    known = settings_of(entry)
+    return registry.choose(entry, {k: v for k, v in given.items() if k in known})
+
+
+def parse(
+    usage: str,
+    configs: Sequence[type],
+    argv: Sequence[str],
+    leave_out: Iterable[str] = (),
+) -> Parsed:
+    """Parses a command line onto settings classes.
+
+    Args:
+        usage: first lines of `--help`.
+        configs: settings classes; a field that an earlier one has is no flag of a
+            later one.
+        argv: as sys.argv.
+        leave_out: fields that are no flags of this command.
+
+    Raises:
+        SystemExit: 0 after --help; 2 with one sentence after bad input.
+    """
+    of_config: dict[type, list[Flag]] = {}
+    seen = set(leave_out)
+    for config in configs:
+        of_config[config] = flags_of(config, seen)
+        seen.update(flag.name for flag in of_config[config])
+    flags = [flag for each in of_config.values() for flag in each]
+    registries = {f.registry.kind: f.registry for f in flags if f.registry is not None}
+    names = [flag.name for flag in flags]
+    try:
+        own = _own_entries(flags, argv)
+    except ValueError as error:
+        fail(str(error), names)
+    of_entries = {}
+    for registry in registries.values():
+        entries = [*registry.entries(), *own.get(registry.kind, ())]
+        for flag in _settings_flags(registry, entries):
+            of_entries[flag.name] = flag
+    flags += of_entries.values()
+    if any(arg in ("--help", "-h", "--helpfull", "-help") for arg in argv[1:]):
+        print(_help(usage, flags))
+        raise SystemExit(0)
+    values = _values(flags)
+    try:
+        rest = values(list(argv))[1:]
+    except absl_flags.Error as error:
+        fail(str(error).replace("\n", " "))
+    if rest:
+        fail(f"unexpected argument {rest[0]!r}: flags look like --name=value.")
+    given = frozenset(name for name in values if values[name].present)
+    settings = {name: values[name].value for name in of_entries if name in given}
+    names = [flag.name for flag in flags]
+    built: dict[type, Any] = {}
+    used: set[str] = set()
+    try:
+        for config in configs:
+            fields = {}
+            for flag in of_config[config]:
+                value = values[flag.name].value
+                if flag.registry is not None and value is not None:
+                    value = _chosen(flag, value, settings, used)
+                fields[flag.name] = value
+            built[config] = config(**fields)
+    except ValueError as error:
+        fail(str(error), names)
+    for name in settings:
+        if name not in used:
+            of = of_entries[name]
+            owner = of.help.rpartition("(")[2].rstrip(")")
+            kind = of.group.removeprefix("Settings of ")
+            fail(f"--{name} has no effect: it is a setting of {kind} {owner}.")
+    return Parsed(built, given, frozenset(names), settings)
+
+
+def _chosen(flag: Flag, value: Any, settings: Mapping[str, Any], used: set[str]) -> Any:
+    """A choice, or a tuple of them, with the settings that were given."""
+    assert flag.registry is not None
+    if isinstance(value, tuple):
+        return tuple(
+            _chosen(flag, each, settings, used) for each in value if each != ""
+        )
+    choice = chosen_with(flag.registry, value, settings)
+    used.update(name for name in settings_of(choice.entry) if name in settings)
+    return choice
+
+
+def _own_entries(flags: Sequence[Flag], argv: Sequence[str]) -> dict[str, list[Entry]]:
+    """Kind -> entries of the user's own that the command line names."""
+    choosing = [flag for flag in flags if flag.registry is not None]
+    values = _values(
+        dataclasses.replace(flag, kind=str, default=None) for flag in choosing
+    )
+    try:
+        values(list(argv), known_only=True)
+    except absl_flags.Error:
+        return {}  # said by the strict reading that follows
+    own: dict[str, list[Entry]] = {}
+    for flag in choosing:
+        assert flag.registry is not None
+        several = typing.get_origin(flag.kind) is tuple
+        text = values[flag.name].value or ""
+        for name in text.split(",") if several else [text]:
+            if name and name not in flag.registry.built_in:
+                own.setdefault(flag.registry.kind, []).append(flag.registry.find(name))
+    return own

@@ -1,0 +1,150 @@
+"""Rows: a line a run and a line a round, of plain numbers and names.
+
+Where a name does not apply, its value is None, never 0.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fedjax_private import simulation
+from fedjax_private.runs.preparation import Prepared
+from fedjax_private.trust import Adversary
+
+# One row a run, in this order.
+ROW_NAMES = (
+    "arm",
+    "clients",
+    "partition",
+    "seed",
+    "dataset",
+    "model",
+    "params",
+    "train_examples",
+    "algorithm",
+    "rounds",
+    "accuracy",
+    "loss",
+    "epsilon",
+    "delta",
+    "epsilon_insider",
+    "epsilon_claimed",
+    "unit",
+    "mechanism",
+    "noise_multiplier",
+    "clip_norm",
+    "sampling_probability",
+    "steps",
+    "honest_clients",
+    "encryption",
+    "seconds_total",
+    "seconds_train",
+    "seconds_encrypt",
+    "seconds_add",
+    "seconds_decrypt",
+    "upload_bytes_per_client_round",
+    "max_aggregation_error",
+)
+
+Row = Mapping[str, Any]
+
+
+def round_row(
+    prepared: Prepared, done: simulation.Round, spent: Mapping[Adversary, float]
+) -> dict[str, Any]:
+    """The line of a round.
+
+    Args:
+        prepared: the run.
+        done: what the round did.
+        spent: adversary -> epsilon so far.
+    """
+    spec, arm = prepared.spec, prepared.spec.traits
+    report, evaluation = done.report, done.evaluation
+    encryption = report if spec.encrypts else None
+    epsilon = spent.get(Adversary.OUTSIDERS)
+    insider = spent.get(Adversary.INSIDERS, epsilon) if arm.federated else None
+    examples = done.metrics.get("examples")
+    return {
+        **_place(prepared),
+        "round": done.number,
+        "cohort": len(done.cohort),
+        "void": done.void,
+        "accuracy": float(evaluation.accuracy.mean()) if evaluation else None,
+        "loss": float(evaluation.loss.mean()) if evaluation else None,
+        "train_loss": done.metrics["loss"] / examples if examples else None,
+        "epsilon": epsilon,
+        "epsilon_insider": insider,
+        "seconds_train": done.seconds_train,
+        "seconds_server": done.seconds_server,
+        "seconds_encrypt": encryption.seconds_encrypt if encryption else None,
+        "seconds_add": report.seconds_add if report else None,
+        "seconds_decrypt": encryption.seconds_decrypt if encryption else None,
+        "upload_bytes_per_client": report.upload_bytes_per_client if report else None,
+        "download_bytes_per_client": (
+            report.download_bytes_per_client if report else None
+        ),
+        "link_bytes": dict(encryption.link_bytes) if encryption else None,
+        "seconds_keys": encryption.seconds_keys if encryption else None,
+        # A count of what left the range is a fact about the records.
+        "saturated": encryption.saturated if encryption and not arm.private else None,
+        "max_aggregation_error": encryption.max_error if encryption else None,
+    }
+
+
+def run_row(
+    prepared: Prepared, rounds: Sequence[Row], seconds_total: float
+) -> dict[str, Any]:
+    """The line of a run, from those of its rounds; its names are `ROW_NAMES`."""
+    spec, last, privacy = prepared.spec, rounds[-1], prepared.privacy
+    values = prepared.hyperparameters
+
+    def total(name: str, combine: Callable[[list[Any]], Any] = sum) -> Any:
+        # Void rounds measured nothing.
+        measured = [row[name] for row in rounds if not row["void"]]
+        return None if None in measured or not measured else combine(measured)
+
+    return {
+        **_place(prepared),
+        "dataset": prepared.dataset.name,
+        "model": prepared.model_name,
+        "params": prepared.parameters,
+        "train_examples": len(prepared.dataset.train),
+        "algorithm": prepared.algorithm.name,
+        "rounds": len(rounds),
+        "accuracy": last["accuracy"],
+        "loss": last["loss"],
+        "epsilon": privacy.epsilon if privacy else None,
+        "delta": spec.delta if privacy else None,
+        "epsilon_insider": privacy.epsilon_insider if privacy else None,
+        "epsilon_claimed": privacy.claimed if privacy else None,
+        "unit": privacy.unit.value if privacy else None,
+        "mechanism": spec.mechanism_name if prepared.noises_steps else None,
+        "noise_multiplier": privacy.noise_multiplier if privacy else None,
+        "clip_norm": values.clip_norm,
+        "sampling_probability": values.sampling_probability,
+        "steps": privacy.steps if privacy else None,
+        "honest_clients": (
+            prepared.trust.honest_clients
+            if prepared.trust and spec.shares_noise
+            else None
+        ),
+        "encryption": spec.scheme.name if spec.encrypts else None,
+        "seconds_total": seconds_total,
+        "seconds_train": total("seconds_train"),
+        "seconds_encrypt": total("seconds_encrypt"),
+        "seconds_add": total("seconds_add"),
+        "seconds_decrypt": total("seconds_decrypt"),
+        "upload_bytes_per_client_round": total("upload_bytes_per_client", max),
+        "max_aggregation_error": total("max_aggregation_error", max),
+    }
+
+
+def _place(prepared: Prepared) -> dict[str, Any]:
+    """What tells a run's lines from those of others."""
+    spec = prepared.spec
+    return {
+        "arm": spec.arm,
+        "clients": spec.clients,
+        "partition": spec.partition_name,
+        "seed": spec.seed,
+    }
