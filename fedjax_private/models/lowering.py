@@ -1,11 +1,10 @@
-"""Convolution and pooling, each in the form that is fast on the platform at hand.
+"""Convolution and pooling in the form that is fast on the platform at hand.
 
-The one place where that choice is made, for every model: it works on the equations of a
-model, not on its layers. XLA on CPUs runs a convolution inside a loop several times
-slower than outside (jax#12868), one kernel per client as a grouped convolution, and the
-gradient of a `reduce_window` maximum as a slow select-and-scatter. Patches times a
-matrix product, and maxima of shifted slices, have none of that. On GPUs and TPUs the
-plain XLA forms stay.
+Rewriting works on a model's equations, so that it applies to every model. XLA on CPUs
+runs a convolution inside a loop several times slower than outside (jax#12868), one
+kernel per client as a grouped convolution, and the gradient of a `reduce_window`
+maximum as a slow select-and-scatter. A matrix product with patches and maxima of
+shifted slices avoid all three. GPUs and TPUs keep the plain XLA forms.
 """
 
 import functools
@@ -21,27 +20,28 @@ from fedjax_private.typing import Array
 
 
 def lowered(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function in the platform's form; equal to float32 rounding.
+    """Returns the same function in the platform's form; equal to float32 rounding.
 
-    Where several entries of a pooling window tie, the gradient is shared among them on
+    If several entries of a pooling window tie, the gradient is shared among them on
     CPUs and goes to one of them elsewhere.
     """
 
     def run(*arguments: Any) -> Any:
-        numbers = [
+        floats = [
             leaf
             for leaf in jax.tree.leaves(arguments)
             if jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.size
         ]
-        if jax.default_backend() != "cpu" or not numbers:
+        if jax.default_backend() != "cpu" or not floats:
             return function(*arguments)
-        rule = functools.partial(_on_cpu, jnp.ravel(numbers[0])[0])
+        rule = functools.partial(_on_cpu, jnp.ravel(floats[0])[0])
         return rewritten(function, rule)(*arguments)
 
     return run
 
 
 def _on_cpu(number: Array, eqn: Any, inputs: Sequence[Array]) -> list[Array] | None:
+    """A `Rule`; `number` is any float of the arguments, see `_stored`."""
     match eqn.primitive.name:
         case "conv_general_dilated":
             return _convolution(number, inputs[0], inputs[1], **eqn.params)
@@ -53,13 +53,13 @@ def _on_cpu(number: Array, eqn: Any, inputs: Sequence[Array]) -> list[Array] | N
 
 
 def _stored(number: Array, function: Callable[[Array], Array], inputs: Array) -> Array:
-    """function(inputs), computed once and stored, and so are its cotangents.
+    """Returns function(inputs), computed once and stored; likewise its cotangents.
 
-    XLA merges cheap operations into each of those that read them and computes them
+    XLA merges cheap operations into every operation that reads them and computes them
     again there, in loops that no longer vectorise: several times the time, for patches.
-    A branch of a conditional is compiled apart, and its result is stored. Which branch
-    is taken must not be known before the run: it is this one unless `number`, any of
-    the model's parameters, is NaN, and so is the result then.
+    It compiles the branches of a conditional apart, and stores the result. The
+    condition must not be known before the run: the branch is taken unless `number`, one
+    of the model's parameters, is NaN, where the result is NaN too.
     """
     shape = jax.eval_shape(function, inputs)
     result: Array = lax.cond(
@@ -74,7 +74,7 @@ def _stored(number: Array, function: Callable[[Array], Array], inputs: Array) ->
 def _views(
     x: Array, axis: int, size: int, stride: int, dilation: int = 1
 ) -> list[Array]:
-    """The slices along an axis that a window's entries meet, one an entry."""
+    """Returns the slices along an axis that the entries of a window read, in order."""
     count = (x.shape[axis] - (size - 1) * dilation - 1) // stride + 1
     starts = [i * dilation for i in range(size)]
     ends = [start + (count - 1) * stride + 1 for start in starts]
@@ -85,7 +85,7 @@ def _views(
 
 
 def _channels_last(numbers: Any) -> bool:
-    """Whether inputs are (B, *space, C) and kernels (*window, C, F), as Flax' are."""
+    """Whether inputs are (B, *space, C) and kernels (*window, C, F), as in Flax."""
     rank = len(numbers.lhs_spec)
     space = tuple(range(1, rank - 1))
     return (
@@ -111,7 +111,7 @@ def _convolution(
     preferred_element_type: Any,
     out_sharding: Any = None,
 ) -> list[Array] | None:
-    """Patches times a matrix product, where the layout is Flax' and nothing is grouped.
+    """A matrix product with patches, for Flax' layout without groups.
 
     Patches are put together one spatial axis after the other: the k views along the
     last axis, then k views of those along the axis before it, and so on. That is k + k
@@ -140,7 +140,7 @@ def _convolution(
         return patches  # (B, *space, first window axis, other ones x C)
 
     patches = _stored(number, patches_of, inputs)
-    # A product for each image, so that the kernel's gradient is one too, and a sum.
+    # One product for each image, so that the kernel's gradient is a product and a sum.
     weights = kernel.reshape(kernel.shape[0], -1, kernel.shape[-1])
     weights = jnp.broadcast_to(weights, (len(inputs), *weights.shape))
     result = lax.dot_general(

@@ -1,4 +1,10 @@
-"""Sampling, clipping, noise, and the plan that ties them to what they cost."""
+"""Differential privacy: sampling, clipping, noise, and what they cost together.
+
+In order of import: `accounting` (events and their price; usable alone), `gradients`
+(per-example gradients), `sampling`, `clipping`, `noise`, `discrete` (integer noise),
+`plan` (the three tied to their event), `shares` (noise that clients share), and
+`mechanisms` (plans by name).
+"""
 
 import lazy_loader
 

@@ -14,8 +14,8 @@ from fedjax_private.privacy.gradients.sums import example_gradients
 from fedjax_private.privacy.gradients.types import total_norms
 from fedjax_private.typing import Array, LossFn, Params
 
-# float32 rounding can make a norm too small and so lift a contribution above the bound;
-# the margin is ten times what was seen on the models of the zoo.
+# float32 rounding can make a norm too small and so lift a contribution above the bound.
+# The margin is ten times the largest excess seen on the library's models.
 ROUNDING_MARGIN = 1e-5
 
 
@@ -25,14 +25,14 @@ SumFn: TypeAlias = Callable[[Params, Array, Array, Array, Any], Any]
 
 @dataclasses.dataclass(frozen=True)
 class BoundedSum:
-    """A sum over records whose sensitivity is known.
+    """A sum over records with a known sensitivity.
 
     Attributes:
         sum: (params, inputs (B, ...), labels (B,), valid (B,) bool, state) -> the sum
             of the records' contributions, a pytree that `ravel_pytree` makes (P +
             extra,) float32 of, the gradient's P first. The state is `Clipping.init`'s.
         bound: on the norm of any one record's contribution, all entries together.
-        extra: entries that a contribution has besides the P of its gradient.
+        extra: entries of a contribution besides the P of its gradient.
     """
 
     sum: SumFn
@@ -40,7 +40,7 @@ class BoundedSum:
     extra: int
 
     def sensitivity(self, neighbors: Neighbors) -> float:
-        """The furthest that the sum moves between neighbours, in the bound's norm.
+        """Returns how far the sum moves between neighbours at most, in `bound`'s norm.
 
         Formal guarantees: the bound where a record is added, removed or zeroed out,
         twice as much where it is replaced, by the triangle inequality; in real
@@ -51,10 +51,10 @@ class BoundedSum:
 
 @dataclasses.dataclass(frozen=True)
 class BoundedVector:
-    """A map into the ball of a known radius.
+    """A map of vectors into a ball.
 
     Attributes:
-        clip: vector (P,) -> vector (P,) of norm at most `bound`, whatever it is given.
+        clip: any vector (P,) -> a vector (P,) of norm at most `bound`.
         bound: the radius.
     """
 
@@ -62,7 +62,7 @@ class BoundedVector:
     bound: float
 
     def sensitivity(self, neighbors: Neighbors) -> float:
-        """The furthest that a sum of clipped vectors moves between neighbours.
+        """Returns how far a sum of clipped vectors moves between neighbours at most.
 
         Formal guarantees: the bound where a vector is added, removed or zeroed out,
         twice as much where it is replaced, by the triangle inequality.
@@ -70,18 +70,20 @@ class BoundedVector:
         return self.bound * neighbors.sensitivity
 
 
+def _check_clip_norm(clip_norm: float) -> None:
+    if not 0.0 < clip_norm < math.inf:
+        raise ValueError(f"clip_norm must be positive and finite, got {clip_norm}.")
+
+
 def norm_clipping(clip_norm: float) -> BoundedVector:
-    """Scales a vector to L2 norm `clip_norm` at most: v min(1, clip_norm / |v|).
+    """Returns the map to L2 norm `clip_norm` at most: v min(1, clip_norm / |v|).
 
     A vector whose norm is not finite in float32 becomes zero.
 
     Raises:
         ValueError: a clip norm that is not positive and finite.
     """
-    if not 0.0 < clip_norm < math.inf:
-        raise ValueError(
-            f"a clip norm is positive and finite, got {clip_norm}: see --clip_norm."
-        )
+    _check_clip_norm(clip_norm)
     radius = clip_norm * (1.0 - ROUNDING_MARGIN)
 
     def clip(vector: Array) -> Array:
@@ -94,14 +96,14 @@ def norm_clipping(clip_norm: float) -> BoundedVector:
 
 @dataclasses.dataclass(frozen=True)
 class Clipping(abc.ABC):
-    """Base of the ways to bound a record's contribution.
+    """Base of clippings: each bounds one record's contribution to a sum.
 
-    An example whose gradient is not finite, and one that is not valid, contribute zero.
+    Examples that are not valid, or whose gradient is not finite, contribute zero.
 
     Attributes:
         clip_norm: C, positive and finite.
-        norm: the norm that the bound is in, 1 or 2; noise is made for one of them.
-        extra: entries that a contribution has besides those of its gradient.
+        norm: 1 or 2, the norm of the bound; each noise is made for one of them.
+        extra: entries of a contribution besides those of its gradient.
     """
 
     clip_norm: float
@@ -109,34 +111,30 @@ class Clipping(abc.ABC):
     extra: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.clip_norm < float("inf"):
-            raise ValueError(
-                f"a clip norm is positive and finite, got {self.clip_norm}: "
-                "see --clip_norm."
-            )
+        _check_clip_norm(self.clip_norm)
 
     def init(self) -> Any:
-        """What is kept between steps, before the first; `()` for nothing."""
+        """Returns the state before the first step; `()` is no state."""
         return ()
 
     @property
     def bound(self) -> float:
-        """On the norm of one record's contribution; C unless it is rescaled."""
+        """The bound on one contribution's norm; C unless contributions are rescaled."""
         return self.clip_norm
 
     @abc.abstractmethod
     def summed(self, loss: LossFn) -> SumFn:
-        """The sum of contributions, each within the bound; see `BoundedSum`."""
+        """Returns the sum of contributions within the bound; see `BoundedSum`."""
 
     def bounded_sum(self, loss: LossFn) -> BoundedSum:
-        """The same sum, with its sensitivity."""
+        """Returns the same sum together with its bound."""
         summed = self.summed(loss)
 
         def exact(
             params: Params, inputs: Array, labels: Array, valid: Array, state: Any
         ) -> Any:
-            # Accelerators multiply float32 matrices in fewer bits unless told not to;
-            # a norm that is wrong in the third digit would let a record exceed C.
+            # Accelerators multiply float32 matrices in fewer bits by default; a norm
+            # that is wrong in the third digit would let a record exceed C.
             with jax.default_matmul_precision("highest"):
                 return summed(params, inputs, labels, valid, state)
 
@@ -145,14 +143,14 @@ class Clipping(abc.ABC):
     def finish(self, mean: Array, state: Any) -> tuple[Array, Any]:
         """Turns a noisy sum over the expected batch (P + extra,) into a gradient (P,).
 
-        Post-processing: it sees no record. Returns the state of the next step too.
+        This is post-processing of the release. Returns the next step's state too.
         """
         return mean, state
 
 
 @dataclasses.dataclass(frozen=True)
 class FlatClipping(Clipping):
-    """Scales a gradient to norm C at most, over all parameters together.
+    """Scales a gradient over all parameters together to norm C at most.
 
     Formal guarantees: a contribution's L2 norm is at most C (Abadi et al. 2016).
     """
@@ -178,7 +176,7 @@ class FlatClipping(Clipping):
 class PerLayerClipping(Clipping):
     """Scales each of the L parameter arrays' gradients to norm C / sqrt(L) at most.
 
-    One array with large gradients then leaves the others their share.
+    An array with large gradients then does not shrink those of the others.
 
     Formal guarantees: a contribution's L2 norm is at most C, as the squares of the
     arrays' norms add up (McMahan et al. 2018, "Learning Differentially Private
@@ -205,7 +203,7 @@ class PerLayerClipping(Clipping):
 
 @dataclasses.dataclass(frozen=True)
 class AutomaticClipping(Clipping):
-    """Normalises: C g / (|g| + stability), so that C is only a learning rate.
+    """Normalises gradients: C g / (|g| + stability), so that C acts as a step size.
 
     Bu, Wang, Zha, Karypis 2023, "Automatic Clipping: Differentially Private Deep
     Learning Made Easier and Stronger" (AUTO-S; their stability constant is 0.01).
@@ -219,7 +217,7 @@ class AutomaticClipping(Clipping):
         super().__post_init__()
         if not 0.0 < self.stability < float("inf"):
             raise ValueError(
-                f"a stability constant is positive and finite, got {self.stability}."
+                f"stability must be positive and finite, got {self.stability}."
             )
 
     def summed(self, loss: LossFn) -> SumFn:

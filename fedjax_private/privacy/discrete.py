@@ -1,7 +1,7 @@
 """Discrete Gaussian noise on the integers, from random bits and integer comparisons.
 
-No floating-point number touches a sample, so the attack of Mironov (2012) has nothing
-to hold on to: what is not exact about the law is a number, and a tiny one.
+No floating-point number touches a sample, so the attack of Mironov (2012) does not
+apply. The law is inexact by a known and tiny distance.
 """
 
 import decimal
@@ -20,8 +20,8 @@ _MAX_SCALE = 50_000.0  # a table of half a million entries
 
 
 @functools.lru_cache(maxsize=16)
-def _table(scale: float) -> npt.NDArray[np.uint32]:
-    """(m, 3): where 2^95 P(|X| <= k), rounded down, begins, for k < m.
+def thresholds(scale: float) -> npt.NDArray[np.uint32]:
+    """Returns the thresholds 2^95 P(|X| <= k), rounded down, for k < m: (m, 3) words.
 
     Each is shifted left by the sign bit and cut into words, highest first. Decimal
     arithmetic with 70 digits; a recurrence of m <= 6e5 steps loses twelve of them.
@@ -53,13 +53,13 @@ def _table(scale: float) -> npt.NDArray[np.uint32]:
 def _check(scale: float) -> None:
     if not 0.0 <= scale <= _MAX_SCALE:
         raise ValueError(
-            f"the scale of discrete Gaussian noise lies in [0, {_MAX_SCALE:g}], got "
+            f"scale must lie in [0, {_MAX_SCALE:g}] for discrete Gaussian noise, got "
             f"{scale}: use a coarser grid."
         )
 
 
 def discrete_gaussian_distance(scale: float) -> float:
-    """Upper bound on the total variation between one sample and the exact law.
+    """Returns a bound on the total variation between one sample and the exact law.
 
     Formal guarantees: a table of m thresholds, each within 2^-95 of its place, moves
     at most m 2^-95 of mass, and less than another 2^-95 lies beyond it: 2e-27 at scale
@@ -73,7 +73,7 @@ def discrete_gaussian_distance(scale: float) -> float:
 
 
 def discrete_gaussian(key: PRNGKey, shape: tuple[int, ...], scale: float) -> Array:
-    """Independent samples of N_Z(0, scale^2): P(x) proportional to e^(-x^2/2 scale^2).
+    """Returns samples of N_Z(0, scale^2): P(x) proportional to e^(-x^2/2 scale^2).
 
     By inversion: 95 random bits, compared as whole numbers with a table of the exact
     cumulative probabilities, give the magnitude, and one more the sign.
@@ -93,7 +93,7 @@ def discrete_gaussian(key: PRNGKey, shape: tuple[int, ...], scale: float) -> Arr
     the distance adds to delta. The generator (threefry2x32) has a 64-bit key.
     """
     _check(scale)
-    rows = _table(float(scale))
+    rows = thresholds(float(scale))
     if not len(rows):  # anything but 0 is too unlikely
         return jnp.zeros(shape, jnp.int32)
     table = jnp.asarray(rows.T)  # (3, m)
@@ -101,7 +101,7 @@ def discrete_gaussian(key: PRNGKey, shape: tuple[int, ...], scale: float) -> Arr
     depth = len(rows).bit_length()
 
     def halve(level: Array, count: Array) -> Array:
-        """Finds, bit by bit, how many thresholds are not above the words."""
+        """Refines by one bit how many thresholds do not exceed the words."""
         probe = count + (1 << (depth - 1 - level))
         high, middle, low = (row[jnp.minimum(probe, len(rows)) - 1] for row in table)
         reached = (high < words[0]) | (high == words[0]) & (

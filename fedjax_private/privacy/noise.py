@@ -1,4 +1,4 @@
-"""Privacy noise and the keys it is drawn from.
+"""Privacy noise and its keys.
 
 `jax.random.normal` in float32 cannot exceed 5.42 standard deviations and takes 2^23
 values, so a tail event tells neighbouring data sets apart with a probability near
@@ -27,15 +27,15 @@ from fedjax_private.typing import Array, PRNGKey
 
 
 def noise_key(noise_seed: int | None, run: str = "") -> PRNGKey:
-    """The root key of a run's privacy noise.
+    """Returns the root key of a run's privacy noise.
 
     Args:
         noise_seed: None takes 64 bits from the operating system; the key is then
             written nowhere. A number gives a bit-repeatable run, whose epsilon holds
             in simulation only, since whoever knows the seed can subtract the noise.
             It is hashed to 64 bits, since `jax.random.key` keeps 32.
-        run: tells the runs of one seeded experiment apart: two runs that shared their
-            noise would reveal the difference of what it hides.
+        run: differs between the runs of one seeded experiment: with equal noise, the
+            difference of two releases would reveal the difference of their sums.
     """
     if noise_seed is None:
         material = os.urandom(8)
@@ -49,7 +49,7 @@ def noise_key(noise_seed: int | None, run: str = "") -> PRNGKey:
 
 
 def gaussian(key: PRNGKey, shape: tuple[int, ...], stddev: float | Array) -> Array:
-    """Independent N(0, stddev^2) samples, float32, with a resolved tail.
+    """Returns independent N(0, stddev^2) samples, float32, with a resolved tail.
 
     A uniform variate in (0, 1/2] with 64 random bits, most of them near zero where
     float32 is densest, goes through the inverse normal CDF, and a further bit gives
@@ -73,10 +73,10 @@ def gaussian(key: PRNGKey, shape: tuple[int, ...], stddev: float | Array) -> Arr
 
 
 def add_noise(vector: Array, noise: Array) -> Array:
-    """vector + noise, in the vector's type.
+    """Returns vector + noise, in the vector's type.
 
     Raises:
-        TypeError: it is narrower than float32, where rounding would undo the noise.
+        TypeError: the type is narrower than float32: rounding would undo the noise.
     """
     if vector.dtype not in (jnp.float32, jnp.float64):
         raise TypeError(f"noise needs float32 or wider, got {vector.dtype}.")
@@ -85,12 +85,12 @@ def add_noise(vector: Array, noise: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class Noise(abc.ABC):
-    """Base of what a plan adds to the bounded sum of every step.
+    """Base of noises: what a plan adds to the bounded sum of every step.
 
     Attributes:
         noise_multiplier: the noise's standard deviation (or the scale that its event is
             stated in) over the bound on one record's contribution; finite, 0 or more.
-        norm: the norm, 1 or 2, of contributions that the event is right for.
+        norm: 1 or 2: the event assumes contributions that are bounded in this norm.
         correlated: whether steps share noise. Then only a run as a whole has a price,
             and all of it is charged before its first step.
     """
@@ -102,14 +102,15 @@ class Noise(abc.ABC):
     def __post_init__(self) -> None:
         if not 0.0 <= self.noise_multiplier < float("inf"):
             raise ValueError(
-                "a noise multiplier is finite and not negative, got "
-                f"{self.noise_multiplier}: see --noise_multiplier."
+                "noise_multiplier must be finite and not negative, got "
+                f"{self.noise_multiplier}."
             )
 
     def init(self, size: int) -> Any:
-        """What is kept between steps for sums of that size; `()` for nothing.
+        """Returns the state before the first step, for sums of `size` entries.
 
-        Whatever it is stays with the client: it may be noise that protects a release.
+        `()` is no state. The state stays with the client: it may hold noise that
+        protects a release.
         """
         return ()
 
@@ -117,40 +118,36 @@ class Noise(abc.ABC):
     def add(
         self, key: PRNGKey, total: Array, bound: float, state: Any
     ) -> tuple[Array, Any]:
-        """Noises a sum of contributions, each of norm at most `bound`.
+        """Adds noise to a sum of contributions, each of norm at most `bound`.
 
-        `key` must be fresh: one for every client, round and step. Returns the state of
-        the next step too.
+        `key` must be fresh: one for every client, round and step. Returns the next
+        step's state too.
         """
 
     @abc.abstractmethod
     def event(self, sampler: Sampler, steps: int) -> Event:
-        """What a run of that many steps is, on the sampler's draws."""
+        """Returns the event of a run of `steps` steps with this sampler."""
 
     def summed(self, count: int) -> "Noise":
-        """The noise of a sum of contributions to which `count` clients each added this.
+        """Returns the noise of a sum to which `count` clients each added this noise.
 
         Raises:
-            ValueError: nothing is known of such a sum.
+            ValueError: the law of such a sum is unknown.
         """
         raise ValueError(
-            f"{type(self).__name__} cannot be shared by clients: use --noise=local."
+            f"{type(self).__name__} cannot be shared by clients: use noise=local."
         )
 
     def share(
         self, key: PRNGKey, total: Array, bound: float, unit: float, state: Any
     ) -> tuple[Array, Any]:
-        """Noises a client's sum for an encrypted one: slots, and the next step's state.
+        """Adds a client's share of the noise to its sum, before encryption.
 
-        Slots are in multiples of `unit`. Otherwise as `add`.
+        Returns:
+            The slots, in multiples of `unit`, and the next step's state.
         """
         noisy, state = self.add(key, total, bound, state)
         return noisy / jnp.float32(unit), state
-
-
-def _root_of_count(noise_multiplier: float, count: int) -> float:
-    """Variances of independent Gaussian noise add up."""
-    return noise_multiplier * math.sqrt(count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,8 +159,8 @@ class GaussianNoise(Noise):
     """
 
     def summed(self, count: int) -> "GaussianNoise":
-        """See `Noise`."""
-        return GaussianNoise(_root_of_count(self.noise_multiplier, count))
+        """See `Noise`; the variances of independent Gaussian noises add up."""
+        return GaussianNoise(self.noise_multiplier * math.sqrt(count))
 
     def add(
         self, key: PRNGKey, total: Array, bound: float, state: Any
@@ -173,17 +170,17 @@ class GaussianNoise(Noise):
         return add_noise(total, gaussian(key, total.shape, stddev)), state
 
     def event(self, sampler: Sampler, steps: int) -> Event:
-        """Every step by itself."""
+        """Returns the steps' events, each by itself."""
         return Repeated(sampler.event(Gaussian(self.noise_multiplier)), steps)
 
 
 @dataclasses.dataclass(frozen=True)
 class BandedNoise(Noise):
-    """Noise that later steps partly take back: C^-1 z for a banded Toeplitz matrix C.
+    """Noise that later steps partly cancel: C^-1 z for a banded Toeplitz matrix C.
 
-    z~_t = (z_t - sum_{j>0} c_j z~_{t-j}) / c_0, with z white. The noise of a sum of
-    steps, which is where a model ends up, then grows more slowly than that of
-    independent steps. A client keeps its last b - 1 vectors z~, b the number of bands.
+    z~_t = (z_t - sum_{j>0} c_j z~_{t-j}) / c_0, with z white. A trained model holds the
+    noise of a sum of steps, which then grows more slowly than with independent steps.
+    With b bands, a client keeps its last b - 1 vectors z~.
 
     Choquette-Choo, Ganesh, McKenna, McMahan, Rush, Thakurta, Xu 2023, "(Amplified)
     Banded Matrix Factorization: A unified approach to private training".
@@ -207,12 +204,12 @@ class BandedNoise(Noise):
         coefficients = self.coefficients
         if not (all(map(math.isfinite, coefficients)) and any(coefficients[:1])):
             raise ValueError(
-                "the coefficients of banded noise are finite and the first is not 0, "
-                f"got {coefficients}."
+                "coefficients must be finite and the first must not be 0, got "
+                f"{coefficients}."
             )
 
     def init(self, size: int) -> Array:
-        """The last b - 1 steps' noise, latest first; none before the first step."""
+        """Returns the last b - 1 steps' noise, latest first: zeros at first."""
         return jnp.zeros((len(self.coefficients) - 1, size), jnp.float32)
 
     def add(
@@ -227,11 +224,11 @@ class BandedNoise(Noise):
 
     def summed(self, count: int) -> "BandedNoise":
         """See `Noise`; every client must take part in every step."""
-        multiplier = _root_of_count(self.noise_multiplier, count)
+        multiplier = self.noise_multiplier * math.sqrt(count)
         return dataclasses.replace(self, noise_multiplier=multiplier)
 
     def event(self, sampler: Sampler, steps: int) -> Event:
-        """The whole run."""
+        """Returns the event of the whole run."""
         separation, probability = sampler.participation
         return BandedMatrix(
             self.noise_multiplier, self.coefficients, steps, separation, probability
@@ -239,14 +236,14 @@ class BandedNoise(Noise):
 
 
 def square_root_coefficients(bands: int) -> tuple[float, ...]:
-    """The first entries of the square root of the matrix of prefix sums.
+    """Returns the first entries of the square root of the matrix of prefix sums.
 
     1, 1/2, 3/8, ...: (2k-1)!! / (2k)!!. Cut off after `bands`, they are near-optimal
     for sums of SGD steps (Kalinin, Lampert 2024, "Banded Square Root Matrix
     Factorization"), and they fall, as closer participations than the bands require.
     """
     if bands < 1:
-        raise ValueError(f"a banded matrix has at least one band, got {bands}.")
+        raise ValueError(f"bands must be at least 1, got {bands}.")
     column = [1.0]
     for k in range(1, bands):
         column.append(column[-1] * (2 * k - 1) / (2 * k))

@@ -1,4 +1,4 @@
-"""What a private run does, and what it costs, in one value."""
+"""A private run as one value: what each step does and which event it costs."""
 
 import dataclasses
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -6,7 +6,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
-from fedjax_private.privacy.accounting import Event, Neighbors, RdpAccountant
+from fedjax_private.privacy.accounting.accountant import RdpAccountant
+from fedjax_private.privacy.accounting.events import Event, Neighbors
 from fedjax_private.privacy.clipping import BoundedSum, Clipping
 from fedjax_private.privacy.noise import Noise
 from fedjax_private.privacy.sampling import Sampler, Selection
@@ -15,10 +16,11 @@ from fedjax_private.typing import Array, LossFn, Params, PRNGKey
 
 @runtime_checkable
 class Plan(Protocol):
-    """What `clients.dp_sgd` and the ledger ask of a plan.
+    """The interface of plans to `clients.dp_sgd` and the ledger.
 
-    `PrivacyPlan` is this for every sampler, clipping and noise; most new mechanisms are
-    one of those three. A plan is hashable, and `repr` tells different plans apart.
+    `PrivacyPlan` implements it for every sampler, clipping and noise; most new
+    mechanisms are one of those three. A plan is hashable, and different plans have
+    different `repr`s.
     """
 
     @property
@@ -30,14 +32,14 @@ class Plan(Protocol):
         """Whether only a run as a whole has a price; see `Noise`."""
 
     def event(self, steps: int) -> Event:
-        """What a run of so many steps costs one client's records.
+        """Returns the event of `steps` steps for one client's records.
 
-        It never falls with the steps, and unless `correlated`, the events of a run's
-        parts cost together what the run does.
+        Its cost never falls with the steps. Unless `correlated`, the events of a run's
+        parts cost as much together as the run's.
         """
 
     def init(self, params: Params) -> Any:
-        """What a client keeps between steps and rounds; `()` for nothing."""
+        """Returns a client's state before the first step; `()` is no state."""
 
     def sample(
         self, key: PRNGKey, mask: Array, index: Array | int, state: Any
@@ -48,40 +50,40 @@ class Plan(Protocol):
         """
 
     def bounded_sum(self, loss: LossFn) -> BoundedSum:
-        """The sum of bounded contributions; its last argument is `state`."""
+        """Returns the sum of bounded contributions; its last argument is `state`."""
 
     def release(self, key: PRNGKey, total: Array, state: Any) -> tuple[Array, Any]:
-        """Noises a bounded sum and makes a gradient (P,) of it; the state that follows.
+        """Adds noise to a bounded sum; returns a gradient (P,) and the next state.
 
         `key` must be fresh: one for every client, round and step.
         """
 
 
 class PlanState(NamedTuple):
-    """What a stateful plan keeps: steps taken, and the state of its parts."""
+    """The state of a plan: steps taken, and the states of its parts."""
 
     steps: Array | int
     clipping: Any
     noise: Any
 
 
-# The empty state's stand-in: steps are told by the caller, the parts keep nothing.
+# In place of no state: the caller counts the steps, and the parts keep no state.
 _NOTHING = PlanState(0, (), ())
 
-# Enough that no end of a run hides why an event has no price.
+# A run of so many steps is priced once, to find out whether its event has a price.
 _PROBE_STEPS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class PrivacyPlan:
-    """DP-SGD's sampler, clipping, noise and normaliser, tied to the event they cost.
+    """DP-SGD's sampler, clipping, noise and divisor, tied to the event they cost.
 
     Attributes:
-        sampler: which records take part in each step.
-        clipping: bounds what each of them contributes.
+        sampler: draws the records of each step.
+        clipping: bounds the contribution of each record.
         noise: is added to the sum, in units of that bound. Every client adds all of it
-            to its own steps (local noise), so its guarantee rests on nobody else's
-            honesty.
+            to its own steps (local noise), so that its guarantee assumes no one else to
+            be honest.
         expected_batch_size: the public number that a noisy sum is divided by. Never
             the realised batch size, which is private.
         neighbors: the relation that defines "one record".
@@ -93,7 +95,8 @@ class PrivacyPlan:
     included.
 
     Raises:
-        ValueError: the parts do not go together under this relation.
+        ValueError: the parts do not fit each other or this relation.
+        Unsupported: the event has no price under this relation.
     """
 
     sampler: Sampler
@@ -105,21 +108,20 @@ class PrivacyPlan:
     def __post_init__(self) -> None:
         if not 0.0 < self.expected_batch_size < float("inf"):
             raise ValueError(
-                "an expected batch size is positive and finite, got "
+                "expected_batch_size must be positive and finite, got "
                 f"{self.expected_batch_size}."
             )
         if self.neighbors not in self.sampler.neighbors:
             raise ValueError(
-                f"{type(self.sampler).__name__} claims nothing under "
-                f"{self.neighbors.name}; got that relation."
+                f"{type(self.sampler).__name__} has no guarantee under neighbors="
+                f"{self.neighbors.value}: choose another relation or sampler."
             )
         if self.clipping.norm != self.noise.norm:
             raise ValueError(
                 f"{type(self.clipping).__name__} bounds the L{self.clipping.norm} norm "
-                f"and {type(self.noise).__name__} is for the L{self.noise.norm} norm; "
-                "got both."
+                f"and {type(self.noise).__name__} is for the L{self.noise.norm} norm: "
+                "choose two for the same norm."
             )
-        # Refuses, in a sentence, what has no price.
         RdpAccountant(neighbors=self.neighbors).compose(self.event(_PROBE_STEPS))
 
     @property
@@ -128,7 +130,7 @@ class PrivacyPlan:
         return self.noise.correlated
 
     def event(self, steps: int) -> Event:
-        """What a run of so many steps costs one client's records."""
+        """Returns the event of `steps` steps for one client's records."""
         return self.noise.event(self.sampler, steps)
 
     def init(self, params: Params) -> PlanState | tuple[()]:

@@ -29,11 +29,11 @@ class Selection(NamedTuple):
     drawn: Array
 
     def batches(self, size: int) -> Array:
-        """() int32, how many physical batches of `size` hold all drawn records."""
+        """Returns () int32, how many physical batches of `size` hold all drawn."""
         return -(-self.drawn // size)
 
     def batch(self, index: Array | int, size: int) -> tuple[Array, Array]:
-        """The `index`-th physical batch: record indices and validity, both (size,)."""
+        """Returns the `index`-th physical batch: indices and validity, both (size,)."""
         position = index * size + jnp.arange(size)
         valid = position < self.drawn
         return self.order[jnp.where(valid, position, 0)], valid
@@ -47,17 +47,14 @@ def _first(drawn: Array) -> Selection:
 
 def _check_probability(probability: float) -> None:
     if not 0.0 <= probability <= 1.0:
-        raise ValueError(
-            f"a sampling probability lies in [0, 1], got {probability}: "
-            "see --sampling_probability."
-        )
+        raise ValueError(f"probability must lie in [0, 1], got {probability}.")
 
 
 def poisson(key: PRNGKey, mask: Array, probability: float) -> Selection:
     """Draws each record independently with the given probability.
 
-    All drawn records are processed, in as many physical batches as that takes: nothing
-    is truncated, so no correction to delta is due.
+    All drawn records are processed, in as many physical batches as needed: nothing is
+    truncated, so no correction to delta is due.
 
     Args:
         key: fresh for every step.
@@ -77,7 +74,7 @@ def poisson(key: PRNGKey, mask: Array, probability: float) -> Selection:
 
 
 def shuffled(key: PRNGKey, mask: Array) -> Selection:
-    """All records in random order: the epochs of plain SGD.
+    """Returns all records in random order: an epoch of plain SGD.
 
     Formal guarantees: none. Shuffled batches earn no Poisson amplification (Chua et al.
     2024); this is for training without differential privacy.
@@ -88,13 +85,13 @@ def shuffled(key: PRNGKey, mask: Array) -> Selection:
 
 @dataclasses.dataclass(frozen=True)
 class Sampler(abc.ABC):
-    """Base of samplers: who takes part in each step, and what that is called.
+    """Base of samplers: they draw each step's records and name the step's event.
 
     Attributes:
-        neighbors: the relations under which `event` is what the scheme really is.
-        scheduled: whether `sample` must be told the step's number in the whole run, as
-            a schedule across rounds needs; otherwise steps count from each round's
-            first and nothing has to be kept between rounds.
+        neighbors: the relations under which `event` describes the scheme.
+        scheduled: whether `sample` needs the step's number in the whole run, as a
+            schedule across rounds does. Otherwise steps count from each round's first,
+            and no state is kept between rounds.
     """
 
     neighbors: ClassVar[frozenset[Neighbors]] = frozenset(Neighbors)
@@ -106,8 +103,8 @@ class Sampler(abc.ABC):
 
         Args:
             key: the client's sampling key of the round, fresh in every round and as
-                secret as a noise key: amplification holds against those who do not
-                know who was drawn. A sampler folds in what it needs of `step`.
+                secret as a noise key: amplification holds against adversaries who do
+                not know the sample. A sampler folds in what it needs of `step`.
             mask: (N,) bool, False for padding, which is never drawn. Neighbouring data
                 sets differ in one place of it; all other records keep theirs.
             step: () int32, counted from 0; see `scheduled`.
@@ -115,14 +112,14 @@ class Sampler(abc.ABC):
 
     @abc.abstractmethod
     def event(self, step_event: Event) -> Event:
-        """What one step is, that runs `step_event` on the records drawn for it."""
+        """Returns the event of a step that runs `step_event` on the drawn records."""
 
     @property
     def participation(self) -> tuple[int, float]:
-        """What noise that is correlated over steps may rely on: `BandedMatrix`' terms.
+        """Returns what `BandedMatrix` assumes of the sample.
 
-        The least number of steps between two participations of one record, and the
-        probability of each under the cyclic scheme; (1, 1.0) relies on nothing.
+        That is the least number of steps between two participations of one record, and
+        the probability of each under the cyclic scheme; (1, 1.0) assumes nothing.
         """
         return 1, 1.0
 
@@ -145,7 +142,7 @@ class PoissonSampling(Sampler):
         return poisson(jax.random.fold_in(key, step), mask, self.probability)
 
     def event(self, step_event: Event) -> Event:
-        """A Poisson sample."""
+        """Returns the event of a Poisson sample."""
         return Poisson(self.probability, step_event)
 
 
@@ -153,10 +150,9 @@ class PoissonSampling(Sampler):
 class FixedSizeSampling(Sampler):
     """Exactly `batch` of `population` places, drawn uniformly without replacement.
 
-    The places are the first `population` of the shard, whether or not a record is in
-    them: a shard with fewer records fills up with empty ones, which add nothing, so
-    the rate stays batch / population whatever the shard holds. Records past the
-    population never take part.
+    The places are the first `population` of the shard. A shard with fewer records has
+    empty places, which add nothing, so the rate is batch / population for every shard.
+    Records past the population never take part.
 
     Formal guarantees: amplification by sampling without replacement, for replacing a
     record (Wang, Balle, Kasiviswanathan 2019); no other relation is claimed. The draw
@@ -176,12 +172,12 @@ class FixedSizeSampling(Sampler):
         key = jax.random.fold_in(key, step)
         high, low = jax.random.bits(key, (2, self.population), jnp.uint32)
         places = jnp.lexsort((low, high))[: self.batch]
-        # Places past the shard's end hold nobody.
+        # Places past the shard's end are empty.
         chosen = jnp.zeros(mask.shape, bool).at[places].set(True, mode="drop")
         return _first(mask & chosen)
 
     def event(self, step_event: Event) -> Event:
-        """A sample without replacement."""
+        """Returns the event of a sample without replacement."""
         return WithoutReplacement(self.population, self.batch, step_event)
 
 
@@ -202,11 +198,11 @@ class ShuffledEpochs(Sampler):
 
     def __post_init__(self) -> None:
         if self.batch < 1:
-            raise ValueError(f"a batch holds at least one record, got {self.batch}.")
+            raise ValueError(f"batch must be at least 1, got {self.batch}.")
 
     def sample(self, key: PRNGKey, mask: Array, step: Array | int) -> Selection:
         """See `Sampler`."""
-        # At least one step an epoch: an empty shard draws nobody, again and again.
+        # At least one step an epoch: every step of an empty shard draws nothing.
         per_epoch = jnp.maximum(-(-mask.sum(dtype=jnp.int32) // self.batch), 1)
         epoch, index = jnp.divmod(step, per_epoch)
         everyone = shuffled(jax.random.fold_in(key, epoch), mask)
@@ -215,7 +211,7 @@ class ShuffledEpochs(Sampler):
         return Selection(jnp.roll(everyone.order, -first), drawn)
 
     def event(self, step_event: Event) -> Event:
-        """The step itself: unamplified."""
+        """Returns the step's event itself: unamplified."""
         return step_event
 
 
@@ -240,7 +236,7 @@ class CyclicPoissonSampling(Sampler):
     def __post_init__(self) -> None:
         _check_probability(self.probability)
         if self.groups < 1:
-            raise ValueError(f"there is at least one group, got {self.groups}.")
+            raise ValueError(f"groups must be at least 1, got {self.groups}.")
 
     def sample(self, key: PRNGKey, mask: Array, step: Array | int) -> Selection:
         """See `Sampler`."""
@@ -249,10 +245,10 @@ class CyclicPoissonSampling(Sampler):
         return poisson(key, mask & on_turn, self.probability)
 
     def event(self, step_event: Event) -> Event:
-        """A Poisson sample, whichever group's turn it is."""
+        """Returns the event of a Poisson sample, for every group."""
         return Poisson(self.probability, step_event)
 
     @property
     def participation(self) -> tuple[int, float]:
-        """A record's turn comes every `groups` steps."""
+        """Every `groups` steps a record can take part."""
         return self.groups, self.probability

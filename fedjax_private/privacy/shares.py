@@ -1,11 +1,11 @@
-"""Noise that the clients of one encrypted sum add together.
+"""Noise that the clients of one encrypted sum share.
 
 Truex, Baracaldo, Anwar, Steinke, Ludwig, Zhang, Zhou, "A Hybrid Approach to
 Privacy-Preserving Federated Learning", AISec 2019; Malekzadeh, Hasircioglu, Mital,
 Katarya, Ozfatura, Gunduz, "Dopamine: Differentially Private Federated Learning on
-Medical Data", 2021. Where a server sees nothing of m uploads but their sum, each client
-needs to add a noise share of variance sigma^2 C^2 / m only: the sum then carries what
-central DP-SGD would add, whatever the number of clients and however records are spread.
+Medical Data", 2021. Where a server sees only the sum of m uploads, each client adds a
+noise share of variance sigma^2 C^2 / m: the sum then carries the noise of central
+DP-SGD, for any number of clients and any division of the records.
 """
 
 import dataclasses
@@ -40,20 +40,20 @@ from fedjax_private.quantization import (
 from fedjax_private.trust import Adversary, Trust
 from fedjax_private.typing import Array, PRNGKey
 
-# How likely the rounding of one step may move a sum further than is accounted for.
+# The probability that the rounding of one step exceeds the sensitivity accounted for.
 ROUNDING_FAILURE = 2.0**-64
 
 
 @dataclasses.dataclass(frozen=True)
 class DiscreteGaussianNoise(Noise):
-    """Whole-number noise for exact sums: rounds at random, then adds N_Z(0, scale^2).
+    """Integer noise for exact sums: rounds at random, then adds N_Z(0, scale^2).
 
     Attributes:
         noise_multiplier: scale over the bound on one record's contribution.
-        grid: the integers; its values are sums over that bound, so that a contribution
-            has at most norm 1 there.
-        dimension: d, how many entries a sum has.
-        shares: how many such noises the sum in question holds.
+        grid: the integers; its values are sums divided by that bound, so that a
+            contribution has norm 1 at most.
+        dimension: d, the number of entries of a sum.
+        shares: the number of such noises in the sum that `event` describes.
 
     Formal guarantees: let S and S' be the sums of neighbours, g their difference, and u
     uniform in [0, 1)^d. floor(S/step + u) is randomised rounding of S/step, and floor(S
@@ -75,16 +75,16 @@ class DiscreteGaussianNoise(Noise):
 
     @property
     def scale(self) -> float:
-        """sigma of one share, in grid steps."""
+        """The parameter sigma of one share, in grid steps."""
         return self.noise_multiplier / self.grid.step
 
     @property
     def sensitivity(self) -> float:
-        """Of the rounded sum to one record, in grid steps and L2 norm."""
+        """L2 sensitivity of the rounded sum to one record, in grid steps."""
         return rounded_norm_bound(1.0, self.dimension, self.grid, ROUNDING_FAILURE)
 
     def integers(self, key: PRNGKey, total: Array, bound: float) -> Array:
-        """A sum (d,) of contributions within `bound` -> noisy integers (d,), int32."""
+        """Returns noisy integers (d,), int32, of a sum (d,) of contributions."""
         rounding, noise = jax.random.split(key)
         scaled = jnp.nan_to_num(total / jnp.float32(bound))
         rounded = quantize(rounding, scaled, self.grid)
@@ -100,7 +100,7 @@ class DiscreteGaussianNoise(Noise):
     def share(
         self, key: PRNGKey, total: Array, bound: float, unit: float, state: Any
     ) -> tuple[Array, Any]:
-        """See `Noise`; slots are integers mod 2^b, and the grid says what they mean."""
+        """See `Noise`; slots are the grid's integers mod 2^b."""
         integers = self.integers(key, total, bound)
         return to_unsigned(integers, self.grid.bits), state
 
@@ -109,7 +109,7 @@ class DiscreteGaussianNoise(Noise):
         return dataclasses.replace(self, shares=self.shares * count)
 
     def event(self, sampler: Sampler, steps: int) -> Event:
-        """Every step by itself, but for failures of the rounding and the sampler."""
+        """Returns the steps' events, with failures of the rounding and the sampler."""
         exact = DistributedDiscreteGaussian(
             self.shares, self.scale, self.dimension, self.sensitivity
         )
@@ -123,9 +123,9 @@ class SharedPlan:
     """DP-SGD whose noise the clients of one encrypted sum share: one release a step.
 
     Attributes:
-        plan: what each client does: samples, clips, and adds one share. Its
+        plan: of each client, which samples, clips and adds one share. Its
             `expected_batch_size` is that of all clients together.
-        trust: how many shares a released sum holds, and whose.
+        trust: the number of shares in a released sum, and how many are honest.
 
     Formal guarantees: a run of n steps is, with respect to the records of any honest
     client, what `event(n, adversary)` describes, against that adversary (see `Trust`).
@@ -135,7 +135,7 @@ class SharedPlan:
     client's own steps between two releases, are not covered.
 
     Raises:
-        ValueError: the plan's noise or clipping is none that clients can share.
+        ValueError: clients cannot share the plan's noise or clipping.
     """
 
     plan: PrivacyPlan
@@ -146,7 +146,7 @@ class SharedPlan:
         if clipping.extra or jax.tree.leaves(clipping.init()):
             raise ValueError(
                 f"{type(clipping).__name__} follows noisy sums that no client sees "
-                "under shared noise: use --noise=local or another --mechanism."
+                "under shared noise: use noise=local or another mechanism."
             )
         self.plan.noise.summed(self.trust.uploads)
 
@@ -162,21 +162,21 @@ class SharedPlan:
 
     @property
     def unit(self) -> float:
-        """What a slot of 1 means, in entries of a sum of contributions: C times B.
+        """The value of a slot of 1, in entries of a sum of contributions: C times B.
 
-        The mean of clipped contributions has no entry beyond 1 then, but for noise.
+        Without noise, the mean of clipped contributions then has no entry beyond 1.
         """
         return self.plan.clipping.bound * self.plan.expected_batch_size
 
     def event(self, steps: int, adversary: Adversary = Adversary.OUTSIDERS) -> Event:
-        """What a run of so many steps costs the records of an honest client."""
+        """Returns the event of `steps` steps for the records of an honest client."""
         if adversary is Adversary.INSIDERS and self.trust.insiders_read_uploads:
             return Repeated(NoPrivacy(), steps)
         noise = self.plan.noise.summed(self.trust.shares(adversary))
         return noise.event(self.plan.sampler, steps)
 
     def share(self, key: PRNGKey, total: Array, state: Any) -> tuple[Array, Any]:
-        """Adds one share to a client's bounded sum (P,): slots (P,), the state after.
+        """Adds one share to a client's bounded sum (P,); returns slots (P,) and state.
 
         `key` must be fresh, secret, and used for nothing else.
         """
@@ -192,7 +192,7 @@ def shared(
     trust: Trust,
     against: Adversary = Adversary.OUTSIDERS,
 ) -> SharedPlan:
-    """Splits a plan's noise so that one adversary faces all of `noise_multiplier`.
+    """Returns a plan whose shares add up to `noise_multiplier` for one adversary.
 
     Each client adds variance sigma^2 C^2 / m against outsiders, or / t against
     insiders; the other adversary then faces sigma sqrt(t / m), or sigma sqrt(m / t).
@@ -201,7 +201,7 @@ def shared(
         make: noise multiplier -> plan; see `SharedPlan` for its expected batch size.
         noise_multiplier: sigma.
         trust: m and t.
-        against: whose sigma it is.
+        against: the adversary who faces sigma.
     """
     share = noise_multiplier / math.sqrt(trust.shares(against))
     return SharedPlan(make(share), trust)
@@ -210,11 +210,11 @@ def shared(
 def on_grid(
     plan: PrivacyPlan, dimension: int, sum_bound: float, bits: int
 ) -> PrivacyPlan:
-    """The same plan for exact sums: discrete Gaussian noise in place of the Gaussian.
+    """Returns the plan with discrete Gaussian noise, for exact sums.
 
     Args:
         plan: with Gaussian noise.
-        dimension: how many entries a sum has.
+        dimension: the number of entries of a sum.
         sum_bound: the largest entry of a sum, in the unit of `SharedPlan`.
         bits: sums are taken mod 2^bits.
 
@@ -223,26 +223,28 @@ def on_grid(
     """
     if type(plan.noise) is not GaussianNoise:
         raise ValueError(
-            f"exact sums carry whole-number noise, and {type(plan.noise).__name__} is "
-            "none: use --encryption=ckks or threshold_ckks."
+            f"exact sums carry integer noise, and {type(plan.noise).__name__} is not: "
+            "use encryption=ckks or encryption=threshold_ckks."
         )
     grid = Grid(bits, sum_bound * plan.expected_batch_size)
     noise = DiscreteGaussianNoise(plan.noise.noise_multiplier, grid, dimension)
     return dataclasses.replace(plan, noise=noise)
 
 
-# Rounding may cost so much noise before more bits are taken. Sixteen bits are half the
-# bytes and the time of eighteen, in sums of 32.
+# The largest factor on sensitivity by rounding before more bits are taken. Sixteen bits
+# are half the bytes and the time of eighteen, in sums of 32.
 MOST_INFLATION = 1.1
 
 
 def bits_for(sum_bound: float, expected_batch_size: float, dimension: int) -> int:
-    """The fewest bits at which rounding inflates sensitivity by 10 % at most, or 24.
+    """Returns the fewest bits for which rounding adds at most 10 % to sensitivity.
+
+    24 bits are returned where more would be needed.
 
     Args:
         sum_bound: the largest entry of a sum, in the unit of `SharedPlan`.
         expected_batch_size: of all clients together.
-        dimension: how many entries a sum has.
+        dimension: the number of entries of a sum.
     """
     for bits in range(8, 24):
         grid = Grid(bits, sum_bound * expected_batch_size)

@@ -1,8 +1,8 @@
-"""An attack on the real thing: what it finds must lie below the claim, not far below.
+"""An attack on `dp_sgd`: its lower bound on epsilon lies little below the claim.
 
-One record, the canary, is in the data or not; everyone takes part in every step, where
-the analysis is tight. From many runs of each kind follows, without an assumption about
-the mechanism, a bound on epsilon from below.
+One record, the canary, is in the data or not; every record takes part in every step,
+where the analysis is tight. Many runs of each kind give a lower bound on epsilon
+without assumptions about the mechanism.
 """
 
 import dataclasses
@@ -105,12 +105,12 @@ def claimed(plan):
     [(WHITE, white_score), (BANDED, banded_score)],
     ids=["white", "banded"],
 )
-def test_the_attack_finds_most_of_what_is_claimed_and_no_more(plan, score):
+def test_the_attack_finds_most_of_the_claimed_epsilon_and_no_more(plan, score):
     found = epsilon_found(score, plan)
     assert 0.7 * claimed(plan) < found <= claimed(plan)
 
 
-def test_the_attack_finds_more_than_is_claimed_where_the_noise_is_halved(monkeypatch):
+def test_the_attack_finds_more_than_the_claim_if_the_noise_is_halved(monkeypatch):
     right = noise.gaussian
     monkeypatch.setattr(
         noise, "gaussian", lambda key, shape, stddev: right(key, shape, stddev / 2)

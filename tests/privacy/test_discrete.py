@@ -62,7 +62,7 @@ def test_rounded_continuous_noise_would_fail():
 
 @pytest.mark.parametrize("scale", [0.1, 0.5, 1.0, 7.25, 60.0])
 def test_the_table_is_within_the_stated_distance(scale):
-    table = discrete._table(scale)
+    table = discrete.thresholds(scale)
     with mpmath.workdps(80):
         masses = [
             mpmath.exp(-(mpmath.mpf(k) ** 2) / (2 * mpmath.mpf(scale) ** 2))
@@ -105,7 +105,7 @@ def test_the_tail_follows_the_law(scale, monkeypatch):
 
 def test_the_ends_of_the_words():
     """All bits 0 and all bits 1 are the middle and the far end of the table."""
-    for word, expected in ((0, 0), (2**32 - 1, len(discrete._table(3.0)))):
+    for word, expected in ((0, 0), (2**32 - 1, len(discrete.thresholds(3.0)))):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
                 jax.random,
@@ -119,7 +119,7 @@ def test_comparison_is_of_whole_words_highest_first(monkeypatch):
     shifts = (64, 32, 0)
     ends = [
         sum(int(word) << shift for word, shift in zip(row, shifts, strict=True))
-        for row in discrete._table(2.0)
+        for row in discrete.thresholds(2.0)
     ]
     values = [end + offset for end in ends for offset in (-2, 0, 2)]
     values = [value for value in values if value < 1 << 96]

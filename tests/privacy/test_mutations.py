@@ -1,7 +1,6 @@
-"""Faults that were planted: each must be seen in what `dp_sgd` does, and by its test.
+"""Planted faults: a detector finds each in the parameters that `dp_sgd` returns.
 
-A detector looks only at the parameters that `dp_sgd` returns. It must pass the code as
-it is, and fail once its fault has been put in.
+Every detector must pass the code as it is, and fail once its fault is planted.
 """
 
 import dataclasses

@@ -142,10 +142,10 @@ class L1Clipping(Clipping):
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"expected_batch_size": 0.0}, "expected batch size"),
-        ({"expected_batch_size": float("nan")}, "expected batch size"),
-        ({"sampler": FixedSizeSampling(4, 10)}, "FixedSizeSampling claims nothing"),
-        ({"sampler": ShuffledEpochs(4)}, "ShuffledEpochs claims nothing"),
+        ({"expected_batch_size": 0.0}, "expected_batch_size"),
+        ({"expected_batch_size": float("nan")}, "expected_batch_size"),
+        ({"sampler": FixedSizeSampling(4, 10)}, "FixedSizeSampling has no guarantee"),
+        ({"sampler": ShuffledEpochs(4)}, "ShuffledEpochs has no guarantee"),
         ({"clipping": L1Clipping(1.0)}, "bounds the L1 norm"),
     ],
 )

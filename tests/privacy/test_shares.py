@@ -1,7 +1,7 @@
-"""Noise that clients share: how much a sum carries, what it costs, whose key it has.
+"""Noise that clients share: its amount in a sum, its cost, its keys.
 
-Functions that return a truth value are detectors: tests assert that each passes the
-code as it is, and the last one that it fails once a fault has been put in.
+Functions that return a truth value are detectors: each must pass the code as it is, and
+the last test asserts that each fails once a fault is planted.
 """
 
 import dataclasses
@@ -204,7 +204,7 @@ def test_a_slot_is_a_multiple_of_the_unit():
     assert np.std(np.asarray(noisy - total)) > C * SIGMA / 4
 
 
-def test_what_is_not_a_number_leaves_noise_only():
+def test_sums_that_are_not_finite_leave_noise_only():
     on, key = coarse_plan(SIGMA).noise, jax.random.key(0)
     totals = jnp.array([[0.0, 1, 2], [jnp.nan, 1, 2], [0, jnp.inf, 2]])
     sums = jax.jit(jax.vmap(lambda total: on.integers(key, total, C)))(totals)
@@ -287,14 +287,14 @@ def test_insiders_who_read_uploads_face_no_noise(trust, bounded):
 
 
 @pytest.mark.parametrize("honest", [0, -1, 7])
-def test_honest_clients_are_some_of_a_sum_s(honest):
-    with pytest.raises(ValueError, match=r"between 1 and the 6 uploads.*--honest"):
+def test_honest_clients_are_among_those_of_a_sum(honest):
+    with pytest.raises(ValueError, match="honest must lie between 1 and the 6 uploads"):
         authority(6, honest)
     with pytest.raises(ValueError, match="at least one upload"):
         authority(0)
 
 
-def test_whole_number_noise_costs_its_sensitivity_and_its_failures():
+def test_integer_noise_costs_its_sensitivity_and_its_failures():
     count, steps, size = 4, 2, 1000
     plan = shares.shared(discrete_plan, SIGMA, authority(count, 2))
     step = 1.875 * BATCH / (2**15 - 1)
@@ -372,10 +372,10 @@ def test_bits_are_the_fewest_that_keep_rounding_below_ten_per_cent(bound, batch,
 
 def test_what_cannot_be_shared_is_refused():
     adaptive = dataclasses.replace(gaussian_plan(1.0), clipping=AdaptiveClipping(C))
-    with pytest.raises(ValueError, match=r"AdaptiveClipping.*--noise=local"):
+    with pytest.raises(ValueError, match=r"AdaptiveClipping.*noise=local"):
         SharedPlan(adaptive, authority(3))
     banded = dataclasses.replace(gaussian_plan(1.0), noise=BandedNoise(1.0))
-    with pytest.raises(ValueError, match=r"BandedNoise.*--encryption=ckks"):
+    with pytest.raises(ValueError, match=r"BandedNoise.*encryption=ckks"):
         on_grid(banded, 10, 1.0, 16)
 
     @dataclasses.dataclass(frozen=True)
@@ -410,8 +410,12 @@ def let_every_client_add_all_of_it(patch):
     )
 
 
-def forget_the_root_in_the_books(patch):
-    patch.setattr(noise, "_root_of_count", lambda multiplier, count: multiplier * count)
+def add_up_deviations(patch):
+    patch.setattr(
+        GaussianNoise,
+        "summed",
+        lambda self, count: GaussianNoise(self.noise_multiplier * count),
+    )
 
 
 def reuse_a_key(patch):
@@ -441,7 +445,10 @@ def leave_the_sensitivity_as_it_was(patch):
     ]
     + [
         (both_epsilons_are_those_of_the_noise, (authority(4),), plant)
-        for plant in (divide_sigma_by_the_count, forget_the_root_in_the_books)
+        for plant in (
+            divide_sigma_by_the_count,
+            add_up_deviations,
+        )
     ]
     + [
         (every_client_and_round_has_a_share_of_its_own, (coarse_plan,), reuse_a_key),

@@ -2,7 +2,11 @@
 
 Importable and usable alone: it needs NumPy, SciPy and the standard library. An event
 describes a mechanism as it was run; an `RdpAccountant` prices it under a neighbouring
-relation; `register` teaches the accountant a new event from a file of your own.
+relation; `register` adds a new event and its price from a file of your own.
+
+In order of import: `events`, `serialization`, `registry`; `sampled_gaussian`,
+`closed_forms`, `amplification` and `prices` (the built-in prices); `conversion`,
+`accountant`, `calibration`; `journal`, `histories`, `ledger`.
 """
 
 from fedjax_private.privacy.accounting import (
@@ -12,7 +16,7 @@ from fedjax_private.privacy.accounting import (
     events,
     journal,
     ledger,
-    rdp,
+    prices,
 )
 from fedjax_private.privacy.accounting.accountant import (
     DEFAULT_ORDERS,
@@ -47,8 +51,12 @@ from fedjax_private.privacy.accounting.ledger import (
     LedgerConflict,
     fingerprint,
 )
-from fedjax_private.privacy.accounting.rdp import price, register
-from fedjax_private.privacy.accounting.registry import Unsupported, flatten
+from fedjax_private.privacy.accounting.registry import (
+    Unsupported,
+    flatten,
+    price,
+    register,
+)
 from fedjax_private.privacy.accounting.serialization import from_json, to_json
 
 __all__ = [
@@ -87,7 +95,7 @@ __all__ = [
     "journal",
     "ledger",
     "price",
-    "rdp",
+    "prices",
     "register",
     "to_json",
 ]

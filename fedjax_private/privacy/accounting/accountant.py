@@ -11,8 +11,12 @@ import numpy as np
 
 from fedjax_private.privacy.accounting import conversion
 from fedjax_private.privacy.accounting.events import Approximate, Event, Neighbors
-from fedjax_private.privacy.accounting.rdp import flatten, price, pure_epsilon
-from fedjax_private.privacy.accounting.registry import Floats
+from fedjax_private.privacy.accounting.registry import (
+    Floats,
+    flatten,
+    price,
+    pure_epsilon,
+)
 from fedjax_private.privacy.accounting.serialization import from_dict, to_dict
 
 
@@ -23,19 +27,19 @@ def _default_orders() -> tuple[float, ...]:
     return (*low, *np.arange(2.5, 8.5, 0.5), *np.arange(9.0, 32.0), *high)
 
 
-_PROBE = np.array([2.0])  # pricing at one order finds out what is refused
+_PROBE = np.array([2.0])  # pricing at one order shows whether an event is refused
 DEFAULT_ORDERS: tuple[float, ...] = tuple(float(a) for a in _default_orders())
 
 
 @dataclasses.dataclass(frozen=True)
 class Spent:
-    """What has been spent at a given delta.
+    """The epsilon spent at a given delta.
 
     Attributes:
         epsilon: the bound; inf where there is none.
         order: the Rényi order that proves it; inf where pure composition does.
-        at_edge: the order lies at the grid's edge, so that a wider grid might prove a
-            smaller epsilon. The bound holds all the same.
+        at_edge: whether the order lies at the grid's edge, so that a wider grid might
+            prove a smaller epsilon. The bound holds in either case.
     """
 
     epsilon: float
@@ -46,8 +50,8 @@ class Spent:
 class RdpAccountant:
     """Adds up what events cost under Rényi differential privacy.
 
-    The books hold events and counts only, never sums of prices, so that their order
-    and grouping cannot matter.
+    It keeps events and counts only, never sums of prices, so that their order and
+    grouping cannot matter.
 
     Formal guarantees:
         `epsilon(delta)` and `delta(epsilon)` are upper bounds for the adaptive
@@ -63,12 +67,12 @@ class RdpAccountant:
     def __init__(
         self, *, neighbors: Neighbors, orders: Iterable[float] | None = None
     ) -> None:
-        """Opens empty books.
+        """Starts with no events.
 
         Args:
             neighbors: the neighbouring relation; there is no default.
-            orders: the grid of Rényi orders, all above 1; between neighbours of the
-                grid's best order the accountant searches on.
+            orders: the grid of Rényi orders, all above 1. Around the grid's best order
+                the accountant refines the grid.
         """
         if not isinstance(neighbors, Neighbors):
             raise TypeError(f"neighbors must be a Neighbors, got {neighbors!r}.")
@@ -93,14 +97,14 @@ class RdpAccountant:
 
     @property
     def events(self) -> dict[Event, int]:
-        """What was composed: single events and their counts."""
+        """The composed single events and their counts."""
         return dict(self._counts)
 
     def compose(self, event: Event, count: int = 1) -> "RdpAccountant":
-        """Enters an event `count` times; returns this accountant, now changed.
+        """Adds an event `count` times; returns this accountant, now changed.
 
         Raises:
-            Unsupported: no price is known under the relation; nothing is entered.
+            Unsupported: no price is known under the relation; nothing is added.
         """
         if count < 0:
             raise ValueError(f"count must be 0 or more, got {count}.")
@@ -112,16 +116,16 @@ class RdpAccountant:
         return self
 
     def copy(self) -> "RdpAccountant":
-        """Books of their own with the same entries."""
+        """Returns another accountant with the same events."""
         other = RdpAccountant(neighbors=self._neighbors, orders=self._orders.tolist())
         other._counts = dict(self._counts)
         return other
 
     def spent(self, delta: float) -> Spent:
-        """Epsilon at `delta`, the order that proves it, and whether at the edge."""
+        """Returns epsilon at `delta` and the order that proves it."""
         failure = self._failure()
         if failure > 0:
-            # Little of delta where little is enough, half of it otherwise.
+            # Failures take a thousandth of delta if that is enough, half otherwise.
             for share in (1e-3, 0.5):
                 spent = self._spent((1 - share) * delta)
                 if (1 + math.exp(min(spent.epsilon, 700))) * failure <= share * delta:
@@ -132,7 +136,7 @@ class RdpAccountant:
         return Spent(pure, math.inf, False) if pure < spent.epsilon else spent
 
     def epsilon(self, delta: float) -> float:
-        """Epsilon at `delta`; delta 0 gives that of pure differential privacy.
+        """Returns epsilon at `delta`; at delta 0 by pure differential privacy.
 
         Warns where the best order lies at the edge of the grid.
         """
@@ -148,7 +152,7 @@ class RdpAccountant:
         return spent.epsilon
 
     def delta(self, epsilon: float) -> float:
-        """Delta at `epsilon`."""
+        """Returns delta at `epsilon`."""
         best = self._best(
             lambda orders, rdp: conversion.delta(orders, rdp, epsilon),
             useless_above=epsilon,
@@ -164,7 +168,7 @@ class RdpAccountant:
         return self.copy().compose(event, count).spent(delta).epsilon > epsilon
 
     def to_json(self) -> str:
-        """The relation, the grid and the books as one line of JSON."""
+        """Returns the relation, the grid and the events as one line of JSON."""
         return json.dumps(
             {
                 "neighbors": self._neighbors.value,
@@ -178,7 +182,7 @@ class RdpAccountant:
 
     @classmethod
     def from_json(cls, text: str) -> "RdpAccountant":
-        """The accountant that `to_json` wrote."""
+        """Returns the accountant that `to_json` wrote."""
         values: dict[str, Any] = json.loads(text)
         books = cls(neighbors=Neighbors(values["neighbors"]), orders=values["orders"])
         for entry in values["events"]:
@@ -186,7 +190,7 @@ class RdpAccountant:
         return books
 
     def _failure(self) -> float:
-        """The total variation distance between what ran and what is priced."""
+        """The total variation distance between the run and the priced events."""
         return sum(
             count * event.failure
             for event, count in self._counts.items()
@@ -204,7 +208,7 @@ class RdpAccountant:
         return total
 
     def _spent(self, delta: float) -> Spent:
-        """What the priced events cost at `delta`, by RDP, where nothing fails."""
+        """The cost of the priced events at `delta` by RDP, without failures."""
         return self._best(
             lambda orders, rdp: conversion.epsilon(orders, rdp, delta),
             useless_above=None,
@@ -217,9 +221,9 @@ class RdpAccountant:
     ) -> Spent:
         """The least value over the grid and, twice, over a finer grid around it.
 
-        Large orders are dear to price. As RDP grows with the order, none of them helps
-        once RDP alone, less what the conversion can take off, is above `useless_above`
-        (None: above the least value so far).
+        Large orders take long to price. RDP grows with the order, so larger orders
+        cannot help once RDP, less the most that the conversion subtracts, is above
+        `useless_above` (None: above the least value so far).
         """
         grid = self._orders
         values: Floats = np.full(grid.size, math.inf)
@@ -257,5 +261,5 @@ class RdpAccountant:
 
 
 def _unfailing(event: Event) -> Event:
-    """What has a price: `Approximate` has none, lest another event wrap it unseen."""
+    """The priced event: `Approximate` has no price, so that no event can wrap it."""
     return event.event if isinstance(event, Approximate) else event

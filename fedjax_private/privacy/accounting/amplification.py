@@ -1,4 +1,4 @@
-"""Amplification by sampling: the event's own theorem, else a general bound, else no."""
+"""Amplification by sampling: an event's own theorem, else general bounds."""
 
 import math
 from collections.abc import Mapping
@@ -24,9 +24,9 @@ from fedjax_private.privacy.accounting.registry import (
     Price,
     Unsupported,
     flatten,
-    mechanism,
     price,
     pure_epsilon,
+    registered_price,
 )
 from fedjax_private.privacy.accounting.sampled_gaussian import (
     MARGIN,
@@ -42,10 +42,10 @@ def poisson(
 ) -> Floats:
     """RDP of an event on a Poisson sample.
 
-    A composition of Gaussians on one and the same sample is one Gaussian, and a
-    Poisson sample of a Poisson sample is one Poisson sample. A single event with an
-    amplification theorem of its own uses that; everything else the least of the
-    general bounds below that hold under the relation.
+    A composition of Gaussians on the same sample is one Gaussian, and a Poisson sample
+    of a Poisson sample is one Poisson sample. A single event with an amplification
+    theorem of its own uses that; all other events use the least of the general bounds
+    below that hold under the relation.
 
     Formal guarantees:
         Gaussians: see `sampled_gaussian`; Gaussians with multipliers s_i on the same
@@ -70,14 +70,14 @@ def poisson(
         nested = Poisson(q * single.sampling_probability, single.event)
         return price(nested, orders, neighbors)
     if single is not None:
-        own = mechanism(single, neighbors).poisson
+        own = registered_price(single, neighbors).poisson
         if own is not None:
             return np.asarray(own(single, q, orders, neighbors), dtype=np.float64)
     return _general_poisson(event.event, q, orders, neighbors, price)
 
 
 def poisson_sum(event: Event, q: float, orders: Floats, neighbors: Neighbors) -> Floats:
-    """A Poisson-sampled noisy sum, for which a zeroed record is an absent one.
+    """A Poisson-sampled noisy sum, where a zeroed record adds as much as an absent one.
 
     Formal guarantees:
         The general bounds of `poisson`, with those of ADD_REMOVE under ZERO_OUT too.
@@ -91,9 +91,9 @@ def _general_poisson(
     event: Event, q: float, orders: Floats, neighbors: Neighbors, price: Price
 ) -> Floats:
     bounds = [_convexity(q, price(event, orders, neighbors), orders)]
-    # The other two compare the drawn record with an absent one. In general that is
-    # what ADD_REMOVE alone speaks of: RandomizedResponse, for one, answers for a
-    # zeroed record but not for an absent one.
+    # The other two compare the drawn record with an absent one. In general only
+    # ADD_REMOVE does: RandomizedResponse, for one, reports something for a zeroed
+    # record and nothing for an absent one.
     if neighbors is Neighbors.ADD_REMOVE:
         pure = pure_epsilon(event, neighbors)
         if pure < math.inf:
@@ -150,7 +150,7 @@ def without_replacement(
     _refuse_sampled(parts, "WithoutReplacement")
     single = _single(parts)
     if single is not None:
-        own = mechanism(single, neighbors).without_replacement
+        own = registered_price(single, neighbors).without_replacement
         if own is not None:
             return np.asarray(own(single, q, orders, neighbors), dtype=np.float64)
     inner = price(event.event, orders, neighbors)

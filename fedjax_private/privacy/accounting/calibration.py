@@ -1,6 +1,6 @@
 """Calibration: the least noise, or the most steps, that a budget allows.
 
-Every function returns a setting that has been priced and found at or below the target.
+Every function returns a setting whose cost was computed and is at most the target.
 
 Formal guarantees:
     The event made from the returned setting is (epsilon, delta)-DP at the given target
@@ -24,7 +24,7 @@ def calibrate_noise_multiplier(
     delta: float,
     neighbors: Neighbors,
 ) -> float:
-    """The noise multiplier at which an event costs at most epsilon, within 0.1 %.
+    """Returns a noise multiplier whose event costs at most epsilon, within 0.1 %.
 
     Args:
         make_event: maps a noise multiplier to the whole run's event, whose epsilon
@@ -69,7 +69,7 @@ def calibrate_sampling_probability(
     delta: float,
     neighbors: Neighbors,
 ) -> float:
-    """The largest sampling probability at a cost of at most epsilon, within 0.1 %.
+    """Returns the largest sampling probability at a cost of at most epsilon.
 
     Args:
         make_event: maps a sampling probability to the whole run's event, whose epsilon
@@ -111,7 +111,7 @@ def calibrate_steps(
     neighbors: Neighbors,
     limit: int = 1 << 40,
 ) -> int:
-    """The largest number of steps whose event costs at most epsilon.
+    """Returns the largest number of steps whose event costs at most epsilon.
 
     Args:
         make_event: maps a number of steps to the whole run's event, whose epsilon must

@@ -1,6 +1,6 @@
 """Rényi divergences in closed form, one function per mechanism.
 
-All take orders above 1 as a float64 vector and return one value per order.
+All take orders above 1 as a float64 vector and return one value for each.
 """
 
 import math

@@ -8,7 +8,7 @@ _ROUNDING = 16 * float(np.finfo(np.float64).eps)
 
 
 def epsilon(orders: Floats, rdp: Floats, delta: float) -> Floats:
-    """The epsilon at `delta` that each order proves by itself.
+    """Returns the epsilon at `delta` that each order proves by itself.
 
     Args:
         orders: orders above 1.
@@ -41,7 +41,7 @@ def epsilon(orders: Floats, rdp: Floats, delta: float) -> Floats:
 
 
 def delta(orders: Floats, rdp: Floats, epsilon: float) -> Floats:
-    """The delta at `epsilon` that each order proves by itself; see `epsilon`.
+    """Returns the delta at `epsilon` that each order proves by itself.
 
     Args:
         orders: orders above 1.

@@ -101,13 +101,13 @@ class Histories:
         table[list(moves)] = list(moves.values())
         self._states[places] = table[self._states[places]]
 
-    def dearest_charge(self) -> tuple[Event | None, int]:
-        """Returns the single charge so far with the largest epsilon at delta 1e-5."""
-        dearest: tuple[Event | None, int] = (None, 1)
+    def costliest_charge(self) -> tuple[Event | None, int]:
+        """Returns the charge so far with the largest epsilon at delta 1e-5."""
+        costliest: tuple[Event | None, int] = (None, 1)
         highest = -1.0
         for event, count in {(event, count) for _, event, count in self._next}:
             books = RdpAccountant(neighbors=self._neighbors).compose(event, count)
             cost = books.spent(1e-5).epsilon
             if cost > highest:
-                dearest, highest = (event, count), cost
-        return dearest
+                costliest, highest = (event, count), cost
+        return costliest

@@ -18,19 +18,19 @@ Ids = npt.NDArray[np.int64]
 
 
 class Journal:
-    """Lines on disk, where `append` leaves them on return; none is ever rewritten."""
+    """A file of lines that only grows; an appended line is on the disk on return."""
 
     def __init__(self, path: str) -> None:
-        """Opens, and if need be creates, the file, for this process alone.
+        """Opens the file for this process alone; creates it if it does not exist.
 
         Raises:
-            BlockingIOError: it is open elsewhere.
+            BlockingIOError: another process has it open.
         """
         self._path = path
         self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             self._lock()
-            # The file's name must survive a crash too.
+            # The directory's entry must survive a crash too.
             folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
             try:
                 os.fsync(folder)
@@ -41,13 +41,13 @@ class Journal:
             raise
 
     def read(self) -> tuple[list[str], str]:
-        """All whole lines, and what follows the last line end."""
+        """Returns all whole lines, and the text after the last line end."""
         with open(self._path, encoding="utf-8", errors="replace", newline="\n") as file:
             *lines, tail = file.read().split("\n")
         return lines, tail
 
     def append(self, text: str) -> None:
-        """Writes text and a line end, and waits until the disk has them."""
+        """Writes text and a line end; returns once they are on the disk."""
         if self._descriptor < 0:
             raise ValueError(f"{self._path} is closed.")
         data = (text + "\n").encode()
@@ -56,7 +56,7 @@ class Journal:
         os.fsync(self._descriptor)
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -80,18 +80,18 @@ class Journal:
 
 
 def client_ids(clients: Sequence[int]) -> Ids:
-    """The ids, sorted; raises ValueError for negative, broken or repeated ones."""
+    """Returns ids, sorted; raises ValueError for negative, broken or repeated ones."""
     given = np.asarray(clients)
     if given.size and (given.dtype.kind not in "iu" or given.min() < 0):
-        raise ValueError("client ids must be whole numbers of 0 or more.")
+        raise ValueError("clients must hold whole numbers of 0 or more.")
     ids = np.unique(given.astype(np.int64))
     if ids.size != given.size:
-        raise ValueError("a client appears twice in one charge.")
+        raise ValueError("clients must not hold an id twice.")
     return ids
 
 
 def to_ranges(ids: Ids) -> str:
-    """Sorted ids as '0-99,105'."""
+    """Returns sorted ids as text, such as '0-99,105'."""
     if not ids.size:
         return ""
     breaks = np.flatnonzero(np.diff(ids) != 1) + 1
@@ -102,7 +102,7 @@ def to_ranges(ids: Ids) -> str:
 
 
 def from_ranges(ranges: str) -> Ids:
-    """The ids that `to_ranges` wrote."""
+    """Returns the ids that `to_ranges` wrote."""
     pieces = [np.empty(0, dtype=np.int64)]
     for part in filter(None, ranges.split(",")):
         first, _, last = part.partition("-")
@@ -111,7 +111,7 @@ def from_ranges(ranges: str) -> Ids:
 
 
 def parse(line: str) -> dict[str, Any] | None:
-    """A line's entry; None if it is not one in full."""
+    """Returns the entry that a line holds, or None if it holds no whole entry."""
     try:
         value = json.loads(line)
     except json.JSONDecodeError:
@@ -120,8 +120,8 @@ def parse(line: str) -> dict[str, Any] | None:
 
 
 def readable(fragment: str) -> dict[str, Any]:
-    """The leading fields of a cut-off entry that are there in full."""
-    found: dict[str, Any] = {}
+    """Returns the leading fields of a cut-off entry that are whole."""
+    fields: dict[str, Any] = {}
     decoder = json.JSONDecoder()
     place = 1  # past the brace
     while fragment[:1] == "{":
@@ -132,6 +132,6 @@ def readable(fragment: str) -> dict[str, Any]:
             break
         if place >= len(fragment):  # a number may go on past the cut
             break
-        found[name] = value
+        fields[name] = value
         place += 1
-    return found
+    return fields

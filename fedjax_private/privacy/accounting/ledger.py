@@ -1,13 +1,12 @@
 """The ledger: what each client has spent, on disk before the noise is drawn.
 
-A training phase first charges the ledger and only then draws its noise. `charge`
-returns once the entry is on the disk, so at a crash the ledger holds every charge whose
-noise may exist, and perhaps one whose noise does not: it may over-count, never
-under-count.
+A training phase charges the ledger before it draws its noise. `charge` returns once the
+entry is on the disk, so after a crash the ledger holds every charge whose noise may
+exist, and perhaps one whose noise does not: it may over-count, never under-count.
 
-The file is append-only JSON lines: a header, then one entry for each phase of a cohort
-that pays alike. An entry names the noise key by its SHA-256 fingerprint only; the key
-itself would publish the noise.
+The file holds JSON lines and only grows: a header, then an entry for each phase of a
+cohort with equal charges. An entry names the noise key by its SHA-256 fingerprint only;
+the key itself would publish the noise.
 """
 
 import hashlib
@@ -35,15 +34,15 @@ _VERSION = 1
 
 
 class BudgetExceeded(RuntimeError):
-    """A charge would exceed the budget; it was not entered, so draw no noise."""
+    """A charge would exceed the budget and was not entered: draw no noise."""
 
 
 class LedgerConflict(ValueError):
-    """A noise key was offered for a second, different charge."""
+    """A noise key was given for a second, different charge."""
 
 
 def fingerprint(key_bytes: bytes) -> str:
-    """The SHA-256 of a noise key, in hexadecimal.
+    """Returns the SHA-256 of a noise key, in hexadecimal.
 
     Formal guarantees:
         None by itself; for a key of 128 or more random bits the fingerprint does not
@@ -57,11 +56,9 @@ class Ledger:
     """What each client has spent, under one neighbouring relation and one budget.
 
     Clients hold disjoint data. One client's charges compose in sequence; across clients
-    the composition is parallel, so the run costs the maximum over clients. Clients with
-    the same history share one state, so a charge costs time in the cohort's size and
-    the number of distinct histories only.
+    the composition is parallel, so the run costs the maximum over clients.
 
-    A ledger on disk is open to one process at a time; `close` it, or use `with`.
+    One process at a time can open a ledger's file; `close` it, or use `with`.
 
     Formal guarantees:
         With (epsilon, delta) as the budget, every client's records are protected by
@@ -79,25 +76,28 @@ class Ledger:
         budget: tuple[float, float] | None = None,
         adversary: str | None = None,
     ) -> None:
-        """Opens a ledger, reading what an existing file holds.
+        """Opens a ledger; reads the file if it exists.
 
         Args:
-            path: the file, created where it does not exist; None keeps the ledger in
-                memory, where a crash forgets it.
+            path: the file, created if it does not exist; None keeps the ledger in
+                memory, where a crash loses it.
             neighbors: the neighbouring relation of every charge.
             budget: (epsilon, delta) that no client may exceed, or None.
-            adversary: whom the charges are priced against, in words; a new file's first
-                line says so.
+            adversary: against whom the charges are priced, in words; the header of a
+                new file names it.
 
         Raises:
-            ValueError: the file is not a ledger, was kept under another relation, or
-                is damaged elsewhere than in its last line.
+            ValueError: the file is not a ledger, is of another relation or adversary,
+                or is damaged before its last line.
             BlockingIOError: another process, or another `Ledger`, has the file open.
         """
         if not isinstance(neighbors, Neighbors):
             raise TypeError(f"neighbors must be a Neighbors, got {neighbors!r}.")
         if budget is not None and not (budget[0] >= 0 and 0 < budget[1] < 1):
-            raise ValueError(f"budget must be (epsilon >= 0, 0 < delta < 1): {budget}.")
+            raise ValueError(
+                "budget must be (epsilon, delta) with epsilon >= 0 and 0 < delta < 1, "
+                f"got {budget}."
+            )
         self._neighbors = neighbors
         self._budget, self._adversary = budget, adversary
         self._histories = Histories(neighbors)
@@ -121,25 +121,25 @@ class Ledger:
         digest: str,
         count: int = 1,
     ) -> bool:
-        """Charges each of a cohort's clients for one phase. Call before drawing noise.
+        """Charges each client of a cohort for one phase; call it before drawing noise.
 
         Args:
-            clients: the ids of the clients that pay, each a whole number of 0 or more.
+            clients: the clients' ids, each a whole number of 0 or more.
             round_number: the round.
-            event: what each of them is about to run, `count` times.
+            event: the event that each of them is about to run, `count` times.
             fingerprint: of the phase's noise key; see `fingerprint`.
-            digest: of all that, besides the noise key, determines the phase's output:
-                params, shards, sample key and plan.
+            digest: of everything else that determines the phase's output: params,
+                shards, sample key and plan.
             count: how many times the event is run.
 
         Returns:
-            True where the charge was entered; False where the very same entry (clients,
-            round, event, count and digest) is already there under this fingerprint: a
-            replay, which reveals nothing new and costs nothing.
+            True if the charge was entered; False if the same entry (clients, round,
+            event, count and digest) exists under this fingerprint: a replay, which
+            reveals nothing new and costs nothing.
 
         Raises:
-            LedgerConflict: the fingerprint was charged for anything else. The same
-                noise on other data subtracts out, so draw a fresh key.
+            LedgerConflict: the fingerprint was charged for another entry. The same
+                noise on other data cancels, so draw a fresh key.
             BudgetExceeded: some client would exceed the budget; nothing was entered.
             Unsupported: the event has no price under the relation.
 
@@ -148,11 +148,11 @@ class Ledger:
         """
         ids = client_ids(clients)
         if not ids.size:
-            raise ValueError("a charge needs at least one client.")
+            raise ValueError("clients must hold at least one id.")
         if count < 1:
             raise ValueError(f"count must be 1 or more, got {count}.")
         if not fingerprint:
-            raise ValueError("a charge needs the fingerprint of its noise key.")
+            raise ValueError("fingerprint must be that of the noise key, got none.")
         entry = {
             "event": to_dict(event),
             "count": int(count),
@@ -224,7 +224,7 @@ class Ledger:
         return self._budget
 
     def close(self) -> None:
-        """Lets go of the file; no charge is possible afterwards."""
+        """Closes the file; no charge is possible afterwards."""
         if self._journal is not None:
             self._journal.close()
 
@@ -262,21 +262,21 @@ class Ledger:
                 raise ValueError(f"{path} is not a ledger.")
             journal.append(header[len(tail) :])
             return
-        found = parse(lines[0])
-        if found is None or found.get("ledger") != _VERSION:
+        kept = parse(lines[0])
+        if kept is None or kept.get("ledger") != _VERSION:
             raise ValueError(f"{path} is not a ledger of version {_VERSION}.")
-        if found["neighbors"] != self._neighbors.value:
+        if kept["neighbors"] != self._neighbors.value:
             raise ValueError(
-                f"{path} was kept under {found['neighbors']}, not under "
-                f"{self._neighbors.value}; charges under the two do not add up."
+                f"{path} is a ledger of neighbors={kept['neighbors']}, not of "
+                f"{self._neighbors.value}: charges under the two do not add up."
             )
-        kept = found.get("adversary", self._adversary)
-        if None not in (kept, self._adversary) and kept != self._adversary:
+        adversary = kept.get("adversary", self._adversary)
+        if None not in (adversary, self._adversary) and adversary != self._adversary:
             raise ValueError(
-                f"{path} was kept against {kept}, not against {self._adversary}; "
-                "charges against the two do not add up."
+                f"{path} is a ledger of adversary={adversary}, not of "
+                f"{self._adversary}: charges against the two do not add up."
             )
-        fragment: str | None = None  # an unreadable line, good only before a repair
+        fragment: str | None = None  # an unreadable line; only a repair may follow
         for number, line in enumerate([*lines[1:], tail] if tail else lines[1:], 2):
             entry = parse(line)
             if entry is None:
@@ -302,14 +302,14 @@ class Ledger:
             self._used[entry["fingerprint"]] = hashlib.sha256(line.encode()).digest()
 
     def _repair(self, fragment: str) -> str:
-        """The entry that makes up for one whose end was cut off: more, never less.
+        """Returns an entry that charges at least as much as one that was cut off.
 
-        What can be read of the fragment is taken at its word. Where its clients cannot
-        be read, every known client pays; where its event cannot, the dearest that any
-        of them has been charged for so far. If nothing was charged before and the
-        fragment names no event, no noise was ever drawn, as no `charge` returned.
+        It takes from the fragment all that can be read. If the clients cannot be read,
+        it charges every known client; if the event cannot, it charges the costliest so
+        far. If nothing was charged before and the fragment names no event, no noise
+        was ever drawn, since no `charge` returned.
         """
-        event, count = self._histories.dearest_charge()
+        event, count = self._histories.costliest_charge()
         clients = to_ranges(self._histories.clients)
         fields = readable(fragment)
         if "event" in fields:

@@ -1,8 +1,8 @@
 """The registry of prices, and the one place where composition and counts happen.
 
-A mechanism registers what a single run of it costs. `price` takes an event apart into
-such single runs, adds up their costs times their counts, and hands itself to the
-mechanisms that wrap others; so no mechanism has counts to forget.
+Each type of event registers the cost of a single run. `price` takes an event apart into
+single runs and adds up their costs times their counts. Events that wrap others are
+given `price` itself, so that no registered price handles counts.
 """
 
 import dataclasses
@@ -33,12 +33,12 @@ PureBound = Callable[[Any, Neighbors], float]
 
 
 class Unsupported(ValueError):
-    """No theorem that we know prices this event under this neighbouring relation."""
+    """No known theorem prices this event under this neighbouring relation."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Mechanism:
-    """What the registry knows about a type of event; see `register`."""
+class RegisteredPrice:
+    """The functions that were registered for a type of event; see `register`."""
 
     rdp: Rdp
     poisson: Amplified | None
@@ -47,7 +47,7 @@ class Mechanism:
     neighbors: frozenset[Neighbors]
 
 
-_MECHANISMS: dict[type[Event], Mechanism] = {}
+_PRICES: dict[type[Event], RegisteredPrice] = {}
 
 
 def register(
@@ -59,9 +59,9 @@ def register(
     pure: PureBound | None = None,
     neighbors: Collection[Neighbors] = frozenset(Neighbors),
 ) -> None:
-    """Teaches the accountant to price a type of event.
+    """Adds a type of event and its price to those that accountants know.
 
-    Registering the same class again (say, from a reloaded module) replaces its price.
+    Registering a class again, as a reloaded module does, replaces its price.
 
     Args:
         event_type: a frozen dataclass derived from `Event`, with a class name of its
@@ -90,27 +90,30 @@ def register(
         that beyond refusing negative and undefined values.
     """
     if event_type in (Composed, Repeated):
-        raise ValueError(f"{event_type.__name__} is applied by the accountant alone.")
+        raise ValueError(
+            f"{event_type.__name__} cannot be registered: the accountant alone applies "
+            "it."
+        )
     register_type(event_type)
-    _MECHANISMS[event_type] = Mechanism(
+    _PRICES[event_type] = RegisteredPrice(
         rdp, poisson, without_replacement, pure, frozenset(neighbors)
     )
     _price_one.cache_clear()
 
 
-def mechanism(event: Event, neighbors: Neighbors) -> Mechanism:
-    """The registered mechanism of an event, once the relation is known to fit.
+def registered_price(event: Event, neighbors: Neighbors) -> RegisteredPrice:
+    """Returns the functions registered for an event's type.
 
     Raises:
         Unsupported: the event has no price, or none under this relation.
     """
     if not isinstance(neighbors, Neighbors):
         raise TypeError(f"neighbors must be a Neighbors, got {neighbors!r}.")
-    known = _MECHANISMS.get(type(event))
+    known = _PRICES.get(type(event))
     if known is None:
         raise Unsupported(
             f"{type(event).__name__} has no registered price; events that have one "
-            f"are {', '.join(sorted(t.__name__ for t in _MECHANISMS))}."
+            f"are {', '.join(sorted(t.__name__ for t in _PRICES))}."
         )
     if neighbors not in known.neighbors:
         raise Unsupported(
@@ -121,12 +124,12 @@ def mechanism(event: Event, neighbors: Neighbors) -> Mechanism:
 
 
 def names(neighbors: Collection[Neighbors]) -> str:
-    """The relations by name, in the order of the enum, for a message."""
+    """Returns the names of relations, in the order of the enum, for a message."""
     return ", ".join(n.name for n in Neighbors if n in neighbors)
 
 
 def flatten(event: Event, count: int = 1) -> dict[Event, int]:
-    """Takes compositions and repetitions apart: single events and their counts."""
+    """Returns the single events in compositions and repetitions, with counts."""
     counts: dict[Event, int] = {}
     stack = [(event, count)]
     while stack:
@@ -141,7 +144,7 @@ def flatten(event: Event, count: int = 1) -> dict[Event, int]:
 
 
 def price(event: Event, orders: npt.ArrayLike, neighbors: Neighbors) -> Floats:
-    """Rényi differential privacy of an event at each order.
+    """Returns the Rényi differential privacy of an event at each order.
 
     Args:
         event: any event whose parts are all registered.
@@ -172,7 +175,7 @@ def price(event: Event, orders: npt.ArrayLike, neighbors: Neighbors) -> Floats:
 
 @functools.lru_cache(maxsize=4096)
 def _price_one(event: Event, key: bytes, neighbors: Neighbors) -> Floats:
-    known = mechanism(event, neighbors)
+    known = registered_price(event, neighbors)
     orders = np.frombuffer(key)
     rdp = np.array(known.rdp(event, orders, neighbors, price), dtype=np.float64)
     if rdp.shape != orders.shape:
@@ -189,9 +192,9 @@ def _price_one(event: Event, key: bytes, neighbors: Neighbors) -> Floats:
 
 
 def pure_epsilon(event: Event, neighbors: Neighbors) -> float:
-    """Epsilon at delta 0 by adding up; inf where some part has no such guarantee."""
+    """Returns epsilon at delta 0, by adding up; inf if a part has no such bound."""
     total = 0.0
     for part, count in flatten(event).items():
-        bound = mechanism(part, neighbors).pure
+        bound = registered_price(part, neighbors).pure
         total += count * (bound(part, neighbors) if bound else float("inf"))
     return total

@@ -33,7 +33,7 @@ def test_moves_change_nothing_until_they_are_applied():
     assert histories.clients.tolist() == [1]
 
 
-def test_the_largest_epsilon_is_that_of_the_dearest_state():
+def test_the_largest_epsilon_is_that_of_the_costliest_state():
     histories = charged(([1, 2], Gaussian(2.0), 3), ([2, 3], Gaussian(0.9), 1))
     states = set(histories.states.tolist())
     right = max(histories.epsilon(state, DELTA) for state in states)
@@ -41,10 +41,10 @@ def test_the_largest_epsilon_is_that_of_the_dearest_state():
     assert histories.largest_epsilon([], DELTA) == 0.0
 
 
-def test_the_dearest_charge_is_a_single_one():
+def test_the_costliest_charge_is_a_single_one():
     histories = charged(([1], Gaussian(2.0), 3), ([1], Gaussian(9.0), 1))
-    assert histories.dearest_charge() == (Gaussian(2.0), 3)
-    assert charged().dearest_charge() == (None, 1)
+    assert histories.costliest_charge() == (Gaussian(2.0), 3)
+    assert charged().costliest_charge() == (None, 1)
     books = RdpAccountant(neighbors=ADD).compose(Gaussian(2.0), 3)
     books.compose(Gaussian(9.0))
     assert histories.epsilon(histories.state_of(1), DELTA) == books.epsilon(DELTA)

@@ -1,4 +1,4 @@
-"""Prices of our own events, each entered by one registration."""
+"""The prices of the built-in events, one registration each."""
 
 from fedjax_private.privacy.accounting import amplification, closed_forms
 from fedjax_private.privacy.accounting.events import (
@@ -14,16 +14,7 @@ from fedjax_private.privacy.accounting.events import (
     WithoutReplacement,
     ZCdp,
 )
-from fedjax_private.privacy.accounting.registry import (
-    Unsupported,
-    flatten,
-    price,
-    pure_epsilon,
-    register,
-)
-
-__all__ = ["Unsupported", "flatten", "price", "pure_epsilon", "register"]
-
+from fedjax_private.privacy.accounting.registry import register
 
 register(NoPrivacy, closed_forms.no_privacy)
 register(
