@@ -1,4 +1,4 @@
 """Aggregation schemes, a file each, which ends in the scheme's entry.
 
-`openfhe` holds what the encrypted schemes have in common; it comes first.
+`openfhe` holds the functions that the encrypted schemes share.
 """

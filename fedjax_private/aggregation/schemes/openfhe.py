@@ -1,4 +1,4 @@
-"""What the schemes with OpenFHE's keys have in common."""
+"""The functions that all schemes with keys of OpenFHE share."""
 
 import dataclasses
 
