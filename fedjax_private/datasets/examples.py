@@ -100,7 +100,7 @@ class Dataset:
     """A training set, its test set, and the public facts about them.
 
     Attributes:
-        name: for rows and messages; that given to `load`, where a built-in source reads.
+        name: for rows and messages; from built-in sources, the name given to `load`.
         train: the examples that are dealt to clients.
         test: examples for the final evaluation alone.
         num_classes: labels lie in 0 .. num_classes - 1.

@@ -1,7 +1,8 @@
 """Models by name, and models of the user's own."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -87,16 +88,21 @@ MODELS: Registry[ModelEntry] = Registry(
 )
 
 
-def _chosen(
-    model: str | ModelEntry | Choice[ModelEntry] | nn.Module,
-) -> Choice[ModelEntry]:
-    if isinstance(model, nn.Module):
-        model = _adapted(type(model).__name__, model)
+# The ways to name a model: of `MODELS` or module:attribute, an entry, an entry with
+# settings, or what module:attribute may hold.
+AnyModel: TypeAlias = (
+    str | ModelEntry | Choice[ModelEntry] | nn.Module | Callable[..., nn.Module]
+)
+
+
+def _chosen(model: AnyModel) -> Choice[ModelEntry]:
+    if not isinstance(model, str | ModelEntry | Choice):
+        model = _adapted(getattr(model, "__name__", type(model).__name__), model)
     return MODELS.choose(model)
 
 
 def build(
-    model: str | ModelEntry | Choice[ModelEntry] | nn.Module,
+    model: AnyModel,
     *,
     input_shape: tuple[int, ...],
     num_classes: int,
@@ -108,7 +114,8 @@ def build(
 
     Args:
         model: a name of `MODELS` or module:attribute, an entry, an entry with settings,
-            or a Flax module.
+            or a Flax module, its class, or a function of input_shape and num_classes
+            that returns one.
         input_shape: of one example; (H, W, C) for an image.
         num_classes: number of logits.
         normalization: applied to stored inputs first.
@@ -173,7 +180,7 @@ def _check(
 
 
 def for_dataset(
-    model: str | ModelEntry | Choice[ModelEntry] | nn.Module | Model,
+    model: AnyModel | Model,
     dataset: Dataset,
     *,
     activation: str | None = None,
@@ -198,9 +205,7 @@ def for_dataset(
     )
 
 
-def features(
-    model: str | ModelEntry | Choice[ModelEntry] | nn.Module | Model, dataset: Dataset
-) -> Dataset:
+def features(model: AnyModel | Model, dataset: Dataset) -> Dataset:
     """The data set that a model is trained on: its features, where it has some.
 
     dataset = models.features("scattering_linear", datasets.load("mnist_5k"))

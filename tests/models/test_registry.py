@@ -118,6 +118,17 @@ def test_a_ready_model_passes():
         assert models.features(other, dataset) is dataset
 
 
+@pytest.mark.parametrize(
+    "model", [Tokens(3), Tokens, lambda input_shape, num_classes: Tokens(num_classes)]
+)
+def test_modules_and_functions_as_they_are(model):
+    dataset = dataset_of(np.zeros((3, 5), np.int32))
+    params = models.for_dataset(model, dataset).init(jax.random.key(0))
+    assert models.parameter_count(params) == 9 * 4 + 3 * 5
+    with pytest.raises(ValueError, match="model int must be a ModelEntry"):
+        models.for_dataset(3, dataset)
+
+
 @pytest.fixture
 def own_module(tmp_path, monkeypatch):
     """A module outside the tree, with models of every form, and misfits."""

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedjax_private.datasets import PARTITIONS, Partitioner, partition
-
-LABELS = np.repeat(np.arange(10, dtype=np.int32), 400)
+from tests.datasets.partitions.skews import LABELS
 
 VALUES = {
     "size_skew": [0.0, 0.3, 1.0, 5.0, 100.0],
