@@ -1,7 +1,7 @@
+"""Schemes: encryption, decryption, the noise of both, and what they keep."""
+
 import gc
-import itertools
 import math
-import struct
 import types
 from dataclasses import replace
 
@@ -9,63 +9,24 @@ import numpy as np
 import pytest
 
 from fedjax_private.encryption.errors import UnexpectedLayoutError
-from fedjax_private.encryption.math import polynomials as arithmetic
+from fedjax_private.encryption.math import polynomials
+from fedjax_private.encryption.math.entropy import wide_gaussian
 from fedjax_private.encryption.math.polynomials import Factor
-from fedjax_private.encryption.openfhe import contexts, schemes
+from fedjax_private.encryption.openfhe import schemes
 from fedjax_private.encryption.openfhe.backend import load
-from fedjax_private.encryption.openfhe.contexts import ring_of
 from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
-from fedjax_private.encryption.parameters import Scheme, derive
-from tests.encryption.fixtures import sum_request
+from fedjax_private.encryption.parameters import Scheme
+from tests.encryption.openfhe.cases import (
+    CKKS_SETS,
+    GRID,
+    decrypted,
+    encrypted,
+    keys_of,
+    parameters_of,
+    random_row,
+)
 
 pytestmark = pytest.mark.needs_openfhe
-
-VALUES = 5000
-
-
-def parameters_of(scheme, values=VALUES, **changes):
-    fields = {"uploads": 4, "holders": 3 if scheme.threshold else 1}
-    return derive(sum_request(scheme, values, **{**fields, **changes}))
-
-
-def random_row(parameters, rng, uploads=None):
-    """Slots of an upload over the whole range; so that a sum of `uploads` fits."""
-    request, slots = parameters.request, parameters.slots
-    uploads = uploads or request.uploads
-    if request.scheme.exact:
-        lanes = rng.integers(0, 2**request.bits, (parameters.lanes, slots))
-        lanes[:, 0] = 2**request.bits - 1
-        return (
-            lanes << parameters.lane_bits * np.arange(parameters.lanes)[:, None]
-        ).sum(axis=0)
-    bound = request.sum_bound / uploads
-    parts = rng.uniform(-bound, bound, (2, slots))
-    parts[:, 0] = bound
-    return parts[0] + 1j * parts[1] if request.complex_packing else parts[0]
-
-
-def keys_of(scheme):
-    public, secret = scheme.generate_keys()
-    return scheme.public_key(public), secret
-
-
-def encrypted(scheme, public, row):
-    return scheme.encrypt(public, scheme.encode(row[None]))[0]
-
-
-def decrypted(scheme, secret, ciphertext):
-    return scheme.decrypt(secret, ciphertext[None])[0]
-
-
-# Encryption and decryption
-
-
-CKKS_SETS = {
-    (45,): {"protect": False},
-    (53,): {"protect": False, "precision": 1e-10},
-    (60,): {"protect": False, "precision": 1e-12},
-    (53, 53): {"precision": 1e-9},
-}
 
 
 @pytest.fixture(scope="module", params=CKKS_SETS, ids=lambda bits: f"{bits}")
@@ -188,29 +149,6 @@ def test_many_rows_are_the_same_as_each_by_itself(kind):
         np.testing.assert_array_equal(alone, found[index])
 
 
-# Every parameter set
-
-
-GRID = [
-    (
-        scheme,
-        {"uploads": uploads, "quantization_bits": bits, "protect": protect, **packing},
-    )
-    for scheme in Scheme
-    for uploads, protect in itertools.product((2, 4, 32, 256), (True, False))
-    for bits in ((7, 9, 16, 20, 24) if scheme.exact else (16,))
-    for packing in ({}, {"packing": "real"})
-    if (protect or scheme is Scheme.CKKS) and (scheme is Scheme.CKKS or not packing)
-] + [
-    # Much noise, for which the largest ring is.
-    (
-        Scheme.THRESHOLD_EXACT,
-        {"uploads": 32, "quantization_bits": 20, "holders": 8, "statistical_bits": 50},
-    ),
-    (Scheme.THRESHOLD_CKKS, {"precision": 1e-9}),
-]
-
-
 def distinct_sets():
     """One request of the grid for every parameter set."""
     found = {}
@@ -221,19 +159,6 @@ def distinct_sets():
         key += " real" if not parameters.request.complex_packing else ""
         found[key] = scheme, changes
     return found
-
-
-@pytest.mark.parametrize("scheme", list(Scheme))
-def test_rings_have_the_sizes_that_the_parameters_say(scheme):
-    for changes in [changes for kind, changes in GRID if kind is scheme]:
-        parameters = parameters_of(scheme, **changes)
-        ring = ring_of(parameters)
-        assert ring.dimension == parameters.ring_dimension
-        assert ring.limbs == len(parameters.limb_bits)
-        assert ring.polynomial_bytes == parameters.polynomial_bytes
-        assert ring.modulus_bits == pytest.approx(parameters.modulus_bits, abs=0.01)
-        assert all(q % (2 * ring.dimension) == 1 for q in ring.moduli)
-        assert ring.modulus_bits < {2048: 54, 4096: 109, 8192: 218}[ring.dimension]
 
 
 @pytest.mark.parametrize("case", distinct_sets().values(), ids=distinct_sets().keys())
@@ -259,7 +184,7 @@ def test_full_sums_of_full_range_values_decrypt(case):
         whole, nothing = total[0], np.zeros_like(total[1])
         for secret in secrets:
             # A recovery adds as much noise again, at most.
-            for part in scheme.partial(secret, np.stack([total[1], nothing])):
+            for part in scheme.partially_decrypt(secret, np.stack([total[1], nothing])):
                 whole = ring.reduce(whole + part)
         (found,) = scheme.decode(whole[None])
     else:
@@ -269,9 +194,6 @@ def test_full_sums_of_full_range_values_decrypt(case):
     else:
         tolerance = 10 * parameters.error_std(request.uploads)
         np.testing.assert_allclose(found, plain, rtol=1e-12, atol=tolerance)
-
-
-# What a scheme keeps
 
 
 def reachable(value):
@@ -301,7 +223,7 @@ def test_a_scheme_keeps_no_secret_key(kind):
     ciphertext = encrypted(scheme, public, row)
     decrypted(scheme, secret, ciphertext)
     if kind.threshold:
-        scheme.decode(scheme.partial(secret, ciphertext[1:]))
+        scheme.decode(scheme.partially_decrypt(secret, ciphertext[1:]))
     assert not kept()
     hidden = secret.residues[0].tobytes()
     for value in reachable(scheme):
@@ -310,79 +232,19 @@ def test_a_scheme_keeps_no_secret_key(kind):
     assert kept() == [secret]
 
 
-# OpenFHE's layout
-
-
-def shortened(data, parameters):
-    return data[: len(data) // 2]
-
-
-def doubled(data, parameters):
-    return data + data
-
-
-def counted_in_32_bits(data, parameters):
-    count = parameters.ring_dimension
-    return data.replace(struct.pack("<Q", count), struct.pack("<I", count))
-
-
-@pytest.fixture
-def change_layout(monkeypatch):
-    serialise = HomomorphicScheme._serialise
-
-    def change(changed, parameters):
-        monkeypatch.setattr(
-            HomomorphicScheme,
-            "_serialise",
-            lambda self, value: changed(serialise(self, value), parameters),
-        )
-
-    return change
-
-
-@pytest.mark.parametrize("changed", [shortened, doubled, counted_in_32_bits])
-def test_another_layout_is_noticed_when_a_scheme_is_made(changed, change_layout):
-    parameters = parameters_of(Scheme.THRESHOLD_CKKS)
-    change_layout(changed, parameters)
-    with pytest.raises(UnexpectedLayoutError):
-        HomomorphicScheme(parameters)
-
-
-@pytest.mark.parametrize("changed", [shortened, counted_in_32_bits])
-def test_another_layout_gives_no_key(changed, change_layout):
-    parameters = parameters_of(Scheme.CKKS)
-    scheme = HomomorphicScheme(parameters)
-    change_layout(changed, parameters)
-    with pytest.raises(UnexpectedLayoutError, match="serialises polynomials otherwise"):
-        scheme.generate_keys()
-
-
-@pytest.mark.parametrize("kind", list(Scheme))
-def test_another_ring_than_the_expected_one_is_noticed(kind, monkeypatch):
-    # A request of its own: rings are remembered.
-    parameters = replace(parameters_of(kind, query_budget=7), limb_bits=(51,))
-    context = contexts.context_for
-    other = parameters_of(kind)
-    monkeypatch.setattr(
-        contexts, "context_for", lambda openfhe, _: context(openfhe, other)
-    )
-    with pytest.raises(UnexpectedLayoutError, match="OpenFHE chose a ring"):
-        ring_of(parameters)
-
-
 @pytest.mark.parametrize("kind", list(Scheme))
 def test_another_order_of_values_is_noticed_when_a_scheme_is_made(kind, monkeypatch):
     # Ours is consistent in itself, but OpenFHE's noise is no small polynomial in it.
-    evaluate, interpolate = arithmetic.evaluate, arithmetic.interpolate
+    evaluate, interpolate = polynomials.evaluate, polynomials.interpolate
     monkeypatch.setattr(
-        arithmetic, "evaluate", lambda x, ring: np.roll(evaluate(x, ring), 1, axis=-1)
+        polynomials, "evaluate", lambda x, ring: np.roll(evaluate(x, ring), 1, axis=-1)
     )
     monkeypatch.setattr(
-        arithmetic,
+        polynomials,
         "interpolate",
         lambda x, ring: interpolate(np.roll(x, -1, axis=-1), ring),
     )
-    with pytest.raises(UnexpectedLayoutError, match="encrypts otherwise"):
+    with pytest.raises(UnexpectedLayoutError, match="encrypts differently"):
         HomomorphicScheme(parameters_of(kind))
 
 
@@ -395,13 +257,13 @@ def test_other_noise_than_assumed_is_noticed(kind, factor, monkeypatch):
     )
     with (
         np.errstate(divide="ignore"),
-        pytest.raises(UnexpectedLayoutError, match="encrypts otherwise"),
+        pytest.raises(UnexpectedLayoutError, match="encrypts differently"),
     ):
         HomomorphicScheme(parameters_of(kind))
 
 
 @pytest.mark.parametrize("changes", [{}, {"packing": "real"}], ids=str)
-def test_what_is_shown_is_a_function_of_whole_numbers(changes):
+def test_what_is_shown_is_a_function_of_whole_numbers(changes, monkeypatch):
     # Noise in a float64's last bits would not hide the error there.
     scheme = HomomorphicScheme(parameters_of(Scheme.CKKS, **changes))
     parameters, ring = scheme.parameters, scheme.ring
@@ -409,89 +271,18 @@ def test_what_is_shown_is_a_function_of_whole_numbers(changes):
     row = random_row(parameters, np.random.default_rng(0))
     messages = scheme.encode(np.stack([row] * 3))
     ciphertexts = scheme.encrypt(public, messages)
-    opened, made, drawn = scheme._opened(secret, ciphertexts), scheme._coefficients, []
+    product = polynomials.multiply(ciphertexts[:, 1], secret, ring)
+    opened, drawn = ring.add(ciphertexts[:, 0], product), []
 
-    def noted(count):
-        drawn.append(made(count))
+    def recorded(shape, std):
+        drawn.append(wide_gaussian(shape, std))
         return drawn[-1]
 
-    scheme._coefficients = noted
-    found = scheme.flooded(secret, ciphertexts)
-    noise = arithmetic.evaluate(drawn[0], ring)
+    monkeypatch.setattr(schemes, "wide_gaussian", recorded)
+    found = scheme.decrypt_flooded(secret, ciphertexts)
+    noise = polynomials.evaluate(polynomials.residues(*drawn[0], ring), ring)
     np.testing.assert_array_equal(found, scheme.decode(ring.add(opened, noise)))
     error = (found - row).view(np.float64)
     assert error.std() == pytest.approx(parameters.error_std(1), rel=0.05)
-    again = scheme.flooded(secret, ciphertexts)
+    again = scheme.decrypt_flooded(secret, ciphertexts)
     assert not (found == again).any()
-
-
-# Against OpenFHE's own encoding, encryption and decryption
-
-
-def openfhes(kind, **changes):
-    """A scheme, OpenFHE's key pair, and the secret key as the scheme has it."""
-    scheme = HomomorphicScheme(parameters_of(kind, **changes))
-    pair = scheme._context.KeyGen()
-    return scheme, pair, scheme._secret(pair)
-
-
-def parsed(scheme, pair, ciphertext):
-    """OpenFHE's object with the polynomials (2, L, N)."""
-    openfhe = scheme._openfhe
-    zero = scheme._serialise(scheme._context.Encrypt(pair.publicKey, scheme._zero))
-    data = Mould.of(zero, scheme.ring, 2).filled(ciphertext)
-    return openfhe.DeserializeCiphertextString(data, openfhe.BINARY)
-
-
-@pytest.mark.parametrize("changes", CKKS_SETS.values(), ids=str)
-def test_slots_are_those_of_openfhe_in_another_order(changes):
-    # Precise enough that what OpenFHE scales by, a power of two, is far above errors.
-    scheme, pair, secret = openfhes(Scheme.CKKS, **changes)
-    parameters, ring = scheme.parameters, scheme.ring
-    rng = np.random.default_rng(0)
-    row = random_row(parameters, rng, uploads=1)
-    # OpenFHE's slot j is the value at zeta^(5^j), ours the one at zeta^(4 j + 1).
-    powers = [pow(5, j, 2 * ring.dimension) // 4 for j in range(parameters.slots)]
-
-    plaintext = scheme._context.MakeCKKSPackedPlaintext(row[powers])
-    theirs = scheme._context.Encrypt(pair.publicKey, plaintext)
-    found = decrypted(scheme, secret, scheme._residues(theirs, 2))
-    ratio = theirs.GetScalingFactor() / parameters.scale
-    tolerance = 1e-2 if ring.moduli[0] < 2**46 else 1e-5
-    np.testing.assert_allclose(found / ratio, row, atol=tolerance)
-
-    ours = parsed(scheme, pair, encrypted(scheme, pair.publicKey, row * ratio))
-    plaintext = scheme._context.Decrypt(pair.secretKey, ours)
-    plaintext.SetLength(parameters.slots)
-    read = np.asarray(plaintext.GetCKKSPackedValueArray())
-    np.testing.assert_allclose(read, row[powers], atol=tolerance)
-
-
-@pytest.mark.parametrize("kind", [Scheme.EXACT, Scheme.THRESHOLD_EXACT])
-def test_openfhe_decrypts_the_polynomial_that_was_encrypted(kind):
-    scheme, pair, secret = openfhes(kind)
-    t, size = scheme.parameters.plaintext_modulus, scheme.parameters.slots
-
-    def by_openfhe(row):
-        ours = parsed(scheme, pair, encrypted(scheme, pair.publicKey, row))
-        plaintext = scheme._context.Decrypt(pair.secretKey, ours)
-        plaintext.SetLength(size)
-        return np.array(plaintext.GetPackedValueArray(), object) % t
-
-    unit = np.eye(1, size, 1, dtype=np.int64)[0]
-    points = by_openfhe(unit)  # the values of X, at which OpenFHE's slots are
-    assert len(set(points.tolist())) == size
-    assert all(pow(int(x), size, t) == t - 1 for x in points)
-    row = np.random.default_rng(0).integers(0, t, size)
-    values = by_openfhe(row)
-    for place in (0, 1, 1234, size - 1):
-        value = 0
-        for coefficient in reversed(row.tolist()):
-            value = (value * int(points[place]) + coefficient) % t
-        assert value == values[place]
-
-    packed = scheme._context.MakePackedPlaintext([t // 2 + 1 - t] * size)
-    theirs = scheme._context.Encrypt(pair.publicKey, packed)
-    found = decrypted(scheme, secret, scheme._residues(theirs, 2))
-    assert found[0] == t // 2 + 1
-    assert not found[1:].any()

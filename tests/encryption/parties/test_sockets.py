@@ -1,0 +1,102 @@
+"""Mailboxes: messages and answers by sockets, and connections that are rejected.
+
+`tests/aggregation/test_processes.py` tests them between processes.
+"""
+
+import dataclasses
+import multiprocessing
+import os
+import tempfile
+import threading
+from multiprocessing.connection import Client
+
+import pytest
+
+from fedjax_private.encryption.errors import RefusedError
+from fedjax_private.encryption.messages.wire import MAGIC, SERVER, size
+from fedjax_private.encryption.parameters import Scheme, SumRequest, derive
+from fedjax_private.encryption.parties.sockets import Mailbox, Run
+from fedjax_private.trust import Decryptor, Trust
+
+REQUEST = SumRequest(Scheme.EXACT, 100, 3)
+TRUST = Trust(2, Decryptor.KEY_AUTHORITY)
+
+
+@pytest.fixture
+def run():
+    with tempfile.TemporaryDirectory() as folder:
+        yield Run(folder, b"key of the run", REQUEST, TRUST, 1, 1, capture=True)
+
+
+@pytest.fixture
+def mailbox(run):
+    """A mailbox whose calls are made, and which answers messages to the server."""
+    mailbox = Mailbox(run)
+    threading.Thread(target=mailbox.run, daemon=True).start()
+
+    def answer(data):
+        if data == b"bad":
+            raise ValueError("this is refused.")
+        return MAGIC + data if data else b""
+
+    mailbox.listen(SERVER, answer)
+    return mailbox
+
+
+def test_a_message_gets_its_answer(run, mailbox):
+    other = Mailbox(run)
+    assert other.ask(SERVER, b"hello") == MAGIC + b"hello"
+    assert other.ask(SERVER, b"") == b""
+    assert mailbox.received == [b"hello", b""]
+    assert other.received == [MAGIC + b"hello", b""]
+
+
+def test_without_capture_nothing_is_recorded(run, mailbox):
+    quiet = Mailbox(dataclasses.replace(run, capture=False))
+    assert quiet.ask(SERVER, b"hello") == MAGIC + b"hello"
+    assert quiet.received is None
+
+
+def test_a_refusal_arrives_in_the_receivers_words(run, mailbox):
+    with pytest.raises(RefusedError, match=r"^this is refused\.$"):
+        Mailbox(run).ask(SERVER, b"bad")
+
+
+def test_a_party_that_does_not_listen_does_not_answer(run):
+    with pytest.raises(RuntimeError, match="the server does not answer"):
+        Mailbox(run).ask(SERVER, b"hello")
+    with pytest.raises(RuntimeError, match="key holder 7 does not answer"):
+        Mailbox(run).ask(7, b"hello")
+
+
+def test_connections_without_the_runs_key_are_rejected(run, mailbox):
+    address = os.path.join(run.folder, str(SERVER))
+    with pytest.raises(multiprocessing.AuthenticationError):
+        Client(address, authkey=b"another key")
+    assert mailbox.received == []
+
+
+def test_a_stranger_who_says_nothing_keeps_nobody_waiting(run, mailbox):
+    with Client(os.path.join(run.folder, str(SERVER))):
+        assert Mailbox(run).ask(SERVER, b"hello") == MAGIC + b"hello"
+
+
+def test_the_longest_message_is_read_and_no_longer_one(run, mailbox):
+    ciphertexts = 2 * derive(REQUEST).rows * derive(REQUEST).polynomial_bytes
+    assert run.longest == size(3, ciphertexts)
+    longest = bytes(run.longest)
+    address = os.path.join(run.folder, str(SERVER))
+    with Client(address, authkey=run.authkey) as connection:
+        connection.send_bytes(longest)
+        assert connection.recv_bytes() == MAGIC + longest
+    with Client(address, authkey=run.authkey) as connection:
+        connection.send_bytes(longest + b"\0")
+        with pytest.raises((EOFError, OSError)):
+            connection.recv_bytes()
+    assert mailbox.received == [longest]
+
+
+def test_errors_of_calls_in_the_main_thread_are_raised_in_the_caller(mailbox):
+    assert mailbox.in_main_thread(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        mailbox.in_main_thread(divmod, 1, 0)
