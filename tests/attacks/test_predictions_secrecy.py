@@ -8,16 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedjax_private.encryption.errors import RefusedError, WireError
 from fedjax_private.encryption.math.entropy import gaussian
-from fedjax_private.encryption.messages.wire import RefusedError, WireError
 from fedjax_private.encryption.openfhe.backend import interpreter, load
 from fedjax_private.inference import plan
-from fedjax_private.inference.evaluating.ckks import Number, RingChoice, ckks_of
-from fedjax_private.inference.evaluating.evaluator import Evaluator
-from fedjax_private.inference.evaluating.expansion import SEED_BYTES, uniform
-from fedjax_private.inference.evaluating.flooding import coefficient_std, flooded
+from fedjax_private.inference.evaluating.ckks import Number, ckks_of
+from fedjax_private.inference.evaluating.evaluator import Evaluator, flooded
+from fedjax_private.inference.evaluating.expansion import uniform
 from fedjax_private.inference.evaluating.querier import Querier
-from fedjax_private.inference.planning.public import ANSWER, HEADER, KEYS, REQUEST
+from fedjax_private.inference.planning.public import (
+    ANSWER,
+    HEADER,
+    KEYS,
+    REQUEST,
+    SEED_BYTES,
+)
+from fedjax_private.inference.planning.rings import RingChoice, ring_of
 from tests.inference.networks import Session, images, multilayer, network
 
 pytestmark = pytest.mark.needs_openfhe
@@ -35,6 +41,11 @@ def asked(session):
     inputs = images(session.circuit.input_shape, count, seed=4)
     request = session.querier.encrypt(inputs)
     return inputs, request, session.evaluator.evaluate(request)
+
+
+def secret_of(querier):
+    """The residues of a client's secret key."""
+    return querier.ckks.secret_residues(querier.key_pair.secretKey)
 
 
 def answer_slots(session, answer):
@@ -94,7 +105,8 @@ def test_flooding_is_gaussian_in_every_coefficient():
     spectrum[powers], spectrum[2 * count - powers] = noise, noise.conj()
     coefficients = np.fft.fft(spectrum)[:count].real / count * scale
     assert np.abs(np.fft.fft(spectrum)[:count].imag).max() / count < 1e-9
-    expected = coefficient_std(count, scale, std)
+    # The embedding is orthogonal, times sqrt(N / 2).
+    expected = std * scale / math.sqrt(count / 2)
     # 8,192 samples: the deviation is known to 0.8 %.
     assert coefficients.std() == pytest.approx(expected, rel=0.04)
     scaled = coefficients / expected
@@ -160,7 +172,7 @@ def test_messages_hold_no_image_and_no_secret_key(session):
     value = np.float64(0.1234567890123)
     inputs = np.full((1, *session.circuit.input_shape), value)
     querier = session.querier
-    secret = querier._ckks.secret_residues(querier._pair.secretKey)
+    secret = secret_of(querier)
     sent = (session.keys, querier.encrypt(inputs), session.public.to_bytes())
     forms = [
         value.tobytes(),
@@ -178,7 +190,7 @@ def test_messages_hold_no_image_and_no_secret_key(session):
 
 def test_evaluation_keys_alone_decrypt_nothing(session, asked):
     """The public key's halves are not the secret, nor is any other key's."""
-    secret = session.querier._ckks.secret_residues(session.querier._pair.secretKey)
+    secret = secret_of(session.querier)
     ring = session.public.ring
     rows = ring.unpack(session.keys[HEADER.size + SEED_BYTES :])
     moduli = np.array(ring.moduli, np.uint64)[:, None]
@@ -201,13 +213,15 @@ def reachable(value):
 
 def test_an_evaluator_holds_no_secret_key(session):
     kind = load().openfhe.PrivateKey
-    held = reachable(session.evaluator.__dict__)
+    held = reachable(session.evaluator)
     assert not [value for value in held if isinstance(value, kind)]
-    secret = session.querier._ckks.secret_residues(session.querier._pair.secretKey)
+    secret = secret_of(session.querier)
     for value in held:
         assert not isinstance(value, bytes) or secret[0].tobytes() not in value
     # The control: a client does.
-    keys = [v for v in reachable([session.querier._pair]) if "KeyPair" in str(type(v))]
+    keys = [
+        v for v in reachable([session.querier.key_pair]) if "KeyPair" in str(type(v))
+    ]
     assert keys
 
 
@@ -340,18 +354,6 @@ def test_a_batch_counts_as_all_that_may_be_in_it():
         session.evaluator.evaluate(request)
 
 
-def test_images_that_would_overflow_are_refused_by_the_client(session):
-    shape = session.circuit.input_shape
-    for value in (np.nan, np.inf, 2 * session.public.input_scale):
-        inputs = np.zeros((1, *shape))
-        inputs.flat[3] = value
-        with pytest.raises(ValueError, match="normalise them"):
-            session.querier.encrypt(inputs)
-    for wrong in (np.zeros(shape), np.zeros((0, *shape)), np.zeros((1, 3))):
-        with pytest.raises(ValueError, match="images must be"):
-            session.querier.encrypt(wrong)
-
-
 CLOSING = """
 from tests.inference.networks import Session, images, multilayer
 from fedjax_private.encryption.messages.wire import RefusedError
@@ -373,12 +375,11 @@ print("answered")
 
 def test_closing_frees_the_keys():
     # Of all sessions in a process, so in one of its own.
-
     done = subprocess.run(
         [*interpreter(), "-c", CLOSING],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert done.stdout.split() == ["refused", "answered"], done.stderr
@@ -386,5 +387,5 @@ def test_closing_frees_the_keys():
 
 def test_noise_has_no_seed():
     assert not np.array_equal(gaussian(8, 1.0), gaussian(8, 1.0))
-    ring = ckks_of(RingChoice(8192, 31, 30, 3)).ring
+    ring = ring_of(RingChoice(8192, 31, 30, 3))
     assert uniform(bytes(32), 0, ring).max() < max(ring.moduli)

@@ -42,8 +42,8 @@ def found(data, image):
 
 def secrets(model):
     """Parts of the client's secret key, as OpenFHE keeps and serialises it."""
-    querier = model._querier
-    serialised = querier._ckks.serialised(querier._pair.secretKey)
+    querier = model.querier
+    serialised = querier.ckks.serialised(querier.key_pair.secretKey)
     # From the end: a header is alike in all keys.
     return [serialised[-offset : -offset + 48] for offset in (64, 20_000)]
 

@@ -1,4 +1,4 @@
-"""Serves a circuit in a process of its own, for the tests: see `serving.py`."""
+"""Serves a circuit in a process of its own, for the tests: see `services.Server`."""
 
 import asyncio
 import json

@@ -21,6 +21,9 @@ from fedjax_private.inference.serving.offer import Offer
 
 SCRIPT = Path(__file__).parent / "serve_circuit.py"
 
+# Seconds after which something is broken, however busy the machine is.
+PATIENCE = 300.0
+
 
 def tiny(seed=0):
     """A circuit from (4, 4, 1) images to 3 scores, as deep as a small network."""
@@ -42,8 +45,17 @@ def images(count, seed=1):
     return random.integers(0, 256, (count, 4, 4, 1)).astype(np.uint8)
 
 
+def waited_for(condition):
+    """Waits until a condition holds; returns its first true value."""
+    deadline = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return value
+
+
 class Server:
-    """A running service. `lines` is what it has said so far."""
+    """A running service. `lines` are its log so far."""
 
     def __init__(
         self,
@@ -86,14 +98,9 @@ class Server:
         for line in self.process.stdout:
             self.lines.append(line.strip())
 
-    def said(self, part, seconds=20.0):
-        """Waits for a line with that part; returns the first."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if found := [line for line in list(self.lines) if part in line]:
-                return found[0]
-            time.sleep(0.02)
-        raise AssertionError(f"never said {part!r}: {self.lines}")
+    def said(self, part):
+        """Waits for a line of the log with that part."""
+        waited_for(lambda: any(part in line for line in list(self.lines)))
 
     def workers(self):
         """Process ids of the open sessions' processes."""
@@ -107,13 +114,13 @@ class Server:
         return int(line.split()[1]) << 10
 
     def stop(self):
-        """Ends it politely; returns its exit status."""
+        """Ends it with SIGTERM; returns its exit status."""
         self.process.terminate()
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE)
 
 
 class Stranger:
-    """A client that sends what it likes, over one connection at a time."""
+    """A client that sends arbitrary bytes, over one connection at a time."""
 
     def __init__(self, server, token=None):
         self.port, self.token = server.port, token or server.token
@@ -123,7 +130,9 @@ class Stranger:
 
     def ask(self, method, path, body=None, headers=None):
         """Returns the status, and the body: the sentence if it is a refusal."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.port, timeout=PATIENCE
+        )
         with contextlib.closing(connection):
             with contextlib.suppress(ConnectionError):
                 connection.request(method, path, body, headers or {})
@@ -137,19 +146,19 @@ class Stranger:
         return response.status, sentence
 
     def hello(self, nonce=None):
-        line = frames.opening(self.token, self.said)
-        return line.write(Kind.HELLO, 0, nonce or frames.nonce())
+        channel = frames.opening_channel(self.token, self.said)
+        return channel.write(Kind.HELLO, 0, nonce or frames.nonce())
 
     def open(self):
         """Opens a session."""
         nonce = frames.nonce()
         status, said = self.ask("POST", "/sessions", self.hello(nonce))
         assert status == 200, said
-        return Opened(self, *frames.welcomed(self.token, self.said, nonce, said))
+        return Opened(self, *frames.read_welcome(self.token, self.said, nonce, said))
 
 
 class Opened:
-    """A session of a stranger's: it knows the lines, and numbers bodies itself."""
+    """A stranger's session, with its channels and the number of the next body."""
 
     def __init__(self, stranger, to_server, to_client):
         self.stranger, self.to_server, self.to_client = stranger, to_server, to_client
@@ -171,9 +180,35 @@ class Opened:
     def close(self):
         return self.put("DELETE", "", Kind.CLOSE, b"")
 
+    def due(self):
+        """The number of the body that is due, from the refusal of another one."""
+        body = self.to_server.write(Kind.CLOSE, 2**63, b"")
+        status, said = self.stranger.ask("DELETE", self.path, body)
+        assert (status, "is due" in said) == (400, True)
+        return int(said.split("where number ")[1].split()[0])
+
+    @contextlib.contextmanager
+    def unfinished(self, method, path, kind, payload, sent):
+        """Sends the first `sent` bytes of an authentic body, and keeps the rest back.
+
+        Yields the connection and the rest, once the server is receiving the body.
+        """
+        body = self.to_server.write(kind, self.counter, payload)
+        self.counter += 1
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.stranger.port, timeout=PATIENCE
+        )
+        with contextlib.closing(connection):
+            connection.putrequest(method, self.path + path)
+            connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders()
+            connection.send(body[:sent])
+            waited_for(lambda: self.due() == self.counter)
+            yield connection, body[sent:]
+
 
 class Tap:
-    """A TCP proxy that keeps all bytes that a server receives."""
+    """A TCP proxy that records all bytes that a server receives."""
 
     def __init__(self, port):
         self._to, self._lock, self._received = port, threading.Lock(), bytearray()

@@ -76,8 +76,8 @@ def test_what_is_no_head_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("features", "labels", "match"),
     [
-        (np.zeros((0, 2)), np.zeros(0, int), "make no head"),
-        (np.zeros((3, 2)), np.zeros(2, int), "make no head"),
+        (np.zeros((0, 2)), np.zeros(0, int), "labels must be"),
+        (np.zeros((3, 2)), np.zeros(2, int), "labels must be"),
         (np.full((2, 2), np.inf), np.zeros(2, int), "finite"),
         (np.zeros((2, 2)), np.array([0, 3]), "labels must lie in 0..2"),
         (np.zeros((2, 2)), np.array([-1, 0]), "labels must lie in 0..2"),
