@@ -1,7 +1,15 @@
-"""Encrypted sums: parameters, packing, wire format, and who holds which key.
+"""Encrypted sums: parameters, arithmetic, messages, and who holds which key.
 
-Importing it imports neither OpenFHE nor JAX: only what makes or uses keys does. A
-server that adds ciphertexts needs no JAX.
+Each line imports only from the lines above it:
+
+    errors, settings, workers <- parameters    the ground
+    math        exact arithmetic on polynomials, and what is encoded in them
+    openfhe     keys and encryptions of zero; the one room that knows OpenFHE
+    messages    bytes between parties, and their authentication
+    parties     clients, server, key authority, holders of key shares
+
+Importing any file but `math.kernels` imports neither OpenFHE nor JAX: they are imported
+when a key is made or used. A server that adds ciphertexts needs no JAX.
 """
 
 import lazy_loader

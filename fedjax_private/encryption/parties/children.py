@@ -8,6 +8,8 @@ The driver is the training program. It hands clients their vectors, because a si
 trains all of them in one program. It tells every process the public keys of the others,
 in place of the assumed public-key infrastructure, and carries the messages by which
 holders make a joint key. `processes` runs in each process.
+
+Tests start whole federations of processes: see `tests/aggregation/test_processes.py`.
 """
 
 import contextlib

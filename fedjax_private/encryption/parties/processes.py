@@ -7,6 +7,8 @@ check.
 Formal guarantees: those of `KeyAuthority` and `KeyHolder`, here about processes. A
 secret key, of a party or of a scheme, stays in the memory of the process that made it;
 the server's holds its own identity's, and none that decrypts an upload.
+
+Tests start whole federations of processes: see `tests/aggregation/test_processes.py`.
 """
 
 import abc

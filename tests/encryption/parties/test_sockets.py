@@ -6,7 +6,6 @@
 import dataclasses
 import multiprocessing
 import os
-import tempfile
 import threading
 from multiprocessing.connection import Client
 
@@ -23,9 +22,9 @@ TRUST = Trust(2, Decryptor.KEY_AUTHORITY)
 
 
 @pytest.fixture
-def run():
-    with tempfile.TemporaryDirectory() as folder:
-        yield Run(folder, b"key of the run", REQUEST, TRUST, 1, 1, capture=True)
+def run(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("run"))  # short: it is part of an address
+    return Run(folder, b"key of the run", REQUEST, TRUST, 1, 1, capture=True)
 
 
 @pytest.fixture
@@ -90,8 +89,8 @@ def test_the_longest_message_is_read_and_no_longer_one(run, mailbox):
         connection.send_bytes(longest)
         assert connection.recv_bytes() == MAGIC + longest
     with Client(address, authkey=run.authkey) as connection:
-        connection.send_bytes(longest + b"\0")
-        with pytest.raises((EOFError, OSError)):
+        with pytest.raises((EOFError, OSError)):  # as soon as its length is known
+            connection.send_bytes(longest + b"\0")
             connection.recv_bytes()
     assert mailbox.received == [longest]
 
