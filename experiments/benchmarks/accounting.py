@@ -3,6 +3,7 @@
 from typing import Any
 
 from experiments.benchmarks.measure import Call, Case, Work
+from experiments.benchmarks.suites import Suite
 from fedjax_private.privacy.accounting import (
     Gaussian,
     Neighbors,
@@ -39,11 +40,14 @@ def _calibrate(steps: int) -> tuple[Work, Any]:
     return call, {"seconds_first_call": first}
 
 
-def accounting_cases(quick: bool) -> list[Case]:
-    """DP-SGD's event on 60,000 records in batches of 250."""
+def _cases(quick: bool) -> list[Case]:
+    """DP-SGD's event on 60,000 records, in batches of 250."""
     steps = 1_000 if quick else 100_000
     fields = {"steps": steps}
     return [
         Case("accounting", "price", fields, lambda: _price(steps)),
         Case("accounting", "calibrate", fields, lambda: _calibrate(steps)),
     ]
+
+
+ACCOUNTING = Suite("accounting", "what pricing and calibrating a run costs", _cases)

@@ -3,13 +3,13 @@
 McMahan, Moore, Ramage, Hampson, Aguera y Arcas, "Communication-Efficient Learning of
 Deep Networks from Decentralized Data", AISTATS 2017, Table 2: rounds until a model
 reaches a test accuracy, for clients that hold a random part of the digits ("iid") and
-for clients that hold about two classes each ("shards"). Here on 4,000 digits with all
-of 10 clients in every round, and a round counts as soon as the accuracy after it is at
-the target. The paper has 60,000 digits, a tenth of 100 clients a round, and
-interpolates a curve made monotonic.
+for clients that hold about two classes each ("shards"). Here 10 clients hold 4,000
+digits, all take part in every round, and the target counts as reached in the first
+round after which the accuracy is that high. The paper has 60,000 digits, a tenth of 100
+clients a round, and interpolates a curve made monotonic.
 
-FedSGD runs once: where everybody takes part, its step follows the mean gradient over
-all records, however they are dealt.
+FedSGD runs on one partition: with all clients in every round, its step follows the mean
+gradient over all records, however they are dealt.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ import jax
 import rich.table
 
 from experiments.benchmarks.measure import Case, Work
+from experiments.benchmarks.suites import Suite
 from fedjax_private import aggregation, algorithms, clients, models, simulation
 from fedjax_private.datasets import (
     Examples,
@@ -29,7 +30,6 @@ from fedjax_private.datasets import (
     partition,
     split_validation,
 )
-from fedjax_private.trust import Trust
 
 DATASET = "mnist_5k"
 CLIENTS = 10
@@ -40,15 +40,15 @@ EPOCHS, BATCH = 5, 10
 
 @dataclasses.dataclass(frozen=True)
 class Contest:
-    """What is to be reached.
+    """A target accuracy, and how the contestants train.
 
     Attributes:
-        model: of the zoo, with ReLU.
+        model: name of a model, with ReLU.
         target: accuracy to be reached.
-        rates: contestant -> learning rate, FedAvg's clients' or FedSGD's server's.
-        cap: rounds after which a contestant has not reached the target.
+        rates: contestant -> learning rate, of FedAvg's clients or of FedSGD's server.
+        cap: most rounds of a contestant.
         examples: how many of the training set are dealt; None for all.
-        physical: examples whose gradient is taken at once; moves nothing but seconds.
+        physical: examples whose gradient is taken at once; changes only the seconds.
     """
 
     model: str
@@ -59,7 +59,7 @@ class Contest:
     physical: int | None = None
 
 
-# Contestant -> how the examples are dealt to its clients.
+# Contestant -> partition of the examples.
 PARTITIONS = {"fedavg_iid": "iid", "fedavg_shards": "shards", "fedsgd": "iid"}
 
 # Learning rates: the best of 0.05, 0.1, 0.2 and, for FedSGD, 0.4 by `accuracy_by_rate`.
@@ -84,10 +84,10 @@ QUICK = Contest(
 
 @dataclasses.dataclass(frozen=True)
 class Finish:
-    """How far a contestant came.
+    """The result of a contestant.
 
     Attributes:
-        rounds: until the target was reached; None where the cap came first.
+        rounds: until the target was reached; None if it was not within the cap.
         seconds: of training and of the server's steps, without evaluation.
         accuracy: after the last round.
     """
@@ -97,7 +97,7 @@ class Finish:
     accuracy: float
 
 
-# Contestants share what is compiled, where they have the same.
+# Cached, so that contestants share compiled code.
 @functools.cache
 def _model(name: str) -> models.Model:
     return models.for_dataset(name, load(DATASET))
@@ -114,7 +114,7 @@ def _sums(model: str) -> aggregation.Aggregation:
     return aggregation.make(
         "none",
         vector_size=models.parameter_count(shapes) + 1,
-        trust=Trust(CLIENTS, aggregation.SCHEMES["none"]),
+        trust=aggregation.trust_of("none", uploads=CLIENTS),
     )
 
 
@@ -140,13 +140,13 @@ def _algorithm(
 
 
 class Contestant:
-    """An algorithm on one set of shards, run from the start any number of times.
+    """An algorithm on one partition, which any number of fresh runs train with.
 
     Args:
-        name: of `PARTITIONS`.
-        contest: what it is to reach.
-        train: dealt to the clients, or the part that is asked for.
-        test: on which the accuracy is measured.
+        name: a key of `PARTITIONS`.
+        contest: the target and how to train.
+        train: examples to be dealt, or drawn from if the contest has fewer.
+        test: examples on which the accuracy is measured.
     """
 
     def __init__(
@@ -161,8 +161,8 @@ class Contestant:
             whole_shards, contest.model, rate, len(train), contest.physical
         )
         self._sums = _sums(contest.model)
-        scheme = PARTITIONS[name]
-        self._data = client_data(train, partition(train.labels, CLIENTS, scheme, SEED))
+        parts = partition(train.labels, CLIENTS, PARTITIONS[name], SEED)
+        self._data = client_data(train, parts)
         self._evaluate = _evaluator(contest.model)(test)
 
     def rounds(self, most: int, evaluate_every: int = 1) -> Iterator[simulation.Round]:
@@ -179,7 +179,7 @@ class Contestant:
         )
 
     def run(self) -> Finish:
-        """Trains until the target is reached, or as long as the cap allows."""
+        """Trains until the target or the cap is reached."""
         seconds, accuracy = 0.0, 0.0
         for done in self.rounds(self._cap):
             assert done.evaluation is not None
@@ -191,10 +191,10 @@ class Contestant:
 
 
 class _Race:
-    """All contestants to the target, one after the other.
+    """All contestants, one after the other.
 
     Attributes:
-        found: fields of the row; what the last run found is in them once it is over.
+        results: contestant -> its result in the last run, as fields of the row.
     """
 
     def __init__(self, contest: Contest) -> None:
@@ -205,14 +205,14 @@ class _Race:
         }
         for contestant in self._contestants.values():
             next(contestant.rounds(1))  # compiles
-        self.found: dict[str, Any] = {}
+        self.results: dict[str, Any] = {}
 
     def repeat(self, times: int) -> list[list[float]]:
         """See `Work`: seconds of each contestant."""
         seconds = []
         for _ in range(times):
             finishes = {name: one.run() for name, one in self._contestants.items()}
-            self.found |= {
+            self.results |= {
                 name: dataclasses.asdict(finish) for name, finish in finishes.items()
             }
             seconds.append([finish.seconds for finish in finishes.values()])
@@ -221,11 +221,11 @@ class _Race:
 
 def _open(contest: Contest) -> tuple[Work, Any]:
     race = _Race(contest)
-    return race, race.found
+    return race, race.results
 
 
-def communication_cases(quick: bool) -> list[Case]:
-    """FedAvg on either partition against FedSGD, in one case."""
+def _cases(quick: bool) -> list[Case]:
+    """FedAvg on both partitions and FedSGD, in one case."""
     contest = QUICK if quick else PAPER
     sizes = {"clients": CLIENTS, "epochs": EPOCHS, "batch": BATCH}
     return [
@@ -241,18 +241,24 @@ def communication_cases(quick: bool) -> list[Case]:
 
 
 def times_fewer(row: Mapping[str, Any], name: str, field: str) -> str:
-    """How many times less than FedSGD a contestant needed, as far as that is known."""
-    theirs, ours = row["fedsgd"], row[name]
+    """FedSGD's rounds or seconds over a contestant's; "unknown" without a result.
+
+    Args:
+        row: of a case.
+        name: of the contestant.
+        field: of `Finish`.
+    """
+    fedsgd, ours = row["fedsgd"], row[name]
     if ours["rounds"] is None:
         return "unknown"
-    if theirs["rounds"] is None:
-        theirs = {**theirs, "rounds": row["cap"]}
-        return f"over {theirs[field] / ours[field]:.1f}x"
-    return f"{theirs[field] / ours[field]:.1f}x"
+    if fedsgd["rounds"] is None:
+        fedsgd = {**fedsgd, "rounds": row["cap"]}
+        return f"over {fedsgd[field] / ours[field]:.1f}x"
+    return f"{fedsgd[field] / ours[field]:.1f}x"
 
 
 def table(row: Mapping[str, Any]) -> rich.table.Table:
-    """What every contestant needed, and what FedAvg saves."""
+    """Rounds and seconds of every contestant, and what FedAvg saves."""
     title = f"{row['suite']}/{row['case']}: {row['target']:.0%} of the test set"
     shown = rich.table.Table(title=title)
     columns = ("", "rounds", "fewer by", "seconds", "less by", "accuracy then")
@@ -274,25 +280,33 @@ def table(row: Mapping[str, Any]) -> rich.table.Table:
 def accuracy_by_rate(
     name: str, contest: Contest, rates: Sequence[float], rounds: int
 ) -> dict[float, float]:
-    """How learning rates are chosen: accuracy on a validation split after some rounds.
+    """Accuracy on a validation split, by which the learning rates above were chosen.
 
     A fifth of the training set is set aside; the test set is not touched.
 
     Args:
-        name: of `PARTITIONS`.
-        contest: of which the model and the sizes matter.
+        name: a key of `PARTITIONS`.
+        contest: how to train, but for the rate.
         rates: to be tried.
-        rounds: that each is given.
+        rounds: of training at each rate.
 
     Returns:
         rate -> accuracy, in 0 .. 1.
     """
     train, validation = split_validation(load(DATASET).train, 0.2, SEED)
-    found = {}
+    accuracies = {}
     for rate in rates:
         tried = dataclasses.replace(contest, rates={name: rate})
         contestant = Contestant(name, tried, train, validation)
         *_, last = contestant.rounds(rounds, evaluate_every=rounds)
         assert last.evaluation is not None
-        found[rate] = float(last.evaluation.accuracy[0])
-    return found
+        accuracies[rate] = float(last.evaluation.accuracy[0])
+    return accuracies
+
+
+ROUNDS_TO_ACCURACY = Suite(
+    "rounds_to_accuracy",
+    "rounds that FedAvg saves against FedSGD",
+    _cases,
+    table=table,
+)

@@ -1,79 +1,89 @@
-"""Suite `encryption`: uploads, sums, decryptions, and what they add to a round."""
+"""Suite `encryption`: the parts of encrypted sums, and whole rounds with them."""
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import rich.box
+import rich.table
 
 from experiments.benchmarks.learning import Rounds
 from experiments.benchmarks.measure import Case, Work
+from experiments.benchmarks.suites import Suite
 from fedjax_private import aggregation
-from fedjax_private.aggregation import SCHEMES, Options
-from fedjax_private.encryption import derive
-from fedjax_private.trust import Trust
+from fedjax_private.aggregation import SCHEMES, SchemeEntry, SumTask
+from fedjax_private.aggregation.schemes.openfhe import request_for
+from fedjax_private.choices import Choice
+from fedjax_private.encryption import Scheme, derive
 
 PARTS = ("encrypt", "add", "decrypt")
 
-# Those of the table and of the cases: name -> scheme, options.
-VARIANTS: Mapping[str, tuple[str, Options]] = {
-    "ckks": ("ckks", Options()),
-    "ckks_unprotected": ("ckks", Options(protect=False)),
-    "ckks_real": ("ckks", Options(complex_packing=False)),
-    "threshold_ckks": ("threshold_ckks", Options()),
-    "exact": ("exact", Options()),
-    "exact_9_bits": ("exact", Options(quantization_bits=9)),
-    "threshold_exact": ("threshold_exact", Options()),
-    "threshold_exact_9_bits": ("threshold_exact", Options(quantization_bits=9)),
+# Name of a case and of a line of the table -> how sums are encrypted.
+VARIANTS: Mapping[str, Choice[SchemeEntry]] = {
+    "ckks": SCHEMES.choose("ckks"),
+    "ckks_unprotected": SCHEMES.choose("ckks", {"protect": False}),
+    "ckks_real": SCHEMES.choose("ckks", {"packing": "real"}),
+    "threshold_ckks": SCHEMES.choose("threshold_ckks"),
+    "exact": SCHEMES.choose("exact"),
+    "exact_9_bits": SCHEMES.choose("exact", {"quantization_bits": 9}),
+    "threshold_exact": SCHEMES.choose("threshold_exact"),
+    "threshold_exact_9_bits": SCHEMES.choose(
+        "threshold_exact", {"quantization_bits": 9}
+    ),
 }
 
-DERIVED_COLUMNS = (
+_COLUMNS = (
     "scheme", "uploads", "ring", "modulus bits", "lanes", "log2 t", "log2 scale",
     "bytes a value", "error of a mean", "log2 flooding", "budget of a key",
 )  # fmt: skip
 
 
-def derived() -> list[Sequence[str]]:
-    """Rows of the table of derived parameters."""
-    rows = []
-    for name, (scheme, options) in VARIANTS.items():
+def derived_parameters() -> rich.table.Table:
+    """The parameters of every variant, for a million values."""
+    table = rich.table.Table(title="derived parameters", box=rich.box.SIMPLE)
+    for column in _COLUMNS:
+        table.add_column(column, no_wrap=column == "scheme")
+    for name, scheme in VARIANTS.items():
         for uploads in (4, 32, 256):
-            request = aggregation.request_for(scheme, 1_000_000, uploads, options)
-            p = derive(request)
-            # A mean's error over the width of the range, as a power of two.
-            error = p.error_std(uploads) / (2 * request.sum_bound)
-            flooding = math.log2(p.flooding_std) if p.flooding_std else None
-            rows.append(
-                [
-                    name,
-                    str(uploads),
-                    str(p.ring_dimension),
-                    "+".join(map(str, p.limb_bits)),
-                    str(p.lanes or ""),
-                    f"{math.log2(p.plaintext_modulus):.1f}" if p.lanes else "",
-                    "" if p.lanes else f"{math.log2(p.scale):.1f}",
-                    f"{p.bytes_per_value:.2f}",
-                    "0" if p.lanes else f"2^{math.log2(error):.1f}",
-                    "" if flooding is None else f"{flooding:.1f}",
-                    "any" if flooding is None else str(request.query_budget),
-                ]
+            trust = aggregation.trust_of(scheme, uploads=uploads)
+            task = SumTask(1_000_000, trust, uploads)
+            request = request_for(Scheme(scheme.name), scheme.settings, task)
+            parameters = derive(request)
+            # The error of a mean over the width of the range, as a power of two.
+            error = parameters.error_std(uploads) / (2 * request.sum_bound)
+            exact, flooding = bool(parameters.lanes), parameters.flooding_std
+            table.add_row(
+                name,
+                str(uploads),
+                str(parameters.ring_dimension),
+                "+".join(map(str, parameters.limb_bits)),
+                str(parameters.lanes) if exact else "",
+                f"{math.log2(parameters.plaintext_modulus):.1f}" if exact else "",
+                "" if exact else f"{math.log2(parameters.scale):.1f}",
+                f"{parameters.bytes_per_value:.2f}",
+                "0" if exact else f"2^{math.log2(error):.1f}",
+                f"{math.log2(flooding):.1f}" if flooding else "",
+                str(request.settings.query_budget) if flooding else "any",
             )
-    return rows
+    return table
 
 
 class _Sums:
-    """Sums of the same vectors, one after another."""
+    """Sums of the same vectors, one after another.
+
+    Attributes:
+        fields: of the row, from the last sum.
+    """
 
     def __init__(
-        self, scheme: str, options: Options, parameters: int, clients: int
+        self, scheme: Choice[SchemeEntry], parameters: int, clients: int
     ) -> None:
-        trust = Trust(uploads=clients, decryptor=SCHEMES[scheme])
-        self._sums = aggregation.make(
-            scheme, vector_size=parameters, trust=trust, options=options
-        )
+        trust = aggregation.trust_of(scheme, uploads=clients)
+        self._sums = aggregation.make(scheme, vector_size=parameters, trust=trust)
         self._clients, self._round = np.arange(clients), 0
         rng = np.random.default_rng(0)
         # The size of weighted model updates.
@@ -110,16 +120,18 @@ class _Sums:
 def _open_sums(
     name: str, parameters: int, clients: int
 ) -> tuple[Work, Mapping[str, Any]]:
-    work = _Sums(*VARIANTS[name], parameters, clients)
+    work = _Sums(VARIANTS[name], parameters, clients)
     work.repeat(1)
     return work, work.fields
 
 
-# A round in the clear and the same one encrypted.
+# How the updates of a round are summed.
 ROUNDS = ("none", "ckks", "exact")
 
 
 class _EveryRound:
+    """The same round with each of `ROUNDS`."""
+
     def __init__(self, count: int, examples: int, epochs: int) -> None:
         self._rounds = [
             Rounds(
@@ -149,8 +161,8 @@ def _open_rounds(
     return work, {}
 
 
-def encryption_cases(quick: bool) -> list[Case]:
-    """Sums of a small model's updates and of a million parameters; whole rounds."""
+def _cases(quick: bool) -> list[Case]:
+    """Sums of a million values and of a small model's updates; whole rounds."""
 
     def sums(name: str, parameters: int, clients: int, compared: bool) -> Case:
         return Case(
@@ -180,3 +192,12 @@ def encryption_cases(quick: bool) -> list[Case]:
     cases += [sums(name, 1_000_000, 8, False) for name in ("ckks_unprotected",)]
     cases += [sums(name, 26_011, 32, False) for name in VARIANTS]
     return [*cases, rounds(32, 120, 5)]
+
+
+ENCRYPTION = Suite(
+    "encryption",
+    "encrypted sums, and rounds with them",
+    _cases,
+    preface=derived_parameters,
+    unavailable=SCHEMES.find("ckks").unavailable,
+)

@@ -10,13 +10,15 @@ import numpy as np
 
 from experiments.benchmarks.measure import Case, Work
 from experiments.benchmarks.peers import STAGES
-from experiments.predictions import ask
+from experiments.benchmarks.suites import Suite
+from experiments.reports.predictions import ask
 from fedjax_private import inference, models
+from fedjax_private.aggregation import SCHEMES
 from fedjax_private.datasets import load
 
-# Seconds of a batch are many: a few are enough.
+# Repeats of a batch, which takes many seconds.
 FEW = 3
-# Images that one client may ask about; noise on the answers is sized by it.
+# Images that one client may ask about; sizes the noise on the answers.
 QUERIES = 10**5
 
 
@@ -40,7 +42,7 @@ class Queries:
 
 
 def _open(packing: str) -> tuple[Work, Mapping[str, Any]]:
-    """An untrained network: encryption takes as long, whatever the weights are."""
+    """With an untrained network: times do not depend on the weights."""
     digits = load("mnist_5k")
     model = models.for_dataset("polynomial_cnn", digits)
     stored = digits.train.inputs
@@ -50,13 +52,13 @@ def _open(packing: str) -> tuple[Work, Mapping[str, Any]]:
         stored.shape[1:],
         sample=digits.normalization(stored[:500]),
     )
-    made = inference.plan(circuit, packing=packing, queries=QUERIES)
-    public = made.public
-    # Every slot is used: some images twice.
-    chosen = np.arange(public.images_per_request) % len(stored)
-    images = digits.normalization(stored[chosen])
+    plan = inference.plan(circuit, packing=packing, queries=QUERIES)
+    public = plan.public
+    # Images repeat until every slot is used.
+    indices = np.arange(public.images_per_request) % len(stored)
+    images = digits.normalization(stored[indices])
     querier = inference.Querier.create(public)
-    evaluator = inference.Evaluator(circuit, made)
+    evaluator = inference.Evaluator(circuit, plan)
     keys = querier.evaluation_keys()
     evaluator.load_keys(keys)
     scores, _ = ask(querier, evaluator, images)
@@ -66,12 +68,12 @@ def _open(packing: str) -> tuple[Work, Mapping[str, Any]]:
         "answer_bytes": public.answer_bytes,
         "key_bytes": len(keys),
         "max_error": float(np.abs(scores - circuit.plain(images)).max()),
-        "predicted_seconds": made.prediction.seconds,
+        "predicted_seconds": plan.prediction.seconds,
     }
 
 
-def inference_cases(quick: bool) -> list[Case]:
-    """One image by rotations, and as many as a request takes, one a slot."""
+def _cases(quick: bool) -> list[Case]:
+    """One image in a request, and as many as a request has slots."""
 
     def case(packing: str, most: int = 1_000) -> Case:
         return Case(
@@ -85,3 +87,11 @@ def inference_cases(quick: bool) -> list[Case]:
         )
 
     return [case("single")] if quick else [case("single"), case("batch", FEW)]
+
+
+INFERENCE = Suite(
+    "inference",
+    "predictions on encrypted images",
+    _cases,
+    unavailable=SCHEMES.find("ckks").unavailable,
+)

@@ -1,7 +1,7 @@
 """Suites `clients` and `round`: local steps, and whole rounds of federated averaging.
 
-The images are random: speed does not depend on what is in them. Every client has
-weights of its own in `clients`; in `round` all start from the server's.
+The images are random: speed does not depend on them. In `clients` every client has
+weights of its own; in `round` all start from the server's.
 """
 
 import math
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks.measure import Call, Case, Work
+from experiments.benchmarks.suites import Suite
 from fedjax_private import aggregation, algorithms, clients, models, simulation
 from fedjax_private.datasets import ClientData, Normalization
 from fedjax_private.privacy import (
@@ -24,13 +25,13 @@ from fedjax_private.privacy import (
 )
 from fedjax_private.privacy.accounting import Neighbors
 from fedjax_private.programs import flat_program
-from fedjax_private.trust import Trust
 from fedjax_private.typing import ClientKeys
 
 LEARNING_RATE = 0.1
 
 
-def _model(name: str) -> models.Model:
+def build_model(name: str) -> models.Model:
+    """A model for 28 x 28 images of ten classes."""
     return models.build(
         name, input_shape=(28, 28, 1), num_classes=10, normalization=Normalization()
     )
@@ -47,10 +48,10 @@ def _shards(count: int, examples: int) -> ClientData:
 
 
 def operations(model: models.Model) -> float:
-    """Floating-point operations of the matrix products of one example's gradient.
+    """Floating-point operations of the matrix products in one example's gradient.
 
-    Each product forward is followed by one for its parameters and one for its inputs;
-    the first has data for inputs, which need none.
+    Each product of the forward pass has two in the backward pass, for its parameters
+    and for its inputs; the first layer's inputs are data and need none.
     """
     params = jax.eval_shape(model.init, jax.random.key(0))
     image = jax.ShapeDtypeStruct((28, 28, 1), jnp.uint8)
@@ -73,7 +74,7 @@ def operations(model: models.Model) -> float:
 
 
 def _step(name: str, count: int, batch: int, private: bool) -> tuple[Work, Any]:
-    model = _model(name)
+    model = build_model(name)
     if private:
         plan = PrivacyPlan(
             PoissonSampling(1.0),
@@ -93,7 +94,7 @@ def _step(name: str, count: int, batch: int, private: bool) -> tuple[Work, Any]:
 
     each = clients.for_each_client(one)
     params = jax.jit(jax.vmap(model.init))(jax.random.split(jax.random.key(0), count))
-    # Where a run would have them: every device its own clients' part.
+    # As in a run, every device holds its part of the clients.
     params, data, keys = simulation.spread(
         (params, _shards(count, batch), jax.random.split(jax.random.key(1), count))
     )
@@ -105,7 +106,7 @@ def _step(name: str, count: int, batch: int, private: bool) -> tuple[Work, Any]:
     return call, fields
 
 
-def client_cases(quick: bool) -> list[Case]:
+def _client_cases(quick: bool) -> list[Case]:
     """One local step of every client, with DP and without."""
 
     def case(name: str, model: str, count: int, batch: int, private: bool) -> Case:
@@ -123,7 +124,7 @@ def client_cases(quick: bool) -> list[Case]:
             if model == "tutorial_cnn"
             else None,
             examples=count * batch,
-            operations=operations(_model(model)),
+            operations=operations(build_model(model)),
         )
 
     count, batch = (2, 8) if quick else (8, 64)
@@ -137,7 +138,7 @@ def client_cases(quick: bool) -> list[Case]:
 
 
 class Rounds:
-    """Rounds of FedAvg as `simulate` runs them, one after another, without an end."""
+    """An endless run of FedAvg by `simulate`, timed round by round."""
 
     def __init__(
         self,
@@ -149,11 +150,12 @@ class Rounds:
         name: str = "fedavg_cnn_small",
         encryption: str = "none",
     ) -> None:
-        model = _model(name)
+        model = build_model(name)
         params = model.init(jax.random.key(0))
-        trust = Trust(uploads=count, decryptor=aggregation.SCHEMES[encryption])
         sums = aggregation.make(
-            encryption, vector_size=models.parameter_count(params) + 1, trust=trust
+            encryption,
+            vector_size=models.parameter_count(params) + 1,
+            trust=aggregation.trust_of(encryption, uploads=count),
         )
         trainer = clients.sgd(
             model.loss,
@@ -195,7 +197,7 @@ def _open_rounds(count: int, examples: int, batch: int) -> tuple[Work, Any]:
     return work, fields
 
 
-def round_cases(quick: bool) -> list[Case]:
+def _round_cases(quick: bool) -> list[Case]:
     """A round of FedAvg at several numbers of clients: 100 examples, batches of 20."""
 
     def case(count: int, compared: bool) -> Case:
@@ -211,3 +213,7 @@ def round_cases(quick: bool) -> list[Case]:
     if quick:
         return [case(2, True)]
     return [case(8, True), case(32, True), case(256, False)]
+
+
+CLIENTS = Suite("clients", "a local step of every client", _client_cases)
+ROUND = Suite("round", "rounds of federated averaging", _round_cases)

@@ -9,10 +9,16 @@ import time
 from typing import Any
 
 from experiments.benchmarks.measure import Case, Work
+from experiments.benchmarks.suites import Suite
 
 
 class _Command:
-    """A command with a cache of compiled code of its own, empty at first."""
+    """The sweep with a cache of compiled code of its own, empty at first.
+
+    Args:
+        arguments: of the command.
+        cold: whether the cache is emptied before each time.
+    """
 
     def __init__(self, arguments: tuple[str, ...], cold: bool) -> None:
         self._arguments, self._cold = arguments, cold
@@ -50,8 +56,8 @@ def _open(arguments: tuple[str, ...], cold: bool) -> tuple[Work, Any]:
     return work, {}
 
 
-def sweep_cases(quick: bool) -> list[Case]:
-    """`--quick` with nothing compiled before, with everything, and the whole sweep."""
+def _cases(quick: bool) -> list[Case]:
+    """`--quick` with an empty cache and a full one, and the whole sweep."""
     cases = [
         ("quick_cold", ("--quick",), True, 3),
         ("quick_warm", ("--quick",), False, 3),
@@ -62,3 +68,6 @@ def sweep_cases(quick: bool) -> list[Case]:
         Case("sweep", name, {}, functools.partial(_open, arguments, cold), most=most)
         for name, arguments, cold, most in cases
     ]
+
+
+SWEEP = Suite("sweep", "the sweep as a user starts it", _cases)
