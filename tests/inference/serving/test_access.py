@@ -42,8 +42,10 @@ def test_a_path_without_a_token_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"none .*copy of the server's token file"):
         read_token(tmp_path / "none")
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="choose another path"):
+    with pytest.raises(ValueError, match=r"file/token .*give the path"):
         make_token(tmp_path / "file" / "token")
+    with pytest.raises(ValueError, match="choose another path"):
+        make_token(tmp_path / "file" / "folder" / "token")
 
 
 def test_the_default_follows_the_users_configuration(monkeypatch, tmp_path):
