@@ -35,9 +35,9 @@ holds and neighbours differ in a client's presence (`Neighbors.ADD_REMOVE`). The
 against everybody who sees the global models of all rounds, other clients included, that
 is all but the server itself; if the server keeps the differences, its key, and who
 joined to itself, a schedule too; for roots of noise from the operating system's
-entropy; in real arithmetic (see `privacy.gaussian`); and with a codec that does not
-move a client's vector out of the ball of radius S, as rounding may. Nothing is claimed
-against the server.
+entropy; in real arithmetic (see `privacy.gaussian`), the error of approximate sums
+included; and with a codec that adds at most `ClientLevelPlan.rounding` to the norm of a
+client's vector. Nothing is claimed against the server.
 """
 
 import dataclasses
@@ -52,6 +52,7 @@ import numpy.typing as npt
 import optax
 from jax.flatten_util import ravel_pytree
 
+from fedjax_private.aggregation.entry import SchemeEntry
 from fedjax_private.aggregation.types import Codec
 from fedjax_private.algorithms.algorithm import (
     Algorithm,
@@ -61,7 +62,7 @@ from fedjax_private.algorithms.algorithm import (
 )
 from fedjax_private.algorithms.entry import AlgorithmEntry, Task
 from fedjax_private.algorithms.prices import Privacy, Terms, Unit
-from fedjax_private.choices import Settings
+from fedjax_private.choices import Choice, Settings
 from fedjax_private.clients.training import Trainer
 from fedjax_private.clients.types import ClientOutput, ClientUpdate
 from fedjax_private.clients.updates import kept
@@ -70,6 +71,7 @@ from fedjax_private.privacy.accounting import Event, Neighbors, NoPrivacy, Repea
 from fedjax_private.privacy.clipping import norm_clipping
 from fedjax_private.privacy.noise import GaussianNoise, noise_key
 from fedjax_private.privacy.sampling import PoissonSampling
+from fedjax_private.quantization import Grid
 from fedjax_private.trust import Adversary
 from fedjax_private.typing import Array, ClientKeys, ClientState, Params, PRNGKey
 
@@ -88,6 +90,8 @@ class ClientLevelPlan:
         sampling_probability: q, with which a client joins a round; in (0, 1].
         clients: W, the public number of clients that the estimate is a mean over. With
             a client more or less than that it stays what it is.
+        rounding: the most that the codec adds to the norm of a client's difference; 0
+            where sums take differences as they are. The sensitivity is S plus this.
 
     Raises:
         ValueError: a value outside these ranges.
@@ -97,6 +101,7 @@ class ClientLevelPlan:
     noise_multiplier: float
     sampling_probability: float
     clients: int
+    rounding: float = 0.0
     neighbors: ClassVar[Neighbors] = Neighbors.ADD_REMOVE
 
     def __post_init__(self) -> None:
@@ -105,6 +110,10 @@ class ClientLevelPlan:
         _threshold(self.sampling_probability)
         if self.clients < 1:
             raise ValueError(f"clients must be at least 1, got {self.clients}.")
+        if not 0.0 <= self.rounding < math.inf:
+            raise ValueError(
+                f"rounding must be finite and not negative, got {self.rounding}."
+            )
 
     @property
     def expected_cohort(self) -> float:
@@ -112,12 +121,14 @@ class ClientLevelPlan:
         return self.sampling_probability * self.clients
 
     def event(self, rounds: int) -> Event:
-        """What so many rounds cost one client, whoever it is, under `neighbors`."""
+        """Returns the event of so many rounds for any one client, under `neighbors`."""
         sampler = PoissonSampling(self.sampling_probability)
-        return GaussianNoise(self.noise_multiplier).event(sampler, rounds)
+        sensitivity = (self.clip_norm + self.rounding) / self.clip_norm
+        noise = GaussianNoise(self.noise_multiplier / sensitivity)
+        return noise.event(sampler, rounds)
 
     def release(self, key: PRNGKey, total: Array) -> Array:
-        """The noisy mean difference (P,) float32 of a sum of clipped ones (P,).
+        """Returns the noisy mean (P,) float32 of a sum (P,) of clipped differences.
 
         `key` must be secret, and fresh in every round.
         """
@@ -280,12 +291,52 @@ def dp_fedavg(
     )
 
 
+# The part of the clip norm that the rounding of exact sums adds at most, where their
+# bits are derived and 24 are enough.
+MOST_ROUNDING = 0.01
+
+
+def _scheme(terms: Terms) -> tuple[Choice[SchemeEntry] | None, float]:
+    """Returns the scheme, and how much its codec adds to the norm of a difference.
+
+    The server adds its noise after the sum, so the sum of all clients' differences must
+    fit into the range: one that wraps would move by more than the sensitivity.
+    """
+    clients, norm = terms.clients, terms.clip_norm
+    bound = clients * norm * (1 + MOST_ROUNDING)
+    most = math.sqrt(terms.size) * bound / (norm * MOST_ROUNDING)
+    scheme = terms.ranged(bound, min(24, 1 + math.ceil(math.log2(most + 1))))
+    if scheme is None:
+        return None, 0.0
+    settings, step = scheme.settings, 0.0
+    if terms.exact:
+        step = Grid(settings.quantization_bits, settings.value_bound).step
+    given, needed = getattr(settings, "value_bound", None), clients * (norm + step)
+    if given is not None and given < needed:
+        raise ValueError(
+            f"value_bound must be at least {needed:g}, which the sum of {clients} "
+            f"clients' differences may reach, got {given:g}."
+        )
+    # Randomised rounding moves every entry by less than a grid step.
+    return scheme, math.sqrt(terms.size) * step
+
+
 def _price(terms: Terms, settings: Settings) -> Privacy:
-    """Central noise on a sum of clipped differences, against all but the server."""
+    """Returns the price of central noise, against everybody but the server."""
+    if terms.against is Adversary.INSIDERS:
+        raise ValueError(
+            "epsilon_against=insiders cannot be met by algorithm=dp_fedavg, whose "
+            "server is trusted: leave it out, or choose another algorithm."
+        )
+    scheme, rounding = _scheme(terms)
 
     def plan_of(noise: float) -> ClientLevelPlan:
         return ClientLevelPlan(
-            terms.clip_norm, noise, terms.sampling_probability, terms.clients
+            terms.clip_norm,
+            noise,
+            terms.sampling_probability,
+            terms.clients,
+            rounding,
         )
 
     neighbors = ClientLevelPlan.neighbors
@@ -295,7 +346,7 @@ def _price(terms: Terms, settings: Settings) -> Privacy:
     plan = plan_of(noise)
 
     def event(rounds: int, adversary: Adversary) -> Event:
-        if adversary is Adversary.INSIDERS:  # the server is one of them
+        if adversary is Adversary.INSIDERS:  # the server is among them
             return Repeated(NoPrivacy(), rounds)
         return plan.event(rounds)
 
@@ -320,7 +371,7 @@ def _price(terms: Terms, settings: Settings) -> Privacy:
                 "before it adds noise"
             ),
         },
-        terms.scheme,
+        scheme,
     )
 
 

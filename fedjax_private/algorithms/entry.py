@@ -1,4 +1,4 @@
-"""What a run must know of an algorithm, and what an algorithm is made from."""
+"""Entries of algorithms: everything that a run must know about one."""
 
 import dataclasses
 import enum
@@ -11,7 +11,7 @@ import optax
 
 from fedjax_private.aggregation.types import Codec
 from fedjax_private.algorithms.algorithm import Algorithm
-from fedjax_private.algorithms.prices import Privacy, Terms, local_price
+from fedjax_private.algorithms.prices import Privacy, Terms
 from fedjax_private.algorithms.server_optimizers import SERVER_OPTIMIZERS
 from fedjax_private.choices import Choice, Registry, Settings
 from fedjax_private.clients.entries import CLIENTS, ClientEntry
@@ -23,32 +23,32 @@ from fedjax_private.typing import Params
 
 
 class Training(enum.Enum):
-    """What the steps of an algorithm's clients are; decides which values are tuned."""
+    """The steps of an algorithm's clients; tuned hyper-parameters follow from it."""
 
-    SGD = "sgd"  # plain steps; what is private, if anything, comes after them
-    DP_SGD = "dp_sgd"  # plain steps without DP, noised ones in arms with DP
-    SHARED = "shared"  # one step a round, whose noise all clients share
+    SGD = "sgd"  # plain steps in all arms; noise, if any, is added after them
+    DP_SGD = "dp_sgd"  # plain steps in arms without DP, noised steps in arms with DP
+    SHARED = "shared"  # one step a round; clients share its noise
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a run has settled when its algorithm is made.
+    """Everything that an algorithm is built from.
 
     Equal tasks give the same algorithm, so that runs share compiled code.
 
     Attributes:
         model: to be trained.
         hyperparameters: of the run.
-        settings: of the algorithm itself.
-        client: the client function; None for the usual one.
-        plan: what is private, as the entry's `price` returned it; None without DP.
-        codec: of the aggregation; None where nothing is aggregated.
+        settings: of the algorithm.
+        client: the client function; None for the algorithm's default.
+        plan: as the entry's `price` returned it; None without DP.
+        codec: of the aggregation; None without aggregation.
         clients: N, in all rounds together.
         cohort: clients of a round.
         examples: the public number of all training examples.
         backend: see `for_each_client`.
-        server_noise: (noise seed or None, name of the run), where the server draws
-            noise of its own.
+        server_noise: arguments of `noise_key` for noise that the server draws: (noise
+            seed or None, name of the run).
     """
 
     model: Model
@@ -70,20 +70,20 @@ class Task:
 
     @property
     def sums(self) -> Codec:
-        """The codec, of an algorithm that aggregates."""
+        """The codec of an algorithm that aggregates."""
         assert self.codec is not None
         return self.codec
 
-    def trainer(self, usual: str = "sgd") -> Trainer:
-        """The chosen client function's trainer, or that of the usual one."""
-        client = self.client or CLIENTS.choose(usual)
+    def trainer(self, default: str = "sgd") -> Trainer:
+        """Returns the trainer of the chosen client function, or of the default one."""
+        client = self.client or CLIENTS.choose(default)
         plan = self.plan if client.entry.private else None
         return client.entry.make(
             self.model.loss, self.hyperparameters, plan, client.settings
         )
 
     def weight(self) -> Weight:
-        """How much a client counts in a mean.
+        """Returns the weight of a client in a mean.
 
         Example counts are facts about the records: with DP all clients count equally.
         """
@@ -92,7 +92,7 @@ class Task:
         return by_examples(self.examples * self.cohort / self.clients)
 
     def server_optimizer(self) -> optax.GradientTransformation:
-        """The server's optimiser."""
+        """Returns the server's optimiser."""
         values = self.hyperparameters
         assert values.server_optimizer is not None
         assert values.server_learning_rate is not None
@@ -100,9 +100,16 @@ class Task:
         return choice.entry.make(values.server_learning_rate)
 
     def step_optimizer(self) -> optax.GradientTransformation:
-        """Momentum SGD with the run's learning rate, for a server that steps itself."""
+        """Returns SGD with the run's learning rate and momentum, for server steps."""
         values = self.hyperparameters
         return optax.sgd(values.learning_rate, values.momentum or None)
+
+
+def _unpriced(terms: Terms, settings: Any) -> Privacy:
+    raise ValueError(
+        "the algorithm's entry has no price, which arms with DP need: give it one, "
+        "such as `local_price` where clients noise their steps."
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,18 +120,19 @@ class AlgorithmEntry:
         name: by which it is chosen.
         summary: one line.
         make: task -> algorithm.
-        arms: names of the arms that it can be run in.
+        arms: names of the arms that can run it.
         training: see `Training`.
         size: parameters of the model -> values of an upload.
-        price: terms -> what is private and what it costs, in arms with DP.
-        tolerates_loss: whether rounds may lose uploads of clients that have trained.
-        samples_clients: whether it draws each round's clients by itself, in secret;
-            all clients are scheduled then.
+        price: (terms, settings) -> plan and price, in arms with DP. The algorithm must
+            do what its price assumes.
+        tolerates_loss: whether uploads may be lost after their clients have trained.
+        samples_clients: whether the algorithm draws each round's clients itself, in
+            secret; all clients are scheduled then.
         takes_client: whether `client` may replace its client function.
         server_noise: whether the server draws noise.
         defaults: hyper-parameters that differ from the tuned ones.
         check: hyper-parameters -> None; raises ValueError where they do not fit.
-        settings: of its own.
+        settings: the class of its settings.
     """
 
     name: str
@@ -133,7 +141,7 @@ class AlgorithmEntry:
     arms: tuple[str, ...]
     training: Training = Training.SGD
     size: Callable[[int], int] = lambda parameters: parameters + 1
-    price: Callable[[Terms, Any], Privacy] = lambda terms, settings: local_price(terms)
+    price: Callable[[Terms, Any], Privacy] = _unpriced
     tolerates_loss: bool = True
     samples_clients: bool = False
     takes_client: bool = False

@@ -25,6 +25,7 @@ from jax.flatten_util import ravel_pytree
 from fedjax_private.aggregation.types import Codec
 from fedjax_private.algorithms.algorithm import Algorithm, client_phase, one_model
 from fedjax_private.algorithms.entry import AlgorithmEntry, Task, Training
+from fedjax_private.algorithms.prices import local_price
 from fedjax_private.clients.types import ClientUpdate
 from fedjax_private.clients.updates import federated, kept
 from fedjax_private.typing import Array, ClientState, Params
@@ -103,5 +104,6 @@ FEDAVG = AlgorithmEntry(
     _of_task,
     arms=("fl", "fl_dp", "fl_he", "private_ai_local"),
     training=Training.DP_SGD,
+    price=lambda terms, settings: local_price(terms),
     takes_client=True,
 )

@@ -7,6 +7,7 @@ Abadi et al., "Deep Learning with Differential Privacy", CCS 2016.
 
 from fedjax_private.algorithms.algorithm import Algorithm, client_phase
 from fedjax_private.algorithms.entry import AlgorithmEntry, Task, Training
+from fedjax_private.algorithms.prices import local_price
 from fedjax_private.clients.training import Trainer, TrainState
 from fedjax_private.clients.updates import alone as client
 from fedjax_private.typing import Params
@@ -38,5 +39,6 @@ LOCAL = AlgorithmEntry(
     _of_task,
     arms=("centralized", "centralized_dp", "local"),
     training=Training.DP_SGD,
+    price=lambda terms, settings: local_price(terms),
     takes_client=True,
 )

@@ -180,16 +180,21 @@ def _one_exposure(settings: NbaflSettings) -> float:
     return c * 2.0 * settings.clip_norm / settings.smallest_shard / settings.epsilon
 
 
-def event(settings: NbaflSettings) -> Event:
-    """What the T uploads cost one client's shard, under `Neighbors.REPLACE_ONE`.
+def event(settings: NbaflSettings, uploads: int | None = None) -> Event:
+    """Returns the event of one client's uploads, under `Neighbors.REPLACE_ONE`.
 
-    A client that is scheduled less often pays less: what is charged is the most.
+    Args:
+        settings: whose uplink noise each upload carries.
+        uploads: by default T, the most that a client can send.
     """
-    return _uploads(settings, uplink_noise(settings) / settings.clip_norm)
+    return _uploads(settings, uplink_noise(settings) / settings.clip_norm, uploads)
 
 
-def _uploads(settings: NbaflSettings, noise_multiplier: float) -> Event:
-    return Repeated(Gaussian(noise_multiplier), settings.rounds)
+def _uploads(
+    settings: NbaflSettings, noise_multiplier: float, uploads: int | None = None
+) -> Event:
+    count = settings.rounds if uploads is None else uploads
+    return Repeated(Gaussian(noise_multiplier), count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -360,23 +365,28 @@ def nbafl(
 
 @dataclasses.dataclass(frozen=True)
 class NbaflChoices(Settings):
-    """Of NbAFL."""
+    """Settings of NbAFL in a run."""
 
     nbafl_claim: float | None = setting(
         None,
-        "the paper's epsilon, which sizes its noise in place of a target",
+        "the paper's epsilon, from which noise follows in place of a target",
         positive,
     )
     exposures: int | None = setting(
-        None, "L, uploads of a client that are seen (default: all rounds)", at_least(1)
+        None,
+        "L, uploads of a client that the adversary sees (default: all rounds)",
+        at_least(1),
     )
 
 
 def _price(terms: Terms, choices: NbaflChoices) -> Privacy:
-    """Noise that meets the target by `event`, or that of the paper's own epsilon.
+    """Returns the price by `event`, of noise that meets the target or a given claim.
 
-    The smallest shard is a fact about the clients: the public mean size is taken.
+    The size of the smallest shard is a fact about the records; the public mean size
+    takes its place.
     """
+    if choices.nbafl_claim is not None and terms.noise_multiplier is not None:
+        raise ValueError("give nbafl_claim or noise_multiplier, not both.")
 
     def settings_of(epsilon: float) -> NbaflSettings:
         return NbaflSettings(
@@ -384,38 +394,38 @@ def _price(terms: Terms, choices: NbaflChoices) -> Privacy:
             epsilon,
             terms.delta,
             terms.rounds,
-            min(choices.exposures or terms.rounds, terms.rounds),
+            choices.exposures or terms.rounds,
             terms.clients,
             max(1, terms.examples // terms.clients),
             terms.cohort,
         )
 
-    if choices.nbafl_claim is not None:
-        settings = settings_of(choices.nbafl_claim)
-        noise = uplink_noise(settings) / settings.clip_norm
-    else:
+    if choices.nbafl_claim is None:
         noise = terms.calibrated(
-            lambda noise: Repeated(Gaussian(noise), terms.rounds), Neighbors.REPLACE_ONE
+            lambda noise: Repeated(Gaussian(noise), terms.steps), Neighbors.REPLACE_ONE
         )
         # The noise is inversely proportional to the paper's epsilon.
         unit = uplink_noise(settings_of(1.0)) / terms.clip_norm
         settings = settings_of(unit / noise if noise else math.inf)
-    epsilon = terms.priced(
-        Repeated(Gaussian(noise), terms.rounds), Neighbors.REPLACE_ONE
-    )
+    else:
+        settings = settings_of(choices.nbafl_claim)
+    stddev = uplink_noise(settings)
+    epsilon = terms.priced(event(settings, terms.steps), Neighbors.REPLACE_ONE)
+    # Of the sum of K uploads, each divided by K. No single upload needs more.
+    bound = terms.clip_norm + terms.deviations * stddev / math.sqrt(settings.scheduled)
     return Privacy(
         settings,
-        noise,
-        terms.rounds,
+        stddev / terms.clip_norm,
+        terms.steps,
         1,
         epsilon,
         epsilon,
         Unit.CLIENT,
         Neighbors.REPLACE_ONE,
         False,
-        lambda rounds, adversary: Repeated(Gaussian(noise), rounds),
-        {Adversary.OUTSIDERS: ("the world, the server and all other clients together")},
-        terms.scheme,
+        lambda rounds, adversary: event(settings, rounds),
+        {Adversary.OUTSIDERS: "the world, the server and all other clients together"},
+        terms.ranged(bound, None),
         claimed=settings.epsilon,
     )
 

@@ -1,4 +1,4 @@
-"""What the privacy of a run costs: noise that meets a target, and epsilon."""
+"""The price of a run's privacy: noise that meets a target epsilon, or its epsilon."""
 
 import dataclasses
 import enum
@@ -20,17 +20,19 @@ from fedjax_private.privacy.mechanisms.mechanism import (
     make_plan,
 )
 from fedjax_private.privacy.plan import Plan, PrivacyPlan
-from fedjax_private.privacy.shares import SharedPlan, bits_for, on_grid, shared
+from fedjax_private.privacy.shares import SharedPlan, bits_for, on_grid
 from fedjax_private.trust import Adversary, Trust
 
-# Standard deviations of noise that fit into the range of a sum. Sums of reals refuse
-# what lies beyond, so that it must be as good as impossible: 8 are passed once in 10^15
-# draws. In exact sums an entry beyond wraps, and costs its one coordinate a step.
+# Standard deviations of noise that the range of a sum holds. Sums of reals refuse
+# values beyond their range: 8 are exceeded once in 10^15 draws. In exact sums a value
+# beyond wraps, which costs one coordinate of one step.
 REAL_DEVIATIONS, EXACT_DEVIATIONS = 8.0, 6.0
+
+NEIGHBORS = Neighbors.ADD_REMOVE  # the relation between data sets, for one record
 
 
 class Unit(enum.Enum):
-    """What is hidden: the presence of one record, or of one client with all it has."""
+    """What is protected: one record, or one client with all its records."""
 
     RECORD = "record"
     CLIENT = "client"
@@ -38,28 +40,29 @@ class Unit(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Terms:
-    """What a price depends on.
+    """Everything that the price of a run depends on.
 
     Attributes:
         epsilon: the target that noise is calibrated to.
-        noise_multiplier: given in place of a target; None where there is one.
+        noise_multiplier: replaces the target; None where noise is calibrated.
         delta: in (0, 1).
-        against: the adversary that the target is for.
+        against: the adversary that the target holds against.
         mechanism: of noisy steps.
         clip_norm: bound on a contribution.
         sampling_probability: of a record in a step, or of a client in a round.
         rounds: of the run.
-        steps: steps of the client that takes part most often, in the whole run.
-        local_steps: of these, in a round.
+        steps: noisy steps in the whole run of the client that takes part most often.
+        local_steps: noisy steps of a client in a round.
         clients: N, in all rounds together.
         cohort: clients of a round.
-        whole: whether every client's upload arrives in every round.
+        full_participation: whether every client's upload arrives in every round.
         examples: the public number of all clients' training examples.
         size: values of an upload.
-        trust: who is trusted with what.
-        scheme: how uploads are summed; None where nothing is.
-        federated: whether there is anybody else who takes part.
-        signal_bound: the largest entry of a mean clipped gradient over the clip norm.
+        trust: the trust model of released sums.
+        scheme: the aggregation scheme; None without aggregation.
+        federated: whether updates go to a server.
+        signal_bound: the largest entry of a mean clipped gradient over the clip norm;
+            None where clients do not share noise.
     """
 
     epsilon: float
@@ -74,7 +77,7 @@ class Terms:
     local_steps: int
     clients: int
     cohort: int
-    whole: bool
+    full_participation: bool
     examples: int
     size: int
     trust: Trust
@@ -82,44 +85,66 @@ class Terms:
     federated: bool
     signal_bound: float | None
 
+    @property
+    def exact(self) -> bool:
+        """Whether the scheme adds whole numbers mod 2^b."""
+        return self.scheme is not None and self.scheme.entry.exact
+
+    @property
+    def deviations(self) -> float:
+        """Standard deviations of noise that the range of a sum holds."""
+        return EXACT_DEVIATIONS if self.exact else REAL_DEVIATIONS
+
     def calibrated(
         self, event_of: Callable[[float], Event], neighbors: Neighbors
     ) -> float:
-        """The noise multiplier that was given, or the least one that meets the target.
+        """Returns the given noise multiplier, or the least one that meets the target.
 
         Args:
-            event_of: noise multiplier -> what the whole run costs.
-            neighbors: the relation that defines the unit.
+            event_of: noise multiplier -> the event of the whole run.
+            neighbors: the relation between neighbouring data sets.
         """
         if self.noise_multiplier is not None:
             return self.noise_multiplier
         return calibrate_noise_multiplier(event_of, self.epsilon, self.delta, neighbors)
 
     def priced(self, event: Event, neighbors: Neighbors) -> float:
-        """The epsilon of an event at `delta`."""
+        """Returns the epsilon of an event at `delta`."""
         return RdpAccountant(neighbors=neighbors).compose(event).epsilon(self.delta)
+
+    def ranged(self, bound: float, bits: int | None) -> Choice[SchemeEntry] | None:
+        """Returns the scheme with this range where its settings give none.
+
+        Args:
+            bound: the largest absolute value of an entry of an upload and of a sum.
+            bits: of exact sums; None for the scheme's default.
+        """
+        if self.scheme is None:
+            return None
+        settings = self.scheme.entry.ranged(self.scheme.settings, bound, bits)
+        return dataclasses.replace(self.scheme, settings=settings)
 
 
 @dataclasses.dataclass(frozen=True)
 class Privacy:
-    """What is private about a run, and what it costs.
+    """The private part of a run and its price.
 
     Attributes:
-        plan: what clients, or the server, do; the algorithm is made from it.
-        noise_multiplier: that the plan was made with.
+        plan: the noise of clients or server; the algorithm is built from it.
+        noise_multiplier: of the plan.
         steps: releases that the busiest client takes part in.
-        steps_per_round: of these, in a round.
-        epsilon: what they cost one unit, against outsiders.
-        epsilon_insider: against insiders; None where nobody else takes part.
-        unit: what is hidden.
-        neighbors: the relation that defines it.
+        steps_per_round: releases that a client takes part in, in one round.
+        epsilon: for one unit, against outsiders.
+        epsilon_insider: against insiders; None without other parties.
+        unit: what is protected.
+        neighbors: the relation that defines the unit.
         correlated: whether only the run as a whole has a price.
-        event: (releases, adversary) -> what they cost.
-        against: adversary -> who that is, in words; one entry where all adversaries
-            face the same.
-        scheme: how uploads are summed, with the range that noise asks for.
+        event: (releases, adversary) -> their event.
+        against: adversary -> its description; a single entry where all adversaries
+            face the same noise.
+        scheme: the aggregation scheme, with the range that noise needs.
         residues: whether uploads are noisy integers mod 2^b.
-        claimed: the epsilon that the algorithm's paper claims, where that differs.
+        claimed: the epsilon by the paper's own analysis, where that differs.
     """
 
     plan: Any
@@ -138,24 +163,18 @@ class Privacy:
     claimed: float | None = None
 
     def planned(self, adversary: Adversary) -> float:
-        """The epsilon that was planned against an adversary."""
+        """Returns the planned epsilon against an adversary."""
         if adversary is Adversary.OUTSIDERS:
             return self.epsilon
         assert self.epsilon_insider is not None
         return self.epsilon_insider
 
 
-NEIGHBORS = Neighbors.ADD_REMOVE  # of one record
-
-# Splits a plan's noise: (multiplier -> plan, multiplier, trust, adversary) -> shares.
-Split = Callable[[Callable[[float], PrivacyPlan], float, Trust, Adversary], SharedPlan]
-
-
 def local_price(terms: Terms) -> Privacy:
-    """Every client adds all of the noise to each of its own steps.
+    """Returns the price of local noise: every client adds all of it to its own steps.
 
-    The number of examples of all clients together is taken as public; a client's own
-    is not, so all divide by the same expected batch.
+    The number of examples of all clients together is public; that of one client is
+    not, so all clients divide by the same expected batch.
     """
     plan_of = _plans(terms, terms.examples / terms.clients)
 
@@ -174,7 +193,7 @@ def local_price(terms: Terms) -> Privacy:
         terms.steps,
         terms.local_steps,
         epsilon,
-        # Those who collude can subtract nothing, and learn no more than the server.
+        # Colluding clients know none of this noise, and learn no more than the server.
         epsilon if terms.federated else None,
         Unit.RECORD,
         NEIGHBORS,
@@ -185,55 +204,60 @@ def local_price(terms: Terms) -> Privacy:
     )
 
 
-def shared_price(terms: Terms, split: Split = shared) -> Privacy:
-    """Clients share the noise of each released sum, whose range follows from it.
+def shared_price(terms: Terms, counted: int | None = None) -> Privacy:
+    """Returns the price of noise that the clients of each released sum share.
+
+    Each client adds a share of variance sigma^2 C^2 / counted. The range of the sums
+    follows from the noise.
 
     Args:
-        terms: of the run, whose clients take one step a round.
-        split: divides the noise over the uploads of a sum.
+        terms: of a run whose clients take one step a round.
+        counted: how many shares add up to the noise multiplier sigma; by default as
+            many as the target's adversary faces.
 
     Raises:
-        ValueError: the terms cannot be kept together.
+        ValueError: the terms exclude each other.
     """
     _check_shared(terms)
-    scheme, trust, against = terms.scheme, terms.trust, terms.against
-    assert scheme is not None
-    per_client = terms.examples / terms.clients
-    plan_of = _sharable(_plans(terms, per_client * terms.cohort), terms)
+    trust, against = terms.trust, terms.against
+    counted = counted or trust.shares(against)
+    plan_of = _plans(terms, terms.examples / terms.clients * terms.cohort)
 
-    def calibrated(
-        shared_plan: Callable[[float], SharedPlan],
-    ) -> tuple[float, SharedPlan]:
-        noise = terms.calibrated(
-            lambda noise: shared_plan(noise).event(terms.steps, against), NEIGHBORS
+    def shared_plan(noise: float, grid_bits: int | None = None) -> SharedPlan:
+        plan = plan_of(noise / math.sqrt(counted))
+        if not isinstance(plan, PrivacyPlan):
+            raise ValueError(
+                f"mechanism={terms.mechanism.name} makes no PrivacyPlan, the only plan "
+                "whose noise clients can share: use noise=local."
+            )
+        if grid_bits is not None:
+            bound = _bound(terms, noise, counted, plan.expected_batch_size)
+            plan = on_grid(plan, terms.size, bound, grid_bits)
+        return SharedPlan(plan, trust)
+
+    def calibrated(grid_bits: int | None = None) -> float:
+        return terms.calibrated(
+            lambda noise: shared_plan(noise, grid_bits).event(terms.steps, against),
+            NEIGHBORS,
         )
-        return noise, shared_plan(noise)
 
-    noise, plan = calibrated(lambda noise: split(plan_of, noise, trust, against))
+    noise = calibrated()
+    plan = shared_plan(noise)
     batch = plan.plan.expected_batch_size
-    bits: int | None = getattr(scheme.settings, "quantization_bits", None)
-    if scheme.entry.exact:
-        # Fixed before the second search, in which epsilon must not jump with them.
-        grid_bits = bits or bits_for(_bound(terms, noise, batch), batch, terms.size)
-        bits = grid_bits
-
-        def gridded(noise: float) -> SharedPlan:
-            bound = _bound(terms, noise, batch)
-
-            def share(multiplier: float) -> PrivacyPlan:
-                return on_grid(plan_of(multiplier), terms.size, bound, grid_bits)
-
-            return split(share, noise, trust, against)
-
-        noise, plan = calibrated(gridded)
-    if plan.correlated and not terms.whole:
+    assert terms.scheme is not None
+    bits: int | None = getattr(terms.scheme.settings, "quantization_bits", None)
+    if terms.exact:
+        # Fixed before the second search, where epsilon must not jump with them.
+        bound = _bound(terms, noise, counted, batch)
+        bits = bits or bits_for(bound, batch, terms.size)
+        noise = calibrated(bits)
+        plan = shared_plan(noise, bits)
+    if plan.correlated and not terms.full_participation:
         raise ValueError(
-            f"mechanism={terms.mechanism.name} correlates noise over rounds, in all of "
-            "which every client must take part: leave out cohort and drop_out."
+            f"mechanism={terms.mechanism.name} correlates noise over rounds, so every "
+            "client must take part in each of them: leave out cohort and drop_out."
         )
-    bound = _bound(terms, noise, batch)
-    bits = bits or bits_for(bound, batch, terms.size)
-    settings = scheme.entry.ranged(scheme.settings, bound, bits)
+    bound = _bound(terms, noise, counted, batch)
     outsiders, insiders = (
         terms.priced(plan.event(terms.steps, adversary), NEIGHBORS)
         for adversary in (Adversary.OUTSIDERS, Adversary.INSIDERS)
@@ -249,14 +273,14 @@ def shared_price(terms: Terms, split: Split = shared) -> Privacy:
         NEIGHBORS,
         plan.correlated,
         plan.event,
-        {adversary: _who(adversary, trust) for adversary in Adversary},
-        dataclasses.replace(scheme, settings=settings),
-        residues=scheme.entry.exact,
+        {adversary: _described(adversary, trust) for adversary in Adversary},
+        terms.ranged(bound, bits or bits_for(bound, batch, terms.size)),
+        residues=terms.exact,
     )
 
 
-def _who(adversary: Adversary, trust: Trust) -> str:
-    """Who an adversary is, where clients share noise."""
+def _described(adversary: Adversary, trust: Trust) -> str:
+    """Returns the description of an adversary of shared noise."""
     if adversary is Adversary.OUTSIDERS:
         return (
             "the world and the server, who see the released sums only, with at least "
@@ -271,7 +295,7 @@ def _who(adversary: Adversary, trust: Trust) -> str:
 
 
 def _check_shared(terms: Terms) -> None:
-    """Raises ValueError where noise cannot be shared, or its target not be met."""
+    """Raises ValueError where noise cannot be shared, or cannot meet its target."""
     trust, scheme = terms.trust, terms.scheme
     if terms.local_steps != 1:
         raise ValueError(
@@ -280,7 +304,7 @@ def _check_shared(terms: Terms) -> None:
         )
     if scheme is None or not scheme.entry.protects(scheme.settings):
         raise ValueError(
-            "protect=False lets a released sum tell of the key that hides every share "
+            "protect=False lets released sums reveal the key, which hides every share "
             "of the noise: leave it out, or give noise=local."
         )
     if terms.against is Adversary.INSIDERS and trust.insiders_read_uploads:
@@ -292,56 +316,38 @@ def _check_shared(terms: Terms) -> None:
         )
 
 
-def _bound(terms: Terms, noise_multiplier: float, batch: float) -> float:
-    """The largest entry of a sum of shares, in units of the clip norm over the batch.
+def _bound(terms: Terms, noise: float, counted: int, batch: float) -> float:
+    """Returns the largest entry of a sum, in units of the clip norm over the batch.
 
     The mean of clipped gradients over the expected batch has no entry beyond 1, unless
-    many more are drawn than expected. Noise is that of all shares of a cohort, which
-    may be more than the adversary is priced by.
+    many more are drawn than expected. The noise is that of all shares of a cohort.
     """
-    scheme = terms.scheme
-    assert scheme is not None
-    given: float | None = getattr(scheme.settings, "value_bound", None)
-    signal = terms.signal_bound if scheme.entry.exact else 1.25
-    assert signal is not None  # in the table of every arm that shares noise
-    deviations = EXACT_DEVIATIONS if scheme.entry.exact else REAL_DEVIATIONS
-    shares = terms.cohort / terms.trust.shares(terms.against)
-    noise = deviations * noise_multiplier * math.sqrt(shares) / batch
+    assert terms.scheme is not None
+    given: float | None = getattr(terms.scheme.settings, "value_bound", None)
+    signal = terms.signal_bound if terms.exact else 1.25
+    assert signal is not None  # given wherever clients share noise
+    noise = terms.deviations * noise * math.sqrt(terms.cohort / counted) / batch
     return given or signal + noise
 
 
-def _sharable(
-    plan_of: Callable[[float], Plan], terms: Terms
-) -> Callable[[float], PrivacyPlan]:
-    """The same, where it makes plans whose noise can be shared."""
-
-    def private(multiplier: float) -> PrivacyPlan:
-        plan = plan_of(multiplier)
-        if not isinstance(plan, PrivacyPlan):
-            raise ValueError(
-                f"mechanism={terms.mechanism.name} makes no PrivacyPlan, whose noise "
-                "clients could share: use noise=local."
-            )
-        return plan
-
-    return private
-
-
 def _plans(terms: Terms, examples: float) -> Callable[[float], Plan]:
-    """Noise multiplier -> the mechanism's plan, for so many examples on average."""
+    """Returns noise multiplier -> the mechanism's plan.
+
+    Args:
+        terms: of the run.
+        examples: the expected number of examples that a step samples from.
+    """
     batch = terms.sampling_probability * examples
 
     def plan_of(noise_multiplier: float) -> Plan:
-        return make_plan(
-            terms.mechanism,
-            MechanismSettings(
-                terms.sampling_probability,
-                terms.clip_norm,
-                noise_multiplier,
-                batch,
-                NEIGHBORS,
-                terms.steps,
-            ),
+        settings = MechanismSettings(
+            terms.sampling_probability,
+            terms.clip_norm,
+            noise_multiplier,
+            batch,
+            NEIGHBORS,
+            terms.steps,
         )
+        return make_plan(terms.mechanism, settings)
 
     return plan_of

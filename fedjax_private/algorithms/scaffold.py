@@ -213,5 +213,6 @@ SCAFFOLD = AlgorithmEntry(
     arms=("fl", "fl_he"),
     size=lambda parameters: 2 * parameters + 1,
     tolerates_loss=False,
+    defaults={"momentum": 0.0},
     check=_check,
 )

@@ -1,4 +1,4 @@
-"""Server optimisers by name; see `fedopt` for their formulas and source."""
+"""The registry of server optimisers; see `fedopt` for formulas and source."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class ServerOptimizer:
         name: by which it is chosen.
         summary: one line.
         make: learning rate -> optax optimiser.
-        settings: none.
+        settings: the class of its settings: it has none.
     """
 
     name: str
@@ -30,12 +30,14 @@ class ServerOptimizer:
 
 
 def _adapted(name: str, attribute: Any) -> ServerOptimizer:
-    """An entry of a user's function learning rate -> optax optimiser."""
+    """Returns the entry of a user's function learning rate -> optax optimiser."""
     if not callable(attribute):
         raise ValueError(
-            f"server_optimizer={name}: {attribute!r} is neither entry nor function."
+            f"server_optimizer={name} must be a ServerOptimizer or a function of the "
+            f"learning rate, got {type(attribute).__name__}."
         )
-    return ServerOptimizer(name, "an optimiser of the user's", attribute)
+    summary = (attribute.__doc__ or name).strip().splitlines()[0]
+    return ServerOptimizer(name, summary, attribute)
 
 
 SERVER_OPTIMIZERS: Registry[ServerOptimizer] = Registry(

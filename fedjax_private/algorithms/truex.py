@@ -94,8 +94,8 @@ def truex_trust(parties: int, honest: int) -> Trust:
 
     Returns:
         With the quorum tbar, or more than half of the parties where that is more, as
-        `encryption.threshold` requires; give it to the aggregation as its
-        `recovery_threshold` too.
+        `check_quorum` requires; give it to the aggregation as its `recovery_threshold`
+        too.
 
     Raises:
         ValueError: honest outside 2..parties.
@@ -119,13 +119,17 @@ def truex_plan(
         ValueError: t outside 2..n; insiders read uploads under this trust model; or the
             plan is none that parties can share.
     """
+    _check_trust(trust)
+    return SharedPlan(make(noise_multiplier / math.sqrt(_counted(trust))), trust)
+
+
+def _check_trust(trust: Trust) -> None:
     _check_honest(trust.uploads, trust.honest_clients)
     if trust.insiders_read_uploads:
         raise ValueError(
-            "trust lets colluding parties decrypt single uploads, behind which lies "
-            "one share of the noise: use `truex_trust`, or a higher quorum."
+            "trust lets colluding parties decrypt single uploads, which one share of "
+            "the noise protects: use `truex_trust`, or a higher quorum."
         )
-    return SharedPlan(make(noise_multiplier / math.sqrt(_counted(trust))), trust)
 
 
 def _counted(trust: Trust) -> int:
@@ -225,17 +229,9 @@ def truex(
 
 
 def _price(terms: Terms, settings: Settings) -> Privacy:
-    """Shares by the paper's rule, priced by ours; the paper's count is the claim."""
-
-    def split(
-        make: Callable[[float], PrivacyPlan],
-        noise_multiplier: float,
-        trust: Trust,
-        against: Adversary,
-    ) -> SharedPlan:
-        return truex_plan(make, noise_multiplier, trust)
-
-    privacy = shared_price(terms, split)
+    """Returns the price of shares by the paper's rule; its own count is the claim."""
+    _check_trust(terms.trust)
+    privacy = shared_price(terms, _counted(terms.trust))
     claim = claimed_event(privacy.plan, terms.steps)
     return dataclasses.replace(privacy, claimed=terms.priced(claim, privacy.neighbors))
 

@@ -1,4 +1,4 @@
-"""Client functions by name: how one client trains on its own shard."""
+"""The registry of client functions: ways to train one client on its shard."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,21 +10,22 @@ from fedjax_private.hyperparameters import Hyperparameters
 from fedjax_private.privacy.plan import Plan
 from fedjax_private.typing import LossFn
 
-# (loss, hyper-parameters, plan or None, own settings) -> trainer.
+# (loss, hyper-parameters, plan or None, the entry's settings) -> trainer.
 MakeTrainer: TypeAlias = Callable[[LossFn, Hyperparameters, Plan | None, Any], Trainer]
 
 
 @dataclasses.dataclass(frozen=True)
 class ClientEntry:
-    """A way to train locally.
+    """A way to train one client.
 
     Attributes:
         name: by which it is chosen.
         summary: one line.
-        make: returns the trainer; the plan is None where `private` is False.
-        private: whether its steps are noised under a plan. Arms with DP take these
-            only, unless their algorithm noises what clients send by itself.
-        settings: of its own.
+        make: returns the trainer; the plan is None unless `private`.
+        private: whether its steps are noised under the plan: as many in a round as the
+            hyper-parameters' `noisy_steps`, which are the ones that are priced.
+            Algorithms whose steps are noised take only these; all others take the rest.
+        settings: the class of its settings.
     """
 
     name: str
@@ -35,19 +36,25 @@ class ClientEntry:
 
 
 def _adapted(name: str, attribute: Any) -> ClientEntry:
-    """An entry of a user's function (loss, hyper-parameters) -> trainer."""
+    """Returns the entry of a user's function (loss, hyper-parameters) -> trainer."""
     if not callable(attribute):
-        raise ValueError(f"client={name}: {attribute!r} is neither entry nor function.")
+        raise ValueError(
+            f"client={name} must be a ClientEntry or a function of the loss and the "
+            f"hyper-parameters, got {type(attribute).__name__}."
+        )
 
     def make(
         loss: LossFn, values: Hyperparameters, plan: Plan | None, settings: Any
     ) -> Trainer:
         trainer = attribute(loss, values)
         if not isinstance(trainer, Trainer):
-            raise ValueError(f"client={name} made {trainer!r}, which is no Trainer.")
+            raise ValueError(
+                f"client={name} must return a Trainer, got {type(trainer).__name__}."
+            )
         return trainer
 
-    return ClientEntry(name, "a function of the user's", make)
+    summary = (attribute.__doc__ or name).strip().splitlines()[0]
+    return ClientEntry(name, summary, make)
 
 
 CLIENTS: Registry[ClientEntry] = Registry(

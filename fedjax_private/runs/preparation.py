@@ -161,12 +161,18 @@ def _check(spec: Spec, algorithm: AlgorithmEntry, values: Hyperparameters) -> No
             "sampling_probability: leave out cohort."
         )
     noised = spec.traits.private and algorithm.training is not Training.SGD
-    if noised and spec.client is not None:
+    if spec.client is not None:
         client = CLIENTS.choose(spec.client)
-        if not client.entry.private:
+        if noised and not client.entry.private:
             raise ValueError(
                 f"client={client.name} adds no noise, which arm {spec.arm} needs: "
                 "choose a private client function, or another arm."
+            )
+        if client.entry.private and not noised:
+            raise ValueError(
+                f"client={client.name} noises its steps, and algorithm="
+                f"{algorithm.name} in arm {spec.arm} makes no plan for them: choose a "
+                "client function without noise."
             )
 
 
@@ -190,7 +196,7 @@ def _terms(prepared: Prepared) -> Terms:
         local_steps=local_steps,
         clients=prepared.clients,
         cohort=len(prepared.schedule[0]),
-        whole=not (spec.cohort_size < spec.clients or spec.drop_out),
+        full_participation=not (spec.cohort_size < spec.clients or spec.drop_out),
         examples=len(prepared.dataset.train),
         size=prepared.size,
         trust=prepared.trust or NOBODY_ELSE,
