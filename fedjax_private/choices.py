@@ -11,6 +11,7 @@ follow from these fields.
 """
 
 import dataclasses
+import functools
 import importlib
 import math
 import types
@@ -165,7 +166,7 @@ class Choice(Generic[E]):
         return {"name": self.name, **dataclasses.asdict(self.settings)}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Registry(Generic[E]):
     """The entries of one kind.
 
@@ -210,16 +211,20 @@ class Registry(Generic[E]):
                 f"{', '.join(self.names)}, or your own as module:attribute."
             )
         try:
-            found = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+            attribute_found = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"{self.kind}={name}: {error}.") from error
-        if isinstance(found, self.entry):
-            return found
-        if self.adapt is None:
+        if name in self.built_in:
+            entry: E = attribute_found
+            return entry
+        if not isinstance(attribute_found, self.entry) and self.adapt is None:
             raise ValueError(
                 f"{self.kind}={name}: {attribute} is no {self.entry.__name__}."
             )
-        return self.adapt(name, found)
+        try:
+            return _named(self, attribute_found, name)
+        except TypeError:  # not hashable: made anew each time
+            return _named.__wrapped__(self, attribute_found, name)
 
     def choose(
         self, which: "str | E | Choice[E]", values: Mapping[str, Any] | None = None
@@ -247,6 +252,16 @@ class Registry(Generic[E]):
                     f"{name} is no setting of {self.kind} {entry.name}{has}"
                 )
         return Choice(entry, entry.settings(**dict(values or {})))
+
+
+@functools.lru_cache(maxsize=256)
+def _named(registry: Registry[E], attribute: Any, name: str) -> E:
+    """A user's entry under the name by which it is found again, the same each time."""
+    if isinstance(attribute, registry.entry):
+        named: E = dataclasses.replace(attribute, name=name)  # type: ignore[type-var]
+        return named
+    assert registry.adapt is not None
+    return registry.adapt(name, attribute)
 
 
 def settings_of(entry: Entry) -> tuple[str, ...]:

@@ -49,5 +49,8 @@ from .registry import (
 from .registry import (
     for_dataset as for_dataset,
 )
+from .registry import (
+    input_dtype as input_dtype,
+)
 from .scattering import normalized as normalized
 from .scattering import scattered as scattered

@@ -179,6 +179,14 @@ def _check(
         )
 
 
+def input_dtype(stored: npt.DTypeLike) -> np.dtype[Any]:
+    """The dtype of a module's inputs for stored ones: whole numbers stay as they are.
+
+    Bytes and floats become float32 by normalisation.
+    """
+    return np.dtype(np.int32 if np.dtype(stored) == np.int32 else np.float32)
+
+
 def for_dataset(
     model: AnyModel | Model,
     dataset: Dataset,
@@ -201,7 +209,7 @@ def for_dataset(
         num_classes=dataset.num_classes,
         normalization=dataset.normalization,
         activation=activation,
-        dtype=np.int32 if inputs.dtype == np.int32 else np.float32,
+        dtype=input_dtype(inputs.dtype),
     )
 
 

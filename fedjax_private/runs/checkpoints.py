@@ -33,6 +33,7 @@ def save(directory: Path, prepared: Prepared, params: Params) -> None:
         "model": {
             "name": prepared.model_name,
             "input_shape": list(dataset.train.inputs.shape[1:]),
+            "dtype": str(dataset.train.inputs.dtype),
             "num_classes": dataset.num_classes,
             "normalization": dataclasses.asdict(dataset.normalization),
             "activation": values.activation,

@@ -208,6 +208,7 @@ def load(
         num_classes=described["num_classes"],
         normalization=normalization,
         activation=described["activation"] if model is None else None,
+        dtype=models.input_dtype(described["dtype"]),
     )
     like = jax.eval_shape(built.init, jax.random.key(0))
     path = folder / "config.json"

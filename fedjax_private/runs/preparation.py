@@ -236,11 +236,10 @@ def build_model(spec: Spec, dataset: Dataset) -> models.Model:
         dataset: as the model takes it; see `models.features`.
     """
     inputs, values = dataset.train.inputs, spec.hyperparameters
-    whole = inputs.dtype == np.int32
     return _built(
         models.MODELS.choose(spec.model),
         inputs.shape[1:],
-        np.dtype(np.int32 if whole else np.float32),
+        models.input_dtype(inputs.dtype),
         dataset.num_classes,
         dataset.normalization,
         values.activation,
