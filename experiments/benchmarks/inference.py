@@ -68,7 +68,7 @@ def _open(packing: str) -> tuple[Work, Mapping[str, Any]]:
         "answer_bytes": public.answer_bytes,
         "key_bytes": len(keys),
         "max_error": float(np.abs(scores - circuit.plain(images)).max()),
-        "predicted_seconds": plan.prediction.seconds,
+        "predicted_seconds": plan.cost.seconds,
     }
 
 

@@ -1,8 +1,8 @@
-"""Interleaved timing: every contender in turn, again and again, after a warm-up.
+"""Interleaved timing: after a warm-up, contenders take turns.
 
-The speed of a shared machine drifts by more than what is to be compared. Contenders
-that take turns see the same drift, so ratios within one call can be trusted where
-seconds of different calls cannot.
+The speed of a shared machine drifts by more than the differences to be measured.
+Contenders that take turns see the same drift: compare ratios within one call, never
+seconds of different calls.
 """
 
 import contextlib
@@ -20,18 +20,18 @@ from experiments.benchmarks import peers
 
 
 class Work(Protocol):
-    """Something that can be repeated, warm; such as a peer's `Worker`."""
+    """Work that has been warmed up, such as a peer's `Worker`."""
 
     def repeat(self, times: int) -> list[Any]:
-        """Seconds of each time, or a list of the seconds of its parts."""
+        """Seconds of each repeat, or a list of the seconds of its parts."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """A function whose results are waited for.
+    """A function, timed until its results are computed.
 
     Attributes:
-        call: one time; returns JAX arrays, or nothing that has to be waited for.
+        call: does the work once; the JAX arrays that it returns are waited for.
     """
 
     call: Callable[[], Any]
@@ -51,15 +51,16 @@ class Case:
     """One comparison.
 
     Attributes:
-        suite: its suite.
+        suite: name of its suite.
         name: in the suite.
-        fields: that describe it in its row.
-        open: sets our own work up and warms it: -> (work, further fields of the row).
-        for_peers: what the peers are given; None where none is asked.
-        parts: names of what one time consists of, where it is more than one thing.
-        examples: that one time processes, where speed is in examples a second.
-        operations: floating-point operations an example needs, where a limit follows.
-        most: repeats that are worth their time.
+        fields: of its row, which describe it.
+        open: () -> (our own work, warmed up; further fields of the row).
+        for_peers: the case as peers get it; None compares with no peer.
+        parts: names of the parts of a repeat, if they are timed one by one.
+        examples: of one repeat, if speed is given in examples a second.
+        operations: floating-point operations of an example, if the machine's limit is
+            to be given too.
+        most: most repeats, for work that takes long.
     """
 
     suite: str
@@ -74,7 +75,7 @@ class Case:
 
 
 def matrix_product() -> tuple[Work, float]:
-    """Square float32 products on all devices at once, and their operations."""
+    """Square float32 products on all devices at once, and operations a repeat."""
     size = 1024 if jax.default_backend() == "cpu" else 8192
     ones = [jnp.ones((size, size), device=device) for device in jax.local_devices()]
     product = jax.jit(lambda a: a @ a)
@@ -84,7 +85,7 @@ def matrix_product() -> tuple[Work, float]:
 
 
 def memory_copy() -> tuple[Work, float]:
-    """Reading and writing arrays beyond any cache on all devices, and their bytes."""
+    """Copies of arrays larger than caches on all devices, and bytes a repeat."""
     size = 1 << 25
     ones = [jnp.ones(size, device=device) for device in jax.local_devices()]
     add = jax.jit(lambda a: a + 1.0)
@@ -94,21 +95,21 @@ def memory_copy() -> tuple[Work, float]:
 
 
 def limits(repeats: int) -> dict[str, float]:
-    """Rates of the machine: float32 matrix products, and memory."""
-    found = {}
+    """The machine's rates: of float32 matrix products, and of memory."""
+    rates = {}
     for name, measure in (
         ("matrix_product_gflops", matrix_product),
         ("memory_gigabytes_per_second", memory_copy),
     ):
         work, amount = measure()
-        found[name] = amount / statistics.median(work.repeat(repeats)) / 1e9
-    return found
+        rates[name] = amount / statistics.median(work.repeat(repeats)) / 1e9
+    return rates
 
 
 def _at_best_threads(
     name: str, case: Mapping[str, Any], cores: int, say: Callable[[str], None]
 ) -> peers.Worker:
-    """The peer with as many threads as make it fastest: one, or one a core."""
+    """A peer with one thread, or with one a core: whichever is faster here."""
     workers, failures = [], []
     for threads in sorted({1, cores}):
         try:
@@ -119,8 +120,12 @@ def _at_best_threads(
         raise failures[0]
     if len(workers) == 1:
         return workers[0]
-    times = [min(np.sum(w.repeat(3), axis=-1, keepdims=True).ravel()) for w in workers]
-    best = int(np.argmin(times))
+    with contextlib.ExitStack() as stack:
+        for worker in workers:
+            stack.enter_context(worker)
+        tried = [np.sum(w.repeat(3), axis=-1, keepdims=True) for w in workers]
+        best = int(np.argmin([np.min(seconds) for seconds in tried]))
+        stack.pop_all()
     workers[1 - best].close()
     return workers[best]
 
@@ -132,9 +137,15 @@ def measure(
     cores: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Times a case against the peers that can run it; returns its row.
+    """Times a case against peers; returns its row.
 
-    A peer that cannot be had is named in the row, with the reason, and left out.
+    Args:
+        case: to be timed.
+        wanted: names of peers. Those that the case does not suit are left out; so are
+            those that cannot run here, which the row names with the reason.
+        repeats: timed turns of each contender.
+        cores: that this process may use.
+        say: is told of progress.
     """
     repeats = min(repeats, case.most)
     with contextlib.ExitStack() as stack:
@@ -162,8 +173,8 @@ def measure(
         for _ in range(repeats):
             for name in [*contenders]:
                 try:
-                    # Once untimed: caches are its own again, and threads of the one
-                    # before, which may spin for a while, have come to rest.
+                    # Once untimed: the caches fill again, and the previous contender's
+                    # threads, which may spin for a while, come to rest.
                     times[name] += contenders[name].repeat(1 + warm)[warm:]
                 except peers.PeerUnavailable as error:  # noqa: PERF203
                     missing[name] = str(error)
@@ -179,13 +190,13 @@ def measure(
         if case.operations is not None:
             per_second = operations / statistics.median(times.pop("limit"))
             row["limit_examples_per_second"] = per_second / case.operations
-        found = {name: rate / statistics.median(t) for name, t in times.items()}
+        others = {name: rate / statistics.median(t) for name, t in times.items()}
     else:
         row |= _seconds(ours, case.parts)
-        found = {name: _seconds(t, case.parts) for name, t in times.items()}
+        others = {name: _seconds(t, case.parts) for name, t in times.items()}
         if not case.parts:
-            found = {name: values["seconds"] for name, values in found.items()}
-    row["peers"] = found
+            others = {name: values["seconds"] for name, values in others.items()}
+    row["peers"] = others
     row["peers_set_up"] = ready  # variants, versions, warm-up, bytes a parameter
     row["peers_missing"] = missing
     return row | dict(fields)
@@ -197,8 +208,8 @@ def _seconds(times: list[Any], parts: tuple[str, ...]) -> dict[str, Any]:
     low, middle, high = np.quantile(columns, [0.25, 0.5, 0.75], axis=0)
     if not parts:
         return {"seconds": middle[0], "seconds_quartiles": [low[0], high[0]]}
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for i, part in enumerate(parts):
-        found[f"seconds_{part}"] = middle[i]
-        found[f"seconds_{part}_quartiles"] = [low[i], high[i]]
-    return found
+        values[f"seconds_{part}"] = middle[i]
+        values[f"seconds_{part}_quartiles"] = [low[i], high[i]]
+    return values

@@ -1,4 +1,4 @@
-"""What all peers compute, as NumPy arrays: data, starting weights, constants.
+"""The cases that all peers compute, as NumPy arrays: data, weights, constants.
 
 Runs in the peers' environments: imports NumPy and the standard library only.
 """
@@ -21,8 +21,8 @@ CLIENT_LEARNING_RATE = 0.1
 ROUND_LEARNING_RATE = 0.05
 SERVER_LEARNING_RATE = 1.0
 
-# Kernels are (height, width, in, out) or (in, out), in the order of the layers; every
-# layer has a bias.
+# Layer -> shape of its kernel, (height, width, in, out) or (in, out); every layer has a
+# bias.
 TUTORIAL_CNN = {
     "conv1": (8, 8, 1, 16),
     "conv2": (4, 4, 16, 32),
@@ -42,13 +42,13 @@ Parameters = dict[str, dict[str, np.ndarray]]
 
 @dataclasses.dataclass(frozen=True)
 class ClientsCase:
-    """One local step of every client, each with weights of its own.
+    """One local step of every client; each client has weights of its own.
 
     Attributes:
         clients: how many.
         batch: examples a client.
         model: "tutorial_cnn".
-        private: clips every example's gradient and adds noise.
+        private: whether each example's gradient is clipped, and noise added.
     """
 
     clients: int
@@ -59,7 +59,7 @@ class ClientsCase:
     def __post_init__(self):
         _require_positive(self, "clients", "batch")
         if self.model != "tutorial_cnn":
-            raise ValueError(f"peers know tutorial_cnn only, not {self.model}.")
+            raise ValueError(f"model must be tutorial_cnn for peers, got {self.model}.")
 
     def parameters(self) -> Parameters:
         """Starting weights; every array has a leading axis of clients."""
@@ -80,9 +80,9 @@ class RoundCase:
     Attributes:
         clients: how many, all of which take part.
         examples: of each client.
-        batch: examples a step; divides `examples`, so that no library has to decide
-            what happens to a remainder.
-        epochs: passes of each client over its examples, shuffled.
+        batch: examples a step; must divide `examples`, since libraries treat a
+            remainder differently.
+        epochs: passes of each client over its shuffled examples.
     """
 
     clients: int
@@ -93,7 +93,9 @@ class RoundCase:
     def __post_init__(self):
         _require_positive(self, "clients", "examples", "batch", "epochs")
         if self.examples % self.batch:
-            raise ValueError("the batch must divide the number of examples.")
+            raise ValueError(
+                f"batch must divide the {self.examples} examples, got {self.batch}."
+            )
 
     def parameters(self) -> Parameters:
         """The server's starting weights."""
@@ -123,17 +125,17 @@ class EncryptionCase:
         _require_positive(self, "parameters", "clients")
 
     def vectors(self, count: int) -> np.ndarray:
-        """(count, N) float32 of the size of model updates."""
+        """(count, N) float32, of the magnitude of model updates."""
         rng = np.random.default_rng(0)
         return 0.1 * rng.standard_normal((count, self.parameters), np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class InferenceCase:
-    """The prediction of one encrypted image, by each library's own small network.
+    """The prediction of one encrypted image by each library's own small network.
 
     Attributes:
-        images: how many; libraries that pack one image predict one at a time.
+        images: in one request; must be 1.
     """
 
     images: int
@@ -141,7 +143,7 @@ class InferenceCase:
     def __post_init__(self):
         _require_positive(self, "images")
         if self.images != 1:
-            raise ValueError("peers predict one image at a time.")
+            raise ValueError(f"images must be 1 for peers, got {self.images}.")
 
     def image(self) -> np.ndarray:
         """(28, 28) float64 in [0, 1]."""
@@ -151,7 +153,12 @@ class InferenceCase:
 def weights(
     shapes: Mapping[str, tuple[int, ...]], leading: tuple[int, ...] = ()
 ) -> Parameters:
-    """LeCun normal kernels and zero biases, with the given leading axes."""
+    """LeCun normal kernels and zero biases.
+
+    Args:
+        shapes: layer -> shape of its kernel.
+        leading: axes before these.
+    """
     rng = np.random.default_rng(1)
 
     def kernel(shape: tuple[int, ...]) -> np.ndarray:
@@ -171,4 +178,4 @@ def _require_positive(case: Any, *names: str) -> None:
     for name in names:
         value = getattr(case, name)
         if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number above 0, not {value!r}.")
+            raise ValueError(f"{name} must be a whole number above 0, got {value!r}.")

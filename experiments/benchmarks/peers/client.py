@@ -1,4 +1,4 @@
-"""Starts a peer's worker in its environment and asks it for timings."""
+"""Starts a peer's worker in its environment, and asks it for timings."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ from experiments.benchmarks.peers.environments import (
 )
 from experiments.benchmarks.peers.registry import (
     PEERS,
-    SAID,
+    READY_NUMBERS,
     STAGES,
     suite_of,
     unsuitable,
@@ -37,13 +37,13 @@ _LONGEST_ERROR = 300
 
 
 class Worker:
-    """A running peer, warmed up; closes at the end of a `with` block.
+    """A running peer, warmed up; the end of a `with` block closes it.
 
     Attributes:
         peer: its name.
-        ready: what its worker said when it was ready: `warmup_seconds` (the first call,
-            compilation included, of the variant that is used), `variant`, `versions`,
-            and what `SAID` names for its suite.
+        ready: its ready line: `warmup_seconds` (of the first call of the variant in
+            use, compilation included), `variant`, `versions`, and the `READY_NUMBERS`
+            of its suite.
     """
 
     peer: str
@@ -64,16 +64,16 @@ class Worker:
 
         Args:
             peer: a key of `PEERS`.
-            case: what to do.
+            case: the work.
             threads: 1 keeps it on one core.
             executable: the Python of its environment.
             script: the program that it runs.
-            start_seconds: how long it may take to get ready.
-            answer_seconds: how long it may take for an answer.
+            start_seconds: within which it must be ready.
+            answer_seconds: within which it must answer.
 
         Raises:
-            PeerUnavailable: it ended, was too slow, said why it cannot, or talked
-                nonsense.
+            PeerUnavailable: it ended, reported an error, was too slow, or gave an
+                answer that breaks the protocol.
         """
         self.peer = peer
         self._suite = suite_of(case)
@@ -96,13 +96,13 @@ class Worker:
         self.ready = self._ask(request, start_seconds, self._is_ready)
 
     def repeat(self, times: int) -> list[Any]:
-        """Does the work so many times.
+        """Does the work a number of times.
 
         Returns:
-            The seconds of each time; where the suite has `STAGES`, lists of theirs.
+            The seconds of each time; in suites with `STAGES`, a list of each stage's.
 
         Raises:
-            PeerUnavailable: see the constructor; the worker is closed then.
+            PeerUnavailable: as on construction; the worker is closed then.
         """
 
         def fits(answer: dict[str, Any]) -> bool:
@@ -114,6 +114,11 @@ class Worker:
             )
 
         return self._ask({"repeat": times}, self._answer_seconds, fits)["seconds"]
+
+    @property
+    def exit_status(self) -> int | None:
+        """Of its process; None while that runs."""
+        return self._process.poll()
 
     def close(self) -> None:
         """Ends the worker."""
@@ -136,7 +141,7 @@ class Worker:
         self.close()
 
     def _kill(self) -> None:
-        """Ends the worker at once, with all that it has started."""
+        """Ends the worker at once, with all processes that it has started."""
         if self._process.poll() is None:
             with contextlib.suppress(OSError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -163,7 +168,9 @@ class Worker:
                     f"{self.peer}: {answer['error'][:_LONGEST_ERROR]}"
                 )
             if not isinstance(answer, dict) or not fits(answer):
-                raise PeerUnavailable(f"{self.peer} gave no answer that makes sense.")
+                raise PeerUnavailable(
+                    f"{self.peer} gave an answer that breaks the protocol."
+                )
         except BaseException:
             self._kill()
             raise
@@ -189,19 +196,21 @@ class Worker:
                 raise self._ended()
             self._received += chunk
             if len(self._received) > _LONGEST_LINE:
-                raise PeerUnavailable(f"{self.peer} gave no answer that makes sense.")
+                raise PeerUnavailable(
+                    f"{self.peer} gave an answer that breaks the protocol."
+                )
         line, _, self._received = self._received.partition(b"\n")
         return line
 
     def _ended(self) -> PeerUnavailable:
-        """What to raise where the worker has gone, with the last that it said."""
+        """The error of a worker that has ended, with the last line that it wrote."""
         self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _LONGEST_LINE))
         lines = self._errors.read().decode(errors="replace").split("\n")
-        said = [line.strip() for line in lines if line.strip()] or ["it said nothing"]
+        said = [line.strip() for line in lines if line.strip()] or ["it wrote nothing"]
         return PeerUnavailable(f"{self.peer} ended: {said[-1][:_LONGEST_ERROR]}")
 
     def _is_ready(self, answer: dict[str, Any]) -> bool:
-        numbers = ("warmup_seconds", *SAID.get(self._suite, ()))
+        numbers = ("warmup_seconds", *READY_NUMBERS.get(self._suite, ()))
         return answer.get("ready") is True and all(
             _is_number(answer.get(name)) for name in numbers
         )
@@ -223,17 +232,17 @@ def start(
     threads: int = 1,
     say: Callable[[str], None] = lambda text: None,
 ) -> Worker:
-    """Starts a peer, in an environment that is made where it does not exist yet.
+    """Starts a peer; makes its environment if it is missing.
 
     Args:
         peer: a key of `PEERS`.
-        case: what to do; its fields say which suite it belongs to.
+        case: the work; the names of its fields tell its suite.
         threads: 1 keeps the peer on one core.
-        say: told what takes long.
+        say: is told of work that takes long.
 
     Raises:
         PeerUnavailable: it cannot run here.
-        ValueError: it is no such peer, or has nothing to do with such a case.
+        ValueError: an unknown peer, or a case that does not suit it.
     """
     if reason := unsuitable(peer, case):
         raise ValueError(reason)

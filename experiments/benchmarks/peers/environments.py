@@ -1,7 +1,4 @@
-"""Virtual environments for the peers, made once and kept in the user's cache.
-
-Imports the standard library only.
-"""
+"""Virtual environments of the peers, made once and kept in the user's cache."""
 
 import contextlib
 import dataclasses
@@ -18,7 +15,7 @@ COMPLETE = ".complete"
 INSTALL_SECONDS = 1800
 LOOK_SECONDS = 60
 
-# Variables that must not leak from this process into another Python.
+# Prefixes of the variables that must not leak from this process into another Python.
 _DROPPED = (
     "PYTHON",
     "VIRTUAL_ENV",
@@ -41,9 +38,9 @@ class Environment:
     """A virtual environment.
 
     Attributes:
-        requirements: all that is in it, pinned.
-        pythons: the versions of CPython that it works on, best first.
-        hints: the way out, by a requirement that pip may not find.
+        requirements: all of its packages, pinned.
+        pythons: versions of CPython that it works with, best first.
+        hints: requirement that pip may not find -> the way out.
     """
 
     requirements: tuple[str, ...]
@@ -143,14 +140,15 @@ ENVIRONMENTS: Mapping[str, Environment] = {
 
 
 def python(name: str, say: Callable[[str], None] = lambda text: None) -> Path:
-    """The Python of a peers' environment, which is made where it does not exist yet.
+    """The Python of an environment; makes the environment if it is missing.
 
     Args:
         name: a key of `ENVIRONMENTS`.
-        say: told, before an environment is made, that this will take a while.
+        say: is told before an environment is made, which takes a while.
 
     Raises:
-        PeerUnavailable: there is no suitable interpreter, or pip fails.
+        PeerUnavailable: no suitable interpreter, a cache that cannot be written, or
+            pip fails.
     """
     environment = ENVIRONMENTS[name]
     interpreter, version = _interpreter(name, environment.pythons)
@@ -165,14 +163,14 @@ def python(name: str, say: Callable[[str], None] = lambda text: None) -> Path:
                 _make(name, environment, interpreter, folder)
     except OSError as error:
         raise PeerUnavailable(
-            f"the {name} peers cannot be installed in {folder} ({error}); set "
-            "XDG_CACHE_HOME to a place with room."
+            f"the {name} peers cannot be installed in {folder} ({error}): set "
+            "XDG_CACHE_HOME to a directory with room."
         ) from error
     return executable
 
 
 def clean_environ() -> dict[str, str]:
-    """This process's variables, without those that would steer another Python."""
+    """This process's variables, without those that affect another Python."""
     return {k: v for k, v in os.environ.items() if not k.startswith(_DROPPED)}
 
 
@@ -183,7 +181,7 @@ def _cache() -> Path:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Lets one process at a time make an environment."""
+    """Held by one process at a time, which makes the environment."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -194,12 +192,12 @@ def _interpreter(name: str, versions: tuple[str, ...]) -> tuple[str, str]:
     """An interpreter that can make virtual environments, and its full version."""
     for version in versions:
         for candidate in _candidates(version):
-            found = _version(candidate)
-            if found and found.startswith(f"{version}."):
-                return candidate, found
+            full = _version(candidate)
+            if full and full.startswith(f"{version}."):
+                return candidate, full
     raise PeerUnavailable(
         f"the {name} peers need CPython {' or '.join(versions)} with its venv module, "
-        f"and none was found; put python{versions[0]} on PATH."
+        f"and none was found: put python{versions[0]} on PATH."
     )
 
 
@@ -212,7 +210,7 @@ def _candidates(version: str) -> Iterator[str]:
 
 
 def _version(interpreter: str) -> str | None:
-    """The full version of an interpreter; None where it cannot be used."""
+    """The full version of an interpreter; None if it cannot be used."""
     program = (
         "import ensurepip, platform, venv;"
         "print(platform.python_implementation(), platform.python_version())"
@@ -238,8 +236,8 @@ def _make(name: str, environment: Environment, interpreter: str, folder: Path) -
             done = _run([*pip, *options], INSTALL_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise PeerUnavailable(
-            f"installing the {name} peers took more than {error.timeout:.0f} s; run it "
-            "again where the network is faster."
+            f"installing the {name} peers took more than {error.timeout:.0f} s: run it "
+            "again with a faster network."
         ) from None
     if done.returncode:
         shutil.rmtree(folder, ignore_errors=True)
@@ -261,15 +259,15 @@ def _run(command: list[str], seconds: int) -> subprocess.CompletedProcess[str]:
 
 
 def _failure(name: str, environment: Environment, stderr: str) -> str:
-    """One sentence from what pip or venv wrote."""
+    """One sentence on what pip or venv wrote."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR:")]
-    last = (errors or lines or ["nothing was said"])[-1]
+    last = (errors or lines or ["no message"])[-1]
     last = last.removeprefix("ERROR:").strip().rstrip(".")
     for requirement, hint in environment.hints.items():
         if any(requirement in line for line in errors):
-            return f"pip does not find {requirement} for the {name} peers; {hint}."
+            return f"pip does not find {requirement} for the {name} peers: {hint}."
     return (
-        f"the {name} peers could not be installed ({last}); see that pip can reach a "
+        f"the {name} peers could not be installed ({last}): check that pip can reach a "
         "package index."
     )

@@ -13,11 +13,11 @@ from work import Work, fastest
 
 
 def build(peer: str, case: dict[str, Any], threads: int) -> Work:
-    """The work of `fedjax`, on the faster of its backends."""
+    """The work of `fedjax`, with the faster of its backends."""
     del peer
     what = cases.RoundCase(**case)
     if threads > 1:
-        # What its `pmap` backend maps clients over; read when JAX is first used.
+        # Devices for its `pmap` backend; JAX reads this when it is first used.
         devices = f"--xla_force_host_platform_device_count={threads}"
         os.environ["XLA_FLAGS"] = devices
     backends = ["jit", "pmap"] if jax.local_device_count() > 1 else ["jit"]

@@ -1,4 +1,4 @@
-"""Local steps of many clients in JAX: with JAX Privacy, and as the textbook has it."""
+"""Local steps of many clients in JAX: with JAX Privacy, and as textbooks write them."""
 
 import itertools
 import operator
@@ -47,7 +47,7 @@ def plain_step(
 def textbook_step(
     params: Any, images: jax.Array, labels: jax.Array, key: jax.Array
 ) -> Any:
-    """DP-SGD: `vmap` of `grad` over the examples, clipping, noise."""
+    """DP-SGD: `vmap` of `grad` over the examples, clipping and noise."""
 
     def clipped(image: jax.Array, label: jax.Array) -> Any:
         gradient = jax.grad(_loss)(params, image[None], label[None])

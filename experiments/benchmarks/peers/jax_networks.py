@@ -1,4 +1,4 @@
-"""The networks in plain JAX, as its documentation writes them."""
+"""The networks in plain JAX, in the style of its documentation."""
 
 from collections.abc import Callable
 from typing import Any

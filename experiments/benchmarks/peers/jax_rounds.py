@@ -1,4 +1,4 @@
-"""A round of federated averaging as the JAX textbook has it: `vmap` of `lax.scan`."""
+"""A round of federated averaging in plain JAX: `vmap` of `lax.scan`."""
 
 import itertools
 from typing import Any

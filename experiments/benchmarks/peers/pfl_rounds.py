@@ -25,7 +25,7 @@ from work import Work, fastest
 
 
 class _Model(RoundCnn):
-    """What pfl asks of a module."""
+    """The network with the methods that pfl needs."""
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(self(images), labels)
@@ -58,7 +58,7 @@ def _round(
     )
 
     def shuffled(user: int) -> PyTorchTensorDataset:
-        # pfl cuts a user's data into batches in the order that it finds.
+        # pfl cuts a user's data into batches in their order.
         order = torch.randperm(case.examples)
         return PyTorchTensorDataset((images[user][order], labels[user][order]))
 
@@ -88,7 +88,7 @@ def _round(
 
 
 def _started_algorithm() -> FederatedAveraging:
-    """The algorithm, as after iteration 0, in which pfl always evaluates."""
+    """The algorithm after iteration 0, in which pfl always evaluates."""
     algorithm = FederatedAveraging()
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "algorithm_checkpoint.json"

@@ -1,16 +1,20 @@
-"""The peers: what each is compared on, and where it runs."""
+"""The peers: the suites that each serves, and the environment that it runs in.
+
+Runs in the peers' environments too: imports the standard library only.
+"""
 
 import dataclasses
 from collections.abc import Mapping
 
 SUITES = ("clients", "round", "encryption", "inference")
 
-# Suites whose work has stages, each timed; what their ready line says beside.
+# Suite -> stages of its work, timed one by one; other suites are timed as a whole.
 STAGES: Mapping[str, tuple[str, ...]] = {
     "encryption": ("encrypt", "add", "decrypt"),
     "inference": ("encrypt", "evaluate", "decrypt"),
 }
-SAID: Mapping[str, tuple[str, ...]] = {
+# Suite -> further numbers of the ready line.
+READY_NUMBERS: Mapping[str, tuple[str, ...]] = {
     "encryption": ("bytes_per_parameter", "max_error"),
     "inference": ("upload_bytes", "key_bytes", "max_error"),
 }
@@ -21,10 +25,10 @@ class Peer:
     """A library, used in one way.
 
     Attributes:
-        environment: the virtual environment it runs in.
-        modules: the module that builds its work, for each suite it serves.
-        packages: whose versions its results depend on.
-        privacy: the values of `private` that it knows in the suite clients.
+        environment: name of its virtual environment.
+        modules: suite -> the module that builds its work.
+        packages: on whose versions its results depend.
+        privacy: values of `private` that it can run in the suite `clients`.
     """
 
     environment: str
@@ -34,7 +38,7 @@ class Peer:
 
     @property
     def suites(self) -> frozenset[str]:
-        """The suites it serves."""
+        """The suites that it serves."""
         return frozenset(self.modules)
 
 
@@ -61,15 +65,15 @@ PEERS: Mapping[str, Peer] = {
 
 
 def serving(suite: str) -> tuple[str, ...]:
-    """The names of the peers that a suite has."""
+    """The names of a suite's peers."""
     return tuple(name for name, peer in PEERS.items() if suite in peer.suites)
 
 
 def suite_of(case: Mapping[str, object]) -> str:
-    """The suite that a case belongs to, by its fields.
+    """The suite of a case, by the names of its fields.
 
     Raises:
-        ValueError: it is no case of any suite.
+        ValueError: no suite has cases with these fields.
     """
     fields = {
         frozenset({"clients", "batch", "model", "private"}): "clients",
@@ -86,14 +90,14 @@ def suite_of(case: Mapping[str, object]) -> str:
 def unsuitable(name: str, case: Mapping[str, object]) -> str | None:
     """Why a peer cannot run a case, as a sentence; None where it can."""
     if name not in PEERS:
-        return f"unknown peer {name}; there are {', '.join(PEERS)}."
+        return f"peer {name} is unknown: choose one of {', '.join(PEERS)}."
     try:
         suite = suite_of(case)
     except ValueError as error:
         return str(error)
     if suite not in PEERS[name].suites:
-        return f"{name} has nothing to compare in the suite {suite}."
+        return f"{name} does not serve the suite {suite}."
     if suite == "clients" and case["private"] not in PEERS[name].privacy:
         kind = "private" if case["private"] else "non-private"
-        return f"{name} takes no {kind} steps."
+        return f"{name} has no {kind} steps."
     return None

@@ -1,6 +1,7 @@
-"""One encrypted image through TenSEAL's MNIST network, at its tutorial's parameters.
+"""One encrypted image through the MNIST network of TenSEAL's tutorial.
 
-A convolution of 4 maps (7x7, stride 3), a square, 64 hidden units, a square, 10 scores.
+A convolution of 4 maps (7x7, stride 3), a square, 64 hidden units, a square, 10 scores;
+the parameters are the tutorial's too.
 """
 
 import time
@@ -25,7 +26,7 @@ SHAPES = {
 
 
 def build(peer: str, case: dict[str, Any], threads: int) -> Work:
-    """The work of `tenseal`: the client's key pair, the server's public context."""
+    """The work of `tenseal`; the server has the client's public context only."""
     image = cases.InferenceCase(**case).image()
     client = tenseal.context(
         tenseal.SCHEME_TYPE.CKKS,

@@ -1,4 +1,4 @@
-"""Encrypted sums with TenSEAL, at the parameters that NVFlare provisions."""
+"""Encrypted sums with TenSEAL, with the parameters that NVFlare sets."""
 
 import time
 from typing import Any
@@ -14,7 +14,7 @@ MODULUS_BITS = (60, 40, 40)
 SCALE = 2.0**40
 SLOTS = DEGREE // 2
 
-# Uploads of more clients than this repeat, which spares encrypting them.
+# Further clients' uploads repeat these, which saves encrypting them.
 DISTINCT = 4
 
 
@@ -57,13 +57,13 @@ def build(peer: str, case: dict[str, Any], threads: int) -> Work:
 
 
 def encrypt(context: tenseal.Context, vector: np.ndarray) -> list[bytes]:
-    """A client: one ciphertext a chunk of slots, serialised."""
+    """The client: one ciphertext for each chunk of slots, serialised."""
     chunks = [vector[i : i + SLOTS] for i in range(0, len(vector), SLOTS)]
     return [tenseal.ckks_vector(context, chunk).serialize() for chunk in chunks]
 
 
 def add(context: tenseal.Context, uploads: list[list[bytes]]) -> list[Any]:
-    """The server: parses every upload and adds it to the sum."""
+    """The server: parses every upload, and adds it to the sum."""
     total: list[Any] = []
     for upload in uploads:
         parsed = [tenseal.ckks_vector_from(context, chunk) for chunk in upload]

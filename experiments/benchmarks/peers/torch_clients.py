@@ -49,7 +49,7 @@ def build(peer: str, case: dict[str, Any], threads: int) -> Work:
 def at_most(
     threads: int, variants: dict[str, Callable[[], Any]]
 ) -> dict[str, Callable[[], Any]]:
-    """Every variant on one thread, and on all where there are more."""
+    """Every variant on one thread, and on all threads if there are more."""
 
     def on(count: int, work: Callable[[], Any]) -> Callable[[], Any]:
         def run() -> Any:
@@ -66,7 +66,7 @@ def at_most(
 
 
 def _restore(modules: list[nn.Module], states: list[dict[str, Tensor]]) -> None:
-    """So that every call starts from the same weights."""
+    """Sets the starting weights, so that every call starts from the same."""
     for module, state in zip(modules, states, strict=True):
         module.load_state_dict(state)
 
@@ -77,7 +77,7 @@ def _loop(
     images: Tensor,
     labels: Tensor,
 ) -> Callable[[], list[nn.Module]]:
-    """A module a client, one step after another."""
+    """The steps of all clients, one after another; each has a module."""
     steps = [make_step(module, images.shape[1]) for module in modules]
 
     def work() -> list[nn.Module]:
@@ -158,7 +158,7 @@ _STEPS = {
 def functional(
     states: list[dict[str, Tensor]], images: Tensor, labels: Tensor
 ) -> dict[str, Callable[[], Any]]:
-    """DP-SGD with `torch.func`, client by client or over a stack of clients."""
+    """DP-SGD with `torch.func`: client by client, or for all clients stacked."""
     module = TutorialCnn()
     batch = images.shape[1]
 

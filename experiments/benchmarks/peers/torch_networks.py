@@ -1,4 +1,4 @@
-"""The networks as PyTorch modules, and weights in PyTorch's layout."""
+"""The networks as PyTorch modules, and weights and images in PyTorch's layout."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -46,9 +46,9 @@ class RoundCnn(nn.Module):
 
 
 def from_jax(weights: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Turns one model's weights, as `cases` has them, into a `state_dict`.
+    """The weights of one model of `cases` as a `state_dict`.
 
-    The networks flatten (C, H, W) where those of JAX flatten (H, W, C).
+    PyTorch's networks flatten (C, H, W), those of `cases` (H, W, C).
     """
 
     def named() -> Iterator[tuple[str, Tensor]]:
@@ -70,16 +70,16 @@ def from_jax(weights: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def channels_last(images: Any) -> Tensor:
-    """(..., H, W, 1) -> (..., 1, H, W), stored as before; often faster on CPUs."""
+    """(..., H, W, 1) -> (..., 1, H, W), without a copy; often faster on CPUs."""
     return torch.from_numpy(images).movedim(-1, -3)
 
 
 def channels_first(images: Any) -> Tensor:
-    """(..., H, W, 1) -> (..., 1, H, W), with the strides of a fresh tensor.
+    """(..., H, W, 1) -> (..., 1, H, W), with the strides of a new tensor.
 
-    Opacus needs them: with a single channel, its stride decides whether PyTorch
-    computes with channels last, and there Opacus 1.6.0 reads the inputs of a second
-    convolution in the wrong order, so that its clipped gradients are wrong.
+    Opacus needs them. With one channel, its stride decides whether PyTorch computes
+    with channels last; there Opacus 1.6.0 reads the inputs of a second convolution in
+    the wrong order, and its clipped gradients are wrong.
     """
     return channels_last(images).clone(memory_format=torch.contiguous_format)
 

@@ -1,4 +1,4 @@
-"""Work that has been warmed up, and the choice between ways of doing it.
+"""Work that has been warmed up, and the fastest of several ways to do it.
 
 Runs in the peers' environments: imports the standard library only.
 """
@@ -16,8 +16,8 @@ class Work:
     """Work, warmed up.
 
     Attributes:
-        call: does the work once; returns the seconds that took, or those of its stages.
-        about: what the ready line says beside.
+        call: does the work once; returns its seconds, or those of its stages.
+        about: further fields of the ready line.
     """
 
     call: Callable[[], float | list[float]]
@@ -28,15 +28,15 @@ def fastest(
     variants: Mapping[str, Callable[[], Any]],
     prepare: Callable[[], None] = lambda: None,
 ) -> Work:
-    """Warms up every variant and keeps the one that is fastest on this machine.
+    """Warms up every variant and keeps the fastest one on this machine.
 
     Args:
-        variants: does the work, by name; what returns has truly been computed.
+        variants: name -> function that does the work and waits for its results.
         prepare: runs before each call, untimed.
 
     Returns:
-        The work; it says which variant it is, and how long that variant's first call
-        took, compilation included.
+        The work; `about` has the variant's name and the seconds of its first call,
+        compilation included.
     """
 
     def timed(work: Callable[[], Any]) -> float:

@@ -1,18 +1,18 @@
-"""Runs one peer's work when told to: python worker.py, in the peer's environment.
+"""Runs one peer's work on request: python worker.py, in the peer's environment.
 
-JSON lines, in by standard input and out by standard output:
+Requests are JSON lines on standard input, answers JSON lines on standard output:
 
     {"peer": "torch", "case": {...}, "threads": 1}
         -> {"ready": true, "warmup_seconds": 0.1, "variant": "...", "versions": {...}}
     {"repeat": 5}
         -> {"seconds": [0.1, 0.1, 0.1, 0.1, 0.1]}
 
-or `{"error": "one sentence"}`, after which it ends; as it does where its input ends.
-Where a suite has `STAGES`, seconds are lists of theirs, and the ready line adds what
-`SAID` names. What libraries print goes to standard error.
+or `{"error": "one sentence"}`, after which it ends; it also ends with its input. In
+suites with `STAGES`, the seconds of a repeat are a list, one of each stage; the ready
+line then has the `READY_NUMBERS` too. The output of libraries goes to standard error.
 
-Imports neither fedjax_private nor experiments, and no library before the threads are
-set.
+Imports neither `fedjax_private` nor `experiments`, and no library before the number of
+threads is set.
 """
 
 import importlib
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def _own_standard_output() -> TextIO:
-    """Takes standard output away from everyone else; their prints become errors."""
+    """Standard output, for answers only; other output goes to standard error."""
     sys.stdout.flush()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -59,7 +59,7 @@ def _own_standard_output() -> TextIO:
 
 
 def _start(peer: str, case: dict[str, Any], threads: int) -> tuple[Any, dict[str, Any]]:
-    """The work, warmed up, and the answer that says so."""
+    """The work, warmed up, and the ready line."""
     if reason := unsuitable(peer, case):
         raise ValueError(reason)
     _limit(threads)
@@ -70,9 +70,9 @@ def _start(peer: str, case: dict[str, Any], threads: int) -> tuple[Any, dict[str
 
 
 def _limit(threads: int) -> None:
-    """Call before any library is imported.
+    """Sets the number of threads; call before any library is imported.
 
-    One thread also means one core: XLA starts a thread a core that it may use.
+    One thread also means one core: XLA starts a thread for each usable core.
     """
     for name in THREAD_VARIABLES:
         os.environ[name] = str(threads)
@@ -82,7 +82,7 @@ def _limit(threads: int) -> None:
 
 
 def _sentence(error: Exception) -> str:
-    """The first line of what an error says, and what it is where it says nothing."""
+    """The first line of an error's message; the error's type if there is none."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     if isinstance(error, ValueError):
         return lines[0]
