@@ -356,7 +356,7 @@ def test_a_batch_counts_as_all_that_may_be_in_it():
 
 CLOSING = """
 from tests.inference.networks import Session, images, multilayer
-from fedjax_private.encryption.messages.wire import RefusedError
+from fedjax_private.encryption.errors import RefusedError
 
 session = Session(multilayer((4, 3)), packing="single", flooding_bits=0)
 request = session.querier.encrypt(images((4,), 1))

@@ -44,7 +44,7 @@ class Child:
 
     def __init__(self, run: Run, role: str, name: str, python: Sequence[str]) -> None:
         self.name = name
-        self._control, theirs = Pipe()
+        self._control, child_end = Pipe()
         # A new interpreter and not a fork, the default of `multiprocessing`: a fork
         # copies the state of OpenFHE's random generator, so that two clients would
         # encrypt with the same randomness (see `openfhe.backend.Backend`). A session of
@@ -55,10 +55,10 @@ class Child:
             "PYTHONPATH": os.pathsep.join(sys.path),
             "JAX_PLATFORMS": "cpu",
         }
-        with theirs:
+        with child_end:
             self.process = subprocess.Popen(
-                [*python, "-m", _MODULE, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [*python, "-m", _MODULE, str(child_end.fileno())],
+                pass_fds=[child_end.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
                 env=environment,

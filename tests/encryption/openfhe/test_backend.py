@@ -102,7 +102,7 @@ for act in (
 ):
     child = os.fork()
     if child == 0:
-        signal.alarm(20)  # OpenFHE may wait for threads that the fork left behind
+        signal.alarm(60)  # OpenFHE may wait for threads that the fork left behind
         try:
             act()
         except ForkedProcessError:

@@ -88,10 +88,12 @@ def test_the_longest_message_is_read_and_no_longer_one(run, mailbox):
     with Client(address, authkey=run.authkey) as connection:
         connection.send_bytes(longest)
         assert connection.recv_bytes() == MAGIC + longest
-    with Client(address, authkey=run.authkey) as connection:
-        with pytest.raises((EOFError, OSError)):  # as soon as its length is known
-            connection.send_bytes(longest + b"\0")
-            connection.recv_bytes()
+    with (
+        Client(address, authkey=run.authkey) as connection,
+        pytest.raises((EOFError, OSError)),  # as soon as its length is known
+    ):
+        connection.send_bytes(longest + b"\0")
+        connection.recv_bytes()
     assert mailbox.received == [longest]
 
 
