@@ -15,7 +15,7 @@ from fedjax_private.algorithms.truex import (
     truex_plan,
     truex_trust,
 )
-from fedjax_private.encryption.parties.threshold import check_quorum
+from fedjax_private.encryption.parties.joint_key import check_quorum
 from fedjax_private.privacy import (
     FlatClipping,
     GaussianNoise,
