@@ -5,17 +5,18 @@
     python -m experiments.infer query --dataset=mnist_5k --count=10
 
 `serve` takes the directory of a training run of a model that has an encrypted form,
-such as polynomial_cnn. The first `serve` makes an access token, in a file that its
-owner only can read; clients need a copy. It listens to this machine only: beyond it,
-put a server that terminates TLS in front, and give its https address to `query`.
+such as polynomial_cnn. The first `serve` makes an access token, in a file that only its
+owner can read; clients need a copy. By default it accepts connections from this machine
+only: for others, put a server that terminates TLS in front, and give its https address
+to `query`.
 
 Split serving (Disabato et al., IJCNN 2020): `serve --split=LAYER` returns that layer's
-outputs, encrypted; `fit_head` asks for those of labelled training images and fits the
-client's own last layer on them; `query --head=FILE` applies it.
+outputs, encrypted; `fit_head` asks for those of labelled training images, and fits the
+client's own last layer to them; `query --head=FILE` applies that layer.
 
-What clients and server learn, and what many queries reveal of the model (Tramer et al.,
-USENIX Security 2016), is written under "Formal guarantees" in
-`fedjax_private.inference.serving.service`.
+"Formal guarantees" in `fedjax_private.inference.serving.service` says what clients and
+server learn, and what many queries reveal of the model (Tramer et al., USENIX Security
+2016).
 """
 
 import asyncio
@@ -70,21 +71,25 @@ class ModelConfig(Settings):
             else "must be a directory that `python -m experiments.train` wrote"
         ),
     )
-    checkpoint: str | None = setting(None, "which of a sweep's models: its run's name")
+    checkpoint: str | None = setting(
+        None, "name of the run, if the directory holds several"
+    )
     split: str | None = setting(None, "return this layer's outputs, not the scores")
     packing: str = setting(
         "auto",
-        f"{', '.join(PACKINGS)}: one image a request, or one in each slot",
+        "auto, batch (an image in each slot) or single (one image a request)",
         one_of(*PACKINGS),
     )
     images: int = setting(
-        1, "that a client usually asks about at a time; for auto", at_least(1)
+        1,
+        "images that a client usually asks about at a time; packing auto",
+        at_least(1),
     )
     precision: float = setting(1e-2, "largest acceptable error of a score", positive)
     flooding_bits: int | None = setting(
         None,
-        "by which noise hides what ciphertexts tell of the weights (default: so many "
-        "that all answers together stay within a statistical distance of 0.1)",
+        "how well noise on the answers hides the weights (default: enough for a "
+        "statistical distance of 0.1 over all answers together)",
         between(0, 128),
     )
     score_noise: float = setting(
@@ -96,31 +101,30 @@ class ModelConfig(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class ServiceConfig(Settings):
-    """Who may ask, and how much."""
+    """Access and limits."""
 
-    host: str = setting("127.0.0.1", "address to listen at; beyond this one, use TLS")
-    port: int = setting(
-        8443, "to listen at; 0 takes any that is free", between(0, 65535)
-    )
+    host: str = setting("127.0.0.1", "address to listen at; others need TLS in front")
+    port: int = setting(8443, "to listen at; 0 takes a free one", between(0, 65535))
     token_file: str | None = setting(
-        None, f"of the access token, made if missing (default {default_token_file()})"
+        None,
+        f"file of the access token, made if missing (default {default_token_file()})",
     )
     queries: int = setting(
         100_000,
-        "images that holders of the token may ask about, in all sessions; sizes the "
-        "flooding",
+        "images that holders of the token may ask about in all sessions; sizes the "
+        "noise on the answers",
         at_least(1),
     )
-    sessions: int = setting(16, "that may be open at once", at_least(1))
-    idle_seconds: float = setting(600.0, "after which a session ends", positive)
+    sessions: int = setting(16, "most sessions at a time", at_least(1))
+    idle_seconds: float = setting(600.0, "after which an idle session ends", positive)
     work_seconds: float = setting(
-        120.0, "that keys or a request may be worked on", positive
+        120.0, "most seconds of work on keys or on a request", positive
     )
-    memory_gb: float = setting(8.0, "that a session's process may use", positive)
+    memory_gb: float = setting(8.0, "memory of a session's process", positive)
 
     @property
     def token_path(self) -> Path:
-        """Where the access token is."""
+        """The file of the access token."""
         return Path(self.token_file) if self.token_file else default_token_file()
 
 
@@ -133,14 +137,14 @@ def serve(argv: Sequence[str]) -> int:
     token = parsed.checked(lambda: make_token(how.token_path))
     counted = how.token_path.with_name(how.token_path.name + ".queries")
     quota = parsed.checked(lambda: Quota(token, how.queries, counted))
-    made = _service(parsed, token, quota)
+    service, summary = _service(parsed, token, quota)
 
     def ready(port: int) -> None:
         host = f"[{how.host}]" if ":" in how.host else how.host
-        _say(f"serving {what.model} at http://{host}:{port} ({made.summary})")
+        _say(f"serving {what.model} at http://{host}:{port} ({summary})")
 
     try:
-        asyncio.run(made.service.run(how.host, how.port, ready))
+        asyncio.run(service.run(how.host, how.port, ready))
     except OSError as error:
         flags.fail(
             f"cannot listen at {how.host}:{how.port} ({error.strerror}): give another "
@@ -150,13 +154,8 @@ def serve(argv: Sequence[str]) -> int:
     return 0
 
 
-@dataclasses.dataclass(frozen=True)
-class _Made:
-    service: Any
-    summary: str
-
-
-def _service(parsed: flags.Parsed, token: bytes, quota: Quota) -> _Made:
+def _service(parsed: flags.Parsed, token: bytes, quota: Quota) -> tuple[Any, str]:
+    """The service, and its sizes in words."""
     from experiments.serving import load_served
     from fedjax_private.inference import plan
     from fedjax_private.inference.serving.offer import RUN_BYTES, Offer
@@ -199,12 +198,12 @@ def _service(parsed: flags.Parsed, token: bytes, quota: Quota) -> _Made:
         memory=memory,
     )
     task = Task(circuit, planned, what.score_noise, memory)
-    return _Made(
-        Service(offer, task, token, quota, limits, _say),
+    summary = (
         f"up to {public.images_per_request} at a time; requests of "
         f"{public.request_bytes / 1e6:.2f} MB, evaluation keys of "
-        f"{public.evaluation_keys_bytes / 1e6:.1f} MB, {quota.left} queries left",
+        f"{public.evaluation_keys_bytes / 1e6:.1f} MB, {quota.left} queries left"
     )
+    return Service(offer, task, token, quota, limits, _say), summary
 
 
 def _say(line: str) -> None:

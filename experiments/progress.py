@@ -10,10 +10,10 @@ import rich.progress
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """Reports on a command that consists of several runs.
+    """How a command reports its progress.
 
     Attributes:
-        advance: (what runs now, rounds just done).
+        advance: (name of the run in progress, rounds just done) -> None.
         say: prints a line, or anything that rich renders, above the bar.
     """
 
@@ -23,7 +23,7 @@ class Progress:
 
 @contextlib.contextmanager
 def progress(total_rounds: int, console: rich.console.Console) -> Iterator[Progress]:
-    """Shows progress over `total_rounds` rounds of all runs together."""
+    """A progress bar over the rounds of all runs together."""
     bar = rich.progress.Progress(
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),

@@ -1,4 +1,4 @@
-"""The clients' side of `infer`: asks about images, shows and keeps what came back."""
+"""The client's side of `infer`: asks about images, prints and stores the answers."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ from fedjax_private.inference.serving.remote import (
     read_offer,
 )
 
-QUERY_USAGE = """Asks a server about images that it never sees.
+QUERY_USAGE = """Asks a server about images, encrypted.
 
 usage: python -m experiments.infer query --image=FILE.png | --dataset=NAME [flags]"""
 FIT_USAGE = """Fits the client's own last layer on a server's encrypted features.
@@ -47,7 +47,7 @@ class ServerConfig(Settings):
 
     url: str = setting("http://127.0.0.1:8443", "of the server")
     token_file: str | None = setting(
-        None, f"of the access token (default {default_token_file()})"
+        None, f"file of the access token (default {default_token_file()})"
     )
     timeout: float = setting(300.0, "seconds that a request may take", positive)
 
@@ -58,14 +58,14 @@ class ServerConfig(Settings):
         )
 
     def offer(self) -> Offer:
-        """What is served. An address that does not answer is bad input."""
+        """The server's offer. An address that does not answer is bad input."""
         try:
             return read_offer(self.url, timeout=self.timeout)
         except (ValueError, ServiceError) as error:
             flags.fail(f"--url={self.url}: {error}")
 
     def connect(self, token: bytes) -> RemoteModel:
-        """A session. A server that does not open one is bad input."""
+        """A session. A server that refuses it is bad input."""
         try:
             return RemoteModel.connect(self.url, token, timeout=self.timeout)
         except (ValueError, ServiceError) as error:
@@ -76,12 +76,14 @@ class ServerConfig(Settings):
 class QueryConfig(Settings):
     """What to ask about."""
 
-    image: str | None = setting(None, "an image file of the size that the model takes")
+    image: str | None = setting(None, "image file of the size that the model takes")
     dataset: str | None = setting(
-        None, "instead: a data set, whose test images are asked"
+        None, "a data set, whose test images are asked about instead"
     )
     data_dir: str | None = setting(None, "TFDS data directory (default: TFDS' own)")
-    count: int = setting(10, "images of the data set, the first ones", at_least(1))
+    count: int = setting(
+        10, "how many of the data set's images, from the first", at_least(1)
+    )
     head: str | None = setting(None, "file of a head for split serving; see fit_head")
 
     def __post_init__(self) -> None:
@@ -94,26 +96,28 @@ class QueryConfig(Settings):
 class FitConfig(Settings):
     """What to fit."""
 
-    dataset: str = setting("mnist_5k", "whose first training images are asked about")
+    dataset: str = setting(
+        "mnist_5k", "a data set; its first training images are asked about"
+    )
     data_dir: str | None = setting(None, "TFDS data directory (default: TFDS' own)")
-    count: int = setting(500, "images", at_least(2))
+    count: int = setting(500, "how many images", at_least(2))
     head: str | None = setting(None, "file to write the head to")
 
 
 @dataclasses.dataclass(frozen=True)
-class _Asked:
-    """Images, and what is known of them.
+class _Images:
+    """Images to ask about.
 
     Attributes:
         inputs: uint8 (B, H, W, C).
-        labels: int32 (B,), or None.
+        labels: int32 (B,), if they are known.
     """
 
     inputs: npt.NDArray[Any]
     labels: npt.NDArray[np.int32] | None
 
     def check(self, offer: Offer, flag_name: str) -> None:
-        """Images of a size that the model does not take are bad input."""
+        """Ends the command if the model takes images of another size."""
         wanted, got = offer.plan.input_shape, self.inputs.shape[1:]
         if wanted != got:
             flags.fail(
@@ -123,11 +127,11 @@ class _Asked:
 
 
 def query(argv: Sequence[str]) -> int:
-    """Asks, prints and keeps; returns the exit status."""
+    """The command `query`; returns its exit status."""
     parsed = flags.parse(QUERY_USAGE, (ServerConfig, QueryConfig, OutputConfig), argv)
     server, what = parsed[ServerConfig], parsed[QueryConfig]
     token = parsed.checked(server.token)
-    asked = parsed.checked(lambda: _asked(what))
+    asked = parsed.checked(lambda: _images(what))
     head = None
     if what.head is not None:
         head = parsed.checked(lambda: Head.load(Path(what.head or "")))
@@ -172,7 +176,7 @@ def query(argv: Sequence[str]) -> int:
 
 
 def fit_head(argv: Sequence[str]) -> int:
-    """Asks for features, fits and keeps a head; returns the exit status."""
+    """The command `fit_head`; returns its exit status."""
     parsed = flags.parse(FIT_USAGE, (ServerConfig, FitConfig), argv)
     server, what = parsed[ServerConfig], parsed[FitConfig]
     if what.head is None:
@@ -207,26 +211,26 @@ def fit_head(argv: Sequence[str]) -> int:
     command.console().print(
         f"a head from {features.shape[1]} features of {split} to "
         f"{dataset.num_classes} classes, right on {right:.1%} of the {what.count} "
-        f"images that it was fitted on; written to {path}",
+        f"images that it was fitted to; written to {path}",
         highlight=False,
         soft_wrap=True,
     )
     return 0
 
 
-def _asked(what: QueryConfig) -> _Asked:
+def _images(what: QueryConfig) -> _Images:
     if what.image is not None:
-        return _Asked(_read_image(Path(what.image)), None)
+        return _Images(_read_image(Path(what.image)), None)
     dataset = load(what.dataset or "", data_dir=what.data_dir)
     return _first(dataset.test, what.count, "test")
 
 
-def _first(examples: Any, count: int, kind: str) -> _Asked:
+def _first(examples: Any, count: int, kind: str) -> _Images:
     if count > len(examples):
         raise ValueError(
             f"count={count}: the data set has {len(examples)} {kind} images."
         )
-    return _Asked(examples.inputs[:count], examples.labels[:count])
+    return _Images(examples.inputs[:count], examples.labels[:count])
 
 
 def _read_image(path: Path) -> npt.NDArray[np.uint8]:
@@ -263,7 +267,7 @@ def _check_head(offer: Offer, head: Head | None) -> None:
 def _ask(
     model: RemoteModel, images: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[np.float64], list[float]]:
-    """The outputs (B, outputs) of images, and the seconds until each was there."""
+    """The outputs (B, outputs) of images, and the seconds until each arrived."""
     outputs, seconds = [], []
     step = model.offer.plan.images_per_request
     for first in range(0, len(images), step):
@@ -275,7 +279,7 @@ def _ask(
 
 
 def _rows(
-    asked: _Asked, scores: npt.NDArray[np.float64], seconds: Sequence[float]
+    asked: _Images, scores: npt.NDArray[np.float64], seconds: Sequence[float]
 ) -> list[dict[str, Any]]:
     labels = [None] * len(scores) if asked.labels is None else asked.labels.tolist()
     return [

@@ -1,4 +1,4 @@
-"""From a training run's directory to what is served on encrypted inputs."""
+"""Loads a trained run, and compiles its model for encrypted inputs."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from fedjax_private import datasets, models, runs
 from fedjax_private.inference import Circuit, UnsupportedLayerError, compile_model
 
-# Images whose largest values bound those to come; see `Circuit.measured`.
+# Images that the bounds of a circuit are measured on; see `Circuit.measured`.
 SAMPLE = 500
 
 
@@ -19,8 +19,8 @@ class Served:
 
     Attributes:
         run: the run that trained it.
-        circuit: normalised images -> logits; its bounds are public, and come from
-            images of the test set, which stand for public ones.
+        circuit: normalised images -> logits. Its bounds are public; they are measured
+            on images of the test set, which stand for public ones.
     """
 
     run: runs.Loaded
@@ -37,23 +37,23 @@ class Served:
 
 
 def load_served(directory: Path, name: str | None = None) -> Served:
-    """Reads what `python -m experiments.train` leaves behind, and compiles its model.
+    """The model of a finished run, compiled.
 
     Args:
-        directory: as given to `--out`.
-        name: which of its runs; needed where there are several.
+        directory: of the command that trained it.
+        name: of the run; needed where there are several.
 
     Raises:
-        ValueError: see `runs.load`; several models in one run, or a model without an
+        ValueError: as `runs.load` does; a run of several models, or a model without an
             encrypted form (`UnsupportedLayerError`).
-        DatasetError: the run's data set cannot be had; its images' sizes are needed.
+        DatasetError: the run's data set cannot be loaded, whose images give the bounds.
     """
     run = runs.load(directory, name)
     entry = models.MODELS.find(run.spec["model"]["name"])
     if entry.features is not None:
         raise UnsupportedLayerError(
             f"model {entry.name} starts from features of the images, which have no "
-            "encrypted form: train model polynomial_cnn."
+            "encrypted form: train polynomial_cnn."
         )
     params = run.params
     dataset = datasets.load(run.dataset, data_dir=run.spec["data_dir"])
