@@ -239,7 +239,7 @@ class Registry(Generic[E]):
             ValueError: no such entry, a setting that the entry does not have, or a
                 value that fails its check.
         """
-        if isinstance(which, Choice):
+        if isinstance(which, Choice) and isinstance(which.entry, self.entry):
             return which
         entry = self.find(which) if isinstance(which, str) else which
         if not isinstance(entry, self.entry):

@@ -44,6 +44,9 @@ from .registry import (
     build as build,
 )
 from .registry import (
+    chosen as chosen,
+)
+from .registry import (
     features as features,
 )
 from .registry import (

@@ -28,6 +28,9 @@ class _OwnModule:
     name: str
     attribute: Any
 
+    def __hash__(self) -> int:  # modules with lists in their fields have none
+        return hash(self.name)
+
     def __call__(
         self,
         input_shape: tuple[int, ...],
@@ -95,7 +98,8 @@ AnyModel: TypeAlias = (
 )
 
 
-def _chosen(model: AnyModel) -> Choice[ModelEntry]:
+def chosen(model: AnyModel) -> Choice[ModelEntry]:
+    """The entry of a model, with its settings; see `build` for what names one."""
     if not isinstance(model, str | ModelEntry | Choice):
         model = _adapted(getattr(model, "__name__", type(model).__name__), model)
     return MODELS.choose(model)
@@ -127,7 +131,7 @@ def build(
         ValueError: an unknown model or activation, inputs that the model cannot take,
             a module with state other than its parameters, or other outputs than logits.
     """
-    choice = _chosen(model)
+    choice = chosen(model)
     entry, name = choice.entry, choice.name
     if activation is None:
         activation = entry.default_activation
@@ -221,5 +225,5 @@ def features(model: AnyModel | Model, dataset: Dataset) -> Dataset:
     """
     if isinstance(model, Model):
         return dataset
-    compute = _chosen(model).entry.features
+    compute = chosen(model).entry.features
     return dataset if compute is None else compute(dataset)

@@ -9,10 +9,23 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from fedjax_private.models import MODELS
 from fedjax_private.runs.preparation import Prepared
 from fedjax_private.typing import Params
 
 FOLDER = "checkpoints"
+
+# What `load` needs to know of a model.
+MODEL_NAMES = {
+    "name",
+    "found_by_name",
+    "input_shape",
+    "dtype",
+    "num_classes",
+    "normalization",
+    "activation",
+    "augmentations",
+}
 
 
 def save(directory: Path, prepared: Prepared, params: Params) -> None:
@@ -32,6 +45,7 @@ def save(directory: Path, prepared: Prepared, params: Params) -> None:
         "run": prepared.spec.described(),
         "model": {
             "name": prepared.model_name,
+            "found_by_name": _found_by_name(prepared),
             "input_shape": list(dataset.train.inputs.shape[1:]),
             "dtype": str(dataset.train.inputs.dtype),
             "num_classes": dataset.num_classes,
@@ -45,6 +59,14 @@ def save(directory: Path, prepared: Prepared, params: Params) -> None:
         checkpointer.save(folder / prepared.spec.name, jax.tree.map(np.asarray, params))
     path = folder / f"{prepared.spec.name}.json"
     path.write_text(json.dumps(of, indent=2) + "\n")
+
+
+def _found_by_name(prepared: Prepared) -> bool:
+    """Whether the model's name alone finds it again."""
+    try:
+        return MODELS.find(prepared.model_name) == prepared.spec.model_entry
+    except ValueError:  # it was given as an object
+        return False
 
 
 def names(directory: Path) -> list[str]:
@@ -64,6 +86,8 @@ def read(directory: Path, name: str) -> dict[str, Any]:
     try:
         of: dict[str, Any] = json.loads(path.read_text())
         if not {"run", "model", "models"} <= of.keys():
+            raise KeyError
+        if not of["model"].keys() >= MODEL_NAMES:
             raise KeyError
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is damaged: train again.") from error

@@ -57,7 +57,9 @@ def charger(
     privacy = prepared.privacy
     if privacy is None:
         return lambda number, cohort, server, clients: None
-    fixed = hashlib.sha256(repr((privacy.plan, prepared.spec)).encode())
+    # The spec's plain form: entries hold functions, which show as addresses.
+    asked = prepared.spec.described()
+    fixed = hashlib.sha256(repr((privacy.plan, asked)).encode())
     fixed.update(_bytes(roots.sampling))
     for leaf in jax.tree.leaves((prepared.data, prepared.schedule)):
         fixed.update(_leaf(leaf))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjax_private import models
+from fedjax_private.choices import Choice
 from fedjax_private.datasets import Dataset, Normalization
 from fedjax_private.datasets import load as load_dataset
 from fedjax_private.runs import checkpoints
@@ -91,18 +93,17 @@ def train(
         ValueError: settings that do not fit together, before any work; data that cannot
             be had; or training that cannot go on, such as values beyond encryption.
     """
-    if isinstance(model, str):
-        spec, model = dataclasses.replace(spec, model=model), None
-    if isinstance(dataset, str):
-        spec, dataset = dataclasses.replace(spec, dataset=dataset), None
-    if dataset is None:
-        dataset = load_dataset(spec.dataset, data_dir=spec.data_dir)
-    if model is None:
-        dataset = models.features(spec.model_entry, dataset)
+    if isinstance(dataset, Dataset):
+        spec = dataclasses.replace(spec, dataset=dataset.name)
     else:
-        dataset = models.features(model, dataset)
-        model = models.for_dataset(model, dataset)
-    ready = prepare(spec, dataset, model)
+        spec = dataclasses.replace(spec, dataset=dataset or spec.dataset)
+        dataset = load_dataset(spec.dataset, data_dir=spec.data_dir)
+    ready_model = model if isinstance(model, models.Model) else None
+    if model is not None and ready_model is None:
+        spec = dataclasses.replace(spec, model=models.chosen(model))
+    if ready_model is None:
+        dataset = models.features(spec.model_entry, dataset)
+    ready = prepare(spec, dataset, ready_model)
     directory = RunDirectory.create(Path(out), overwrite=overwrite)
     directory.write_config(config("train", [ready]))
     (trained,) = train_together([ready], directory, advance)
@@ -176,8 +177,8 @@ def load(
     Args:
         directory: as given to `out`.
         name: of the run; needed where there are several.
-        model: a Flax module, a function (input shape, classes) -> module or a ready
-            `models.Model`, where the run was trained with one that has no name.
+        model: as given to `train`, where the run was trained with an object that no
+            name finds.
 
     Raises:
         ValueError: no such run, several and no name, a model that cannot be built, or
@@ -200,36 +201,56 @@ def load(
     name = name or found[0]
     of = checkpoints.read(folder, name)
     described = of["model"]
-    normalization = Normalization(**described["normalization"])
-    shape = tuple(described["input_shape"])
-    built = models.build(
-        described["name"] if model is None else model,
-        input_shape=shape,
+    if model is None and not described["found_by_name"]:
+        raise ValueError(
+            f"run {name} trained a model that was given as an object: give it as model."
+        )
+    try:
+        normalization = Normalization(**described["normalization"])
+        shape = tuple(described["input_shape"])
+        built = _built(described["name"] if model is None else model, of, normalization)
+        like = jax.eval_shape(built.init, jax.random.key(0))
+        stacked = checkpoints.restore(folder, name, like, of["models"])
+        path = folder / "config.json"
+        return Loaded(
+            name,
+            built,
+            stacked,
+            of["run"],
+            json.loads(path.read_text()) if path.exists() else {},
+            of["run"]["dataset"],
+            normalization,
+            shape,
+            described["num_classes"],
+            [row for row in read_rows(folder / "runs.jsonl") if row["run"] == name],
+        )
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"the files of run {name} in {folder} are damaged.") from error
+
+
+def _built(
+    model: Any, of: Mapping[str, Any], normalization: Normalization
+) -> models.Model:
+    """The model of a checkpoint, as it was trained."""
+    if isinstance(model, models.Model):
+        return model
+    described = of["model"]
+    choice = models.chosen(model)
+    if not isinstance(model, Choice):
+        settings = {
+            key: tuple(value) if isinstance(value, list) else value  # as JSON holds it
+            for key, value in of["run"]["model"].items()
+            if key != "name"
+        }
+        choice = models.MODELS.choose(choice.entry, settings)
+    return models.build(
+        choice,
+        input_shape=tuple(described["input_shape"]),
         num_classes=described["num_classes"],
         normalization=normalization,
-        activation=described["activation"] if model is None else None,
+        activation=described["activation"],
         dtype=models.input_dtype(described["dtype"]),
     )
-    like = jax.eval_shape(built.init, jax.random.key(0))
-    path = folder / "config.json"
-    return Loaded(
-        name,
-        built,
-        checkpoints.restore(folder, name, like, of["models"]),
-        of["run"],
-        json.loads(path.read_text()) if path.exists() else {},
-        of["run"]["dataset"],
-        normalization,
-        shape,
-        described["num_classes"],
-        [row for row in read_rows(folder / "runs.jsonl") if _is_of(row, of["run"])],
-    )
-
-
-def _is_of(row: dict[str, Any], spec: dict[str, Any]) -> bool:
-    same = ("arm", "clients", "seed")
-    partition = spec["partition"]["name"] == row["partition"]
-    return partition and all(row[key] == spec[key] for key in same)
 
 
 def one_model(stacked: Params) -> Params:

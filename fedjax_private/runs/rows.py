@@ -12,6 +12,7 @@ from fedjax_private.trust import Adversary
 
 # One row a run, in this order.
 ROW_NAMES = (
+    "run",
     "arm",
     "clients",
     "partition",
@@ -143,6 +144,7 @@ def _place(prepared: Prepared) -> dict[str, Any]:
     """What tells a run's lines from those of others."""
     spec = prepared.spec
     return {
+        "run": spec.name,
         "arm": spec.arm,
         "clients": spec.clients,
         "partition": spec.partition_name,

@@ -357,8 +357,14 @@ class Spec(choices.Settings):
                 f"min_uploads must lie between 1 and the {self.cohort_size} clients of "
                 f"a round, got {uploads}."
             )
+        honest = self.honest_clients
+        if honest is not None and honest > uploads:
+            raise ValueError(
+                f"honest_clients must lie between 1 and the {uploads} uploads of a "
+                f"sum, got {honest}."
+            )
         scheme = self.scheme if self.encrypts else SCHEMES.choose("none")
-        return trust_of(scheme, uploads=uploads, honest=self.honest_clients)
+        return trust_of(scheme, uploads=uploads, honest=honest)
 
     def described(self) -> dict[str, Any]:
         """All fields, choices with their settings, as config.json holds them."""

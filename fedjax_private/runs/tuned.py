@@ -154,9 +154,6 @@ PLAIN: Mapping[str, Mapping[str, Hyperparameters]] = {
     "polynomial_cnn": _plain(0.0075, 0.0075, activation="square", augmentations=9),
 }
 
-# A look at every arm in seconds, not a result.
-QUICK_ROUNDS = 3
-
 
 def budget(
     table: Mapping[tuple[str, str], Mapping[float, Budget]],
