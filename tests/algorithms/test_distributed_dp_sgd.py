@@ -212,7 +212,7 @@ def test_averaging_by_hand():
     (model,) = last.models(state, ())["w"]
     np.testing.assert_array_equal(model, state.params["w"])
     for averaging in (-0.1, 1.0):
-        with pytest.raises(ValueError, match="--averaging"):
+        with pytest.raises(ValueError, match="averaging must lie"):
             algorithms.distributed_dp_sgd(
                 sums,
                 plan_of(),

@@ -1,4 +1,5 @@
-import dataclasses
+"""Three hospitals that share noise, on records whose gradients are known by hand."""
+
 import math
 
 import jax
@@ -8,36 +9,42 @@ import pytest
 from scipy import optimize
 
 from fedjax_private import algorithms, simulation
-from fedjax_private.aggregation import make
-from fedjax_private.aggregation.plain import PlainAggregation
-from fedjax_private.algorithms.dopamine import (
-    DopamineSettings,
-    Setting,
-    dopamine,
-    dopamine_setting,
-)
+from fedjax_private.aggregation import PlainAggregation
 from fedjax_private.datasets import ClientData
-from fedjax_private.privacy import GaussianNoise, gaussian
+from fedjax_private.privacy import (
+    FlatClipping,
+    GaussianNoise,
+    PoissonSampling,
+    PrivacyPlan,
+    gaussian,
+    shared,
+)
 from fedjax_private.privacy.accounting import Neighbors, NoPrivacy, RdpAccountant
 from fedjax_private.trust import Adversary, Decryptor, Trust
 
-# Three hospitals, of which two do not collude.
+# Of the three hospitals two do not collude.
 TRUST = Trust(3, Decryptor.KEY_AUTHORITY, honest=2)
-SETTINGS = DopamineSettings(
-    TRUST,
-    records=3,
-    sampling_probability=1.0,
-    clip_norm=1.0,
-    noise_multiplier=1.5,
-    neighbors=Neighbors.ADD_REMOVE,
-    learning_rate=0.5,
-    local_steps=1,
-)
-QUIET = dataclasses.replace(SETTINGS, noise_multiplier=0.0)
 START = {"w": jnp.zeros(2)}
 # All records lie on one line through the start: 5, 0.3 and 10 along this direction.
 LINE = np.array([0.6, 0.8], np.float32)
+RECORDS = np.array([5.0, 0.3, 10.0], np.float32)[:, None] * LINE
 ROOTS = simulation.root_keys(0, 0)
+
+
+def plan_of(noise_multiplier, trust=TRUST, *, probability=1.0, clip_norm=1.0):
+    def make(share):
+        return PrivacyPlan(
+            PoissonSampling(probability),
+            FlatClipping(clip_norm),
+            GaussianNoise(share),
+            3 * probability,
+            Neighbors.ADD_REMOVE,
+        )
+
+    return shared(make, noise_multiplier, trust)
+
+
+NOISY, QUIET = plan_of(1.5), plan_of(0.0)
 
 
 def loss(params, inputs, labels):
@@ -55,72 +62,45 @@ def shards(*hospitals, length=3):
     return ClientData(inputs, mask.astype(np.int32), mask)
 
 
-RECORDS = np.array([5.0, 0.3, 10.0], np.float32)[:, None] * LINE
 ONE_EACH = shards(*np.split(RECORDS, 3))
 
 
-def secure(size):
-    """Stands in for an encrypted sum."""
-    return PlainAggregation(size, TRUST)
+def dopamine(plan, **options):
+    codec = PlainAggregation(2, TRUST).codec
+    options = {"learning_rate": 0.5, **options}
+    return algorithms.dopamine(loss, plan, codec=codec, params_like=START, **options)
 
 
-def setting(which, settings=QUIET, sums=secure):
-    return dopamine_setting(which, settings, loss, sums, START)
-
-
-def trained(run, data, rounds):
+def trained(plan, data=ONE_EACH, rounds=2):
     """The weights after each round, (rounds, 2)."""
-    nothing = simulation.Evaluation(np.zeros(1), np.zeros(1))
-    seen = []
-
-    def evaluate(params):
-        seen.append(np.asarray(params["w"])[0])
-        return nothing
-
-    schedule = simulation.cohorts(0, rounds, run.clients)
     done = simulation.simulate(
-        run.algorithm,
-        run.aggregation,
-        run.shards(data),
+        dopamine(plan),
+        PlainAggregation(2, TRUST),  # stands in for an encrypted sum
+        data,
         START,
-        schedule,
+        simulation.cohorts(0, rounds, 3),
         ROOTS,
-        evaluate=evaluate,
+        evaluate=lambda params: simulation.Evaluation(np.zeros(1), np.zeros(1)),
     )
-    assert len(list(done)) == rounds
-    return np.array(seen)
-
-
-@pytest.fixture(scope="module")
-def noisy():
-    return setting(Setting.FSCDP, SETTINGS)
+    return np.array([one.server_state.params["w"] for one in done])
 
 
 # Along the line, clipped gradients at 0 are -1, -0.3 and -1, a mean of -23/30: w moves
 # to 23/60. There they are -1, 23/60 - 0.3 = 1/12 and -1, a mean of -23/36, of which
-# momentum makes -(0.9 x 23/30 + 23/36). Unclipped, the means are -5.1 and 2.55 - 5.1.
-# FedAvg starts its momentum afresh.
+# momentum makes -(0.9 x 23/30 + 23/36).
 FIRST = 23 / 60
 SECOND = FIRST + 0.5 * (0.9 * 23 / 30 + 23 / 36)
-BY_HAND = {
-    Setting.C: (2.55, 2.55 + 0.5 * (0.9 * 5.1 + 2.55)),
-    Setting.F: (2.55, 2.55 + 0.5 * 2.55),
-    Setting.CDP: (FIRST, SECOND),
-    Setting.FPDP: (FIRST, FIRST + 0.5 * 23 / 36),
-    Setting.FSCDP: (FIRST, SECOND),
-}
 
 
-@pytest.mark.parametrize("which", Setting)
-def test_two_rounds_without_noise_are_those_worked_out_by_hand(which):
+def test_two_rounds_without_noise_are_those_worked_out_by_hand():
     # Clipping keeps a margin of 1e-5.
-    got = trained(setting(which), ONE_EACH, 2)
-    np.testing.assert_allclose(got, np.outer(BY_HAND[which], LINE), rtol=2e-5)
+    expected = np.outer((FIRST, SECOND), LINE)
+    np.testing.assert_allclose(trained(QUIET), expected, rtol=2e-5)
 
 
-def test_the_released_sum_is_central_dp_sgd_with_the_same_noise(noisy):
-    steps = trained(noisy, ONE_EACH, 2)
-    bounded = SETTINGS.plan().bounded_sum(loss)
+def test_the_released_sum_is_central_dp_sgd_with_the_same_noise():
+    steps = trained(NOISY)
+    bounded = NOISY.plan.bounded_sum(loss)
 
     def share(key):
         return gaussian(jax.random.fold_in(key, 0), (2,), 1.5 / math.sqrt(3))
@@ -148,14 +128,13 @@ def test_the_released_sum_is_central_dp_sgd_with_the_same_noise(noisy):
         [RECORDS[:0], RECORDS[:1], RECORDS[1:]],
     ],
 )
-def test_how_records_are_spread_does_not_matter(noisy, parts):
-    got = trained(noisy, shards(*parts), 2)
-    np.testing.assert_allclose(got, trained(noisy, ONE_EACH, 2), rtol=1e-5, atol=1e-6)
+def test_how_records_are_spread_does_not_matter(parts):
+    got = trained(NOISY, shards(*parts))
+    np.testing.assert_allclose(got, trained(NOISY), rtol=1e-5, atol=1e-6)
 
 
 def test_the_shares_of_a_sum_carry_the_noise_of_central_dp():
-    settings = dataclasses.replace(SETTINGS, clip_norm=0.5, sampling_probability=0.5)
-    plan = settings.shared_plan()
+    plan = plan_of(1.5, probability=0.5, clip_norm=0.5)
     share = jax.jit(lambda key: plan.share(key, jnp.zeros(1_000_000), ())[0])
     slots = [np.asarray(share(jax.random.key(k))) for k in range(3)]
     # sigma^2 C^2 = 1.5^2 x 0.5^2, over the unit C q N = 0.5 x 0.5 x 3.
@@ -177,73 +156,22 @@ def rdp_epsilon(noise_multiplier, steps, delta=1e-5):
 
 
 @pytest.mark.parametrize(
-    ("which", "adversary", "noise_multiplier", "steps"),
+    ("adversary", "noise_multiplier"),
     [
-        (Setting.CDP, Adversary.OUTSIDERS, 12.0, 40),
-        (Setting.FSCDP, Adversary.OUTSIDERS, 12.0, 40),
-        (Setting.FSCDP, Adversary.INSIDERS, 12 * math.sqrt(2 / 3), 40),
-        (Setting.FPDP, Adversary.OUTSIDERS, 12.0, 200),
-        (Setting.FPDP, Adversary.INSIDERS, 12.0, 200),
+        (Adversary.OUTSIDERS, 12.0),
+        (Adversary.INSIDERS, 12 * math.sqrt(2 / 3)),
     ],
 )
-def test_epsilon_of_each_setting(which, adversary, noise_multiplier, steps):
-    settings = dataclasses.replace(SETTINGS, noise_multiplier=12.0, local_steps=5)
-    event = setting(which, settings).event(40, adversary)
+def test_epsilon_against_each_adversary(adversary, noise_multiplier):
+    event = plan_of(12.0).event(40, adversary)
     books = RdpAccountant(neighbors=Neighbors.ADD_REMOVE).compose(event)
-    expected = rdp_epsilon(noise_multiplier, steps)
+    expected = rdp_epsilon(noise_multiplier, 40)
     assert books.epsilon(1e-5) == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("which", "outsiders", "insiders"),
-    [
-        (Setting.C, "nobody", "nobody"),
-        (Setting.F, "nobody", "nobody"),
-        (Setting.CDP, "everybody but", "everybody but"),
-        (Setting.FPDP, "everybody:", "everybody:"),
-        (Setting.FSCDP, "the world and the server", "all hospitals but 2 of 3"),
-    ],
-)
-def test_each_setting_names_its_adversaries(which, outsiders, insiders):
-    run = setting(which)
-    assert outsiders in run.against() and insiders in run.against(Adversary.INSIDERS)
-    assert run.clients == (1 if which in (Setting.C, Setting.CDP) else 3)
-    assert (run.aggregation is None) == run.summed.startswith("nothing")
-    assert (run.plan is None) == (run.event(2).event == NoPrivacy())
-
-
 def test_insiders_with_the_secret_key_face_no_noise():
-    trust = Trust(3, Decryptor.EVERY_CLIENT)
-    settings = dataclasses.replace(SETTINGS, trust=trust)
-    run = setting(Setting.FSCDP, settings, lambda size: PlainAggregation(size, trust))
-    assert run.event(2, Adversary.INSIDERS).event == NoPrivacy()
-    assert run.against(Adversary.INSIDERS).endswith("who read uploads")
-
-
-def test_each_hospital_divides_by_its_part_of_the_public_batch():
-    settings = dataclasses.replace(SETTINGS, records=60, sampling_probability=0.5)
-    assert setting(Setting.FPDP, settings).plan.expected_batch_size == 10
-    assert setting(Setting.CDP, settings).plan.expected_batch_size == 30
-    shared = setting(Setting.FSCDP, settings).plan
-    assert shared.plan.expected_batch_size == 30
-    assert shared.plan.noise == GaussianNoise(1.5 / math.sqrt(3))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"records": 0}, "records"),
-        ({"sampling_probability": 1.5}, "sampling probability"),
-        ({"clip_norm": 0.0}, "clip norm"),
-        ({"noise_multiplier": -1.0}, "noise multiplier"),
-        ({"learning_rate": 0.0}, "learning_rate"),
-        ({"momentum": 1.0}, "momentum"),
-        ({"local_steps": 0}, "local_steps"),
-    ],
-)
-def test_settings_out_of_range(change, message):
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(SETTINGS, **change)
+    plan = plan_of(1.5, Trust(3, Decryptor.EVERY_CLIENT))
+    assert plan.event(2, Adversary.INSIDERS).event == NoPrivacy()
 
 
 @pytest.mark.parametrize(
@@ -255,33 +183,5 @@ def test_settings_out_of_range(change, message):
     ],
 )
 def test_a_server_step_out_of_range(options, message):
-    options = {"learning_rate": 0.5, **options}
     with pytest.raises(ValueError, match=message):
-        dopamine(
-            loss,
-            SETTINGS.shared_plan(),
-            codec=secure(2).codec,
-            params_like=START,
-            **options,
-        )
-
-
-def test_sums_that_do_not_fit_are_refused():
-    plain = Trust(3, Decryptor.NOBODY_NEEDED)
-    with pytest.raises(ValueError, match="another trust model"):
-        setting(Setting.F, sums=lambda size: PlainAggregation(size, plain))
-    reading = dataclasses.replace(SETTINGS, trust=plain)
-    with pytest.raises(ValueError, match="name who decrypts"):
-        setting(
-            Setting.FSCDP,
-            reading,
-            lambda size: make("none", vector_size=size, trust=plain),
-        )
-
-    class Exact(PlainAggregation):
-        codec = dataclasses.replace(
-            secure(2).codec, encode=lambda key, vector: vector.astype(jnp.int32)
-        )
-
-    with pytest.raises(ValueError, match="exact aggregation"):
-        setting(Setting.FSCDP, sums=lambda size: Exact(size, TRUST))
+        dopamine(NOISY, **options)

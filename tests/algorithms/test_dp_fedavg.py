@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -180,9 +181,9 @@ def reuse_the_round_s_key(patch):
 
 def leave_out_the_clip(patch):
     clipping = norm_clipping(1e9)
-    patch.setattr(
-        "fedjax_private.algorithms.dp_fedavg.norm_clipping", lambda norm: clipping
-    )
+    # By its path the package has the function of the module's name.
+    module = sys.modules["fedjax_private.algorithms.dp_fedavg"]
+    patch.setattr(module, "norm_clipping", lambda norm: clipping)
 
 
 def divide_by_the_realised_cohort(patch):
@@ -335,11 +336,18 @@ def test_a_thousand_clients_learn_digits():
     assert books.epsilon(1e-4) == pytest.approx(3.49, abs=0.01)
 
 
+def test_rounding_adds_to_the_sensitivity():
+    rounded = dataclasses.replace(PLAN, rounding=0.25 * S)
+    assert rounded.event(3) == Repeated(Poisson(Q, Gaussian(Z / 1.25)), 3)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("clip_norm", 0.0),
         ("clip_norm", math.inf),
+        ("rounding", -1.0),
+        ("rounding", math.nan),
         ("noise_multiplier", -1.0),
         ("sampling_probability", 0.0),
         ("sampling_probability", 1.1),

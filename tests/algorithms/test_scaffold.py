@@ -150,10 +150,10 @@ def test_a_round_of_clients_without_records_changes_nothing():
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"cohort": 4}, "--cohort"),
-        ({"cohort": 0}, "--cohort"),
-        ({"server_learning_rate": 0.0}, "--server_learning_rate"),
-        ({"config": clients.SgdConfig(0.1, momentum=0.9)}, "--momentum"),
+        ({"cohort": 4}, "cohort must lie"),
+        ({"cohort": 0}, "cohort must lie"),
+        ({"server_learning_rate": 0.0}, "server_learning_rate must be"),
+        ({"config": clients.SgdConfig(0.1, momentum=0.9)}, "set momentum=0"),
     ],
 )
 def test_bad_settings_are_named(changed, named):

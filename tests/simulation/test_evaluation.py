@@ -1,0 +1,15 @@
+import jax
+import numpy as np
+import pytest
+
+
+def test_accuracy_and_loss_equal_numpy(model, examples, evaluate):
+    stack = jax.vmap(model.init)(jax.random.split(jax.random.key(9), 3))
+    got = evaluate(stack)
+    for index in range(3):
+        one = jax.tree.map(lambda leaf, index=index: leaf[index], stack)
+        logits = np.asarray(model.apply(one, examples.inputs), np.float64)
+        picked = logits[np.arange(70), examples.labels]
+        losses = np.log(np.exp(logits).sum(1)) - picked
+        assert got.accuracy[index] == (logits.argmax(1) == examples.labels).mean()
+        assert got.loss[index] == pytest.approx(losses.mean(), rel=1e-5)
