@@ -31,7 +31,8 @@ def train(argv: Sequence[str]) -> int:
         with progress(len(ready.schedule), console) as shown:
             (trained,) = runs.train_together([ready], directory, shown.advance)
     except ValueError as error:  # such as training that diverged beyond encryption
-        print(f"error: {spec.name} failed: {error}", file=sys.stderr)
+        words = flags.spelled(str(error), parsed.names)
+        print(f"error: {spec.name} failed: {words}", file=sys.stderr)
         return 1
     directory.add_run(trained.row)
     comparison.write(directory.path, [trained.row], config)

@@ -16,7 +16,7 @@ import itertools
 import json
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,15 @@ from experiments import command
 from experiments.settings import flags
 from experiments.sweep import SweepConfig
 from fedjax_private import datasets, runs
-from fedjax_private.choices import Settings, at_least, chosen, kinds, one_of, setting
+from fedjax_private.choices import (
+    Settings,
+    at_least,
+    chosen,
+    kinds,
+    one_of,
+    setting,
+    settings_of,
+)
 
 USAGE = """Trains every combination of a grid and scores it on a validation split.
 
@@ -70,20 +78,38 @@ def combinations(grid: str) -> list[dict[str, str]]:
 
 
 def spec_with(base: runs.Spec, values: Mapping[str, str]) -> runs.Spec:
-    """The spec with values given as text.
+    """The spec with values given as text: of its fields, or of its entries' settings.
 
     Raises:
-        ValueError: a name is no field to search over, or a value is bad.
+        ValueError: a name is nothing to search over, or a value is bad.
     """
-    known = {flag.name: flag for flag in flags.flags_of(runs.Spec)}
-    types = kinds(runs.Spec)
-    changes = {}
-    for name, text in values.items():
-        if name not in known or known[name].group in ("What to run", "Encryption"):
-            raise ValueError(f"grid names {name!r}, which is nothing to search over.")
-        kind = str if known[name].registry is not None else types[name]
-        changes[name] = flags.convert(kind, text)
-    return dataclasses.replace(base, **changes)
+    known = {
+        flag.name: flag
+        for flag in flags.flags_of(runs.Spec)
+        if flag.group not in ("What to run", "Encryption, for arms with HE")
+    }
+    changes = {
+        name: flags.convert(known[name].kind, text)
+        for name, text in values.items()
+        if name in known
+    }
+    spec = dataclasses.replace(base, **changes)
+    for name in values.keys() - known.keys():
+        spec = _with_setting(spec, known.values(), name, values[name])
+    return spec
+
+
+def _with_setting(
+    spec: runs.Spec, searched: Iterable[flags.Flag], name: str, text: str
+) -> runs.Spec:
+    for flag in searched:
+        choice = getattr(spec, flag.name) if flag.registry is not None else None
+        if choice is not None and name in settings_of(choice.entry):
+            value = flags.convert(kinds(choice.entry.settings)[name], text)
+            settings = dataclasses.replace(choice.settings, **{name: value})
+            changed = dataclasses.replace(choice, settings=settings)
+            return dataclasses.replace(spec, **{flag.name: changed})
+    raise ValueError(f"grid names {name!r}, which is nothing to search over.")
 
 
 def tune(argv: Sequence[str]) -> int:
@@ -127,6 +153,7 @@ def tune(argv: Sequence[str]) -> int:
                 **{name: row[name] for name in ("dataset", "model", "epsilon")},
                 "algorithm": row["algorithm"],
                 "mechanism": spec.mechanism_name,
+                "grid": values,
                 **dataclasses.asdict(ready.hyperparameters),
                 "held_out_examples": len(ready.dataset.test),
                 "validation_accuracy": row["accuracy"],

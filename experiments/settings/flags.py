@@ -43,7 +43,7 @@ class _Parser(absl_flags.ArgumentParser):  # type: ignore[type-arg]
             return argument
         try:
             return convert(self.kind, argument)
-        except ValueError:
+        except (ValueError, TypeError):
             raise ValueError(
                 f"takes {_expects(self.kind)}, got {argument!r}."
             ) from None
@@ -60,6 +60,10 @@ def convert(kind: Any, text: str) -> Any:
     """Turns text into a value of a type, or raises ValueError."""
     if typing.get_origin(kind) is tuple:
         return tuple(convert(_item(kind), part.strip()) for part in text.split(","))
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"true or false, got {text!r}.")
+        return text.lower() == "true"
     return kind(text)
 
 
@@ -68,7 +72,7 @@ def _expects(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
         plural = {int: "whole numbers", float: "numbers", str: "names"}[_item(kind)]
         return f"{plural} separated by commas"
-    return names[kind]
+    return names.get(kind, getattr(kind, "__name__", str(kind)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +120,8 @@ def _settings_flags(registry: Registry[Any], entries: Iterable[Entry]) -> list[F
     for entry in entries:
         of_entry = {flag.name: flag for flag in flags_of(entry.settings)}
         for name in settings_of(entry):
+            if name not in of_entry:  # a field without a help text
+                continue
             flags.setdefault(name, of_entry[name])
             owners.setdefault(name, []).append(entry.name)
     return [
@@ -184,13 +190,13 @@ def spelled(message: str, names: Iterable[str]) -> str:
             message = re.sub(rf"{free}{name}(?![\w(/]|\.\w)", f"--{name}", message)
             continue
         message = re.sub(rf"{free}{name}(?==)", f"--{name}", message)
-        said = r"must|takes|lies|names|shifts|is no|is unknown|'"
+        said = r"must|takes|lies|names|needs|shifts|is no|is unknown|'"
         message = re.sub(rf"^{name}(?= (?:{said}))", f"--{name}", message)
         verbs = r"give|leave out|set|raise|or|and"
         message = re.sub(
             rf"\b({verbs}) {name}(?=[,.;:] |[.]$)", rf"\1 --{name}", message
         )
-        either = rf"\b(give|give either) {name}(?= or)"
+        either = rf"\b(give|give either|leave out) {name}(?= (?:or|and)\b)"
         message = re.sub(either, rf"\1 --{name}", message)
         message = re.sub(rf"\b(another) {name}\b", rf"\1 --{name}", message)
     return message
@@ -277,6 +283,11 @@ def parse(
     for registry in registries.values():
         entries = [*registry.entries(), *own.get(registry.kind, ())]
         for flag in _settings_flags(registry, entries):
+            if flag.name in names:
+                fail(
+                    f"{flag.name} is a setting of {registry.kind} and the name of "
+                    "another flag: rename the setting."
+                )
             of_entries[flag.name] = flag
     flags += of_entries.values()
     if any(arg in ("--help", "-h", "--helpfull", "-help") for arg in argv[1:]):
@@ -332,6 +343,7 @@ def _own_entries(flags: Sequence[Flag], argv: Sequence[str]) -> dict[str, list[E
     values = _values(
         dataclasses.replace(flag, kind=str, default=None) for flag in choosing
     )
+    values.set_gnu_getopt()  # reads on after the value of a flag that it does not know
     try:
         values(list(argv), known_only=True)
     except absl_flags.Error:
