@@ -10,7 +10,7 @@ from typing import Any
 from experiments.reports import figures, paper, plan, predictions
 from experiments.reports.averages import Cell
 from experiments.reports.comparison import line, write_summary
-from experiments.reports.markdown import accuracy, distinct, markdown_table
+from experiments.reports.markdown import accuracy, distinct, markdown_table, number
 from experiments.reports.plan import (
     CNN,
     LINEAR,
@@ -28,7 +28,7 @@ from experiments.reports.results import (
     shape,
 )
 from fedjax_private.hyperparameters import Hyperparameters
-from fedjax_private.runs import ARMS
+from fedjax_private.runs import ARMS, Spec
 
 __all__ = ["POLYNOMIAL", "line", "write"]
 
@@ -262,6 +262,60 @@ def _costs(found: Results) -> list[str]:
     ]
 
 
+def _related(found: Results) -> list[str]:
+    rows = []
+    for spec in plan.related(found.what, found.data):
+        row = found.rows.get(spec)
+        if row is None:
+            continue
+        server = "" if spec.server_optimizer is None else f", {spec.server_optimizer}"
+        rows.append(
+            [
+                f"{row['algorithm']}{server}",
+                ARMS[spec.arm].label,
+                _setting(spec),
+                row["unit"] or "",
+                f"{row['accuracy']:.3f}" if row["accuracy"] is not None else "diverged",
+                number(row["epsilon"], ".3g"),
+                number(row["epsilon_insider"], ".3g"),
+                number(row["epsilon_claimed"], ".3g"),
+                f"{row['delta']:g}" if row["delta"] else "",
+                paper.RELATED.get(row["algorithm"], ""),
+            ]
+        )
+    head = [
+        "algorithm", "arm", "setting", "unit", "accuracy", "epsilon, outsiders",
+        "epsilon, insiders", "epsilon that it claims", "delta", "its paper's figure",
+    ]  # fmt: skip
+    return [
+        "## Related work",
+        "",
+        "Each algorithm at the setting of its paper that the digits allow: clients, "
+        "cohort, local work, sampling and noise are the paper's, and data, model and "
+        "rounds are ours, so that accuracies beside each other do not rank the "
+        "algorithms. Epsilon is ours, by RDP, for the unit named; where the paper "
+        "counts otherwise, its claim stands beside. Figures of papers are given where "
+        "they could be checked; one seed.",
+        "",
+        *markdown_table(head, rows),
+    ]
+
+
+def _setting(spec: Spec) -> str:
+    """What was given, in a few words."""
+    values = spec.hyperparameters
+    parts = [f"{spec.clients} clients, {spec.partition_name}", spec.model_entry.name]
+    if spec.cohort is not None:
+        parts.append(f"{spec.cohort} a round")
+    if values.local_epochs is not None and values.batch_size is not None:
+        parts.append(f"E={values.local_epochs}, B={values.batch_size}")
+    if values.sampling_probability is not None:
+        parts.append(f"q={values.sampling_probability:g}")
+    if spec.noise_multiplier is not None:
+        parts.append(f"noise multiplier {spec.noise_multiplier:g}")
+    return ", ".join([*parts, f"{values.rounds} rounds"])
+
+
 def _privacy(found: Results) -> list[str]:
     rows, adversaries = [], {}
     for spec, prepared in found.prepared.items():
@@ -395,6 +449,7 @@ def write(directory: Path, found: Results, notes: Sequence[str]) -> bool:
             *_eight(found),
             *_hybrid(found),
             *_costs(found),
+            *_related(found),
             *_privacy(found),
             *UNSAID,
         ]

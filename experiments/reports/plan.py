@@ -1,10 +1,11 @@
 """Which runs the tables are made of."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fedjax_private import runs
+from fedjax_private.algorithms import ALGORITHMS
 from fedjax_private.choices import Settings, at_least, one_of, setting
 
 PROFILES = ("digits", "paper_shape")
@@ -20,6 +21,75 @@ PARTITIONS = ("iid", "shards")
 
 # paper_shape: so few examples that a client alone cannot learn, and rounds to match.
 SCARCE_EXAMPLES, SCARCE_ROUNDS, SCARCE_SEEDS = 1024, 50, 10
+
+MLP = "mlp_2nn"  # McMahan et al.'s, who call it 2NN
+
+# Related work, each at the setting of its paper as far as 4,000 digits allow: arguments
+# of `spec`. Clients, cohort, epochs, batches, sampling and noise are the papers'; data,
+# model and the number of rounds are ours.
+_MCMAHAN = {"arm": "fl", "clients": 100, "cohort": 10, "model": MLP}
+_FEDAVG = {**_MCMAHAN, "local_epochs": 5, "batch_size": 10, "learning_rate": 0.1}
+RELATED: tuple[Mapping[str, Any], ...] = (
+    {**_FEDAVG, "algorithm": "fedavg", "momentum": 0.0, "rounds": 20},
+    {**_MCMAHAN, "algorithm": "fedsgd", "learning_rate": 0.1, "rounds": 20},
+    {
+        **_FEDAVG,
+        "algorithm": ALGORITHMS.choose("fedprox", {"proximal": 1.0}),
+        "partition": "shards",
+        "momentum": 0.0,
+        "rounds": 20,
+    },
+    {
+        **_FEDAVG,
+        "algorithm": "scaffold",
+        "partition": "shards",
+        "cohort": 20,
+        "momentum": 0.0,
+        "rounds": 20,
+    },
+    {
+        **_FEDAVG,
+        "algorithm": "fedavg",
+        "server_optimizer": "adam",
+        "server_learning_rate": 0.01,
+        "momentum": 0.0,
+        "rounds": 20,
+    },
+    {
+        "arm": "private_ai",
+        "algorithm": "dopamine",
+        "clients": 10,
+        "noise_multiplier": 1.15,
+        "sampling_probability": 0.03425,
+        "delta": 1e-4,
+        "rounds": 100,
+    },
+    {
+        "arm": "private_ai",
+        "algorithm": "truex",
+        "clients": 10,
+        "honest_clients": 5,
+        "encryption": "threshold_ckks",
+        "epsilon": EPSILONS[1],
+    },
+    {
+        "arm": "fl_dp",
+        "algorithm": ALGORITHMS.choose("nbafl", {"nbafl_claim": 60.0}),
+        "clients": 50,
+        "model": MLP,
+        "delta": 0.01,
+        "rounds": 25,
+    },
+    {
+        "arm": "fl_dp",
+        "algorithm": "dp_fedavg",
+        "clients": 100,
+        "model": MLP,
+        "sampling_probability": 0.1,
+        "noise_multiplier": 1.0,
+        "rounds": 50,
+    },
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +223,13 @@ def _digits(what: TablesConfig, data: DataConfig) -> Iterator[runs.Spec]:
             encryption=scheme,
             rounds=rounds,
         )
+    yield from related(what, data)
+
+
+def related(what: TablesConfig, data: DataConfig) -> list[runs.Spec]:
+    """The runs of the table of related work, in the order of `RELATED`."""
+    short = {"rounds": 3} if what.quick else {}
+    return [spec(data=data, label="related", **{**each, **short}) for each in RELATED]
 
 
 def _scarce(what: TablesConfig, data: DataConfig) -> Iterator[runs.Spec]:

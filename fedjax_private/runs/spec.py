@@ -238,7 +238,7 @@ class Spec(choices.Settings):
         """A name for files and lines: arm-clients-partition-seed, or label-arm-..."""
         start = f"{self.label}-" if self.label else ""
         name = f"{start}{self.arm}-{self.clients}-{self.partition_name}-{self.seed}"
-        return re.sub(r"[^\w.-]", "_", name)
+        return re.sub(r"[/\\:]", "_", name)
 
     @property
     def heading(self) -> str:
