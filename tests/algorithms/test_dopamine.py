@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import optimize
 
 from fedjax_private import algorithms, simulation
 from fedjax_private.aggregation import PlainAggregation
@@ -21,6 +20,7 @@ from fedjax_private.privacy import (
 )
 from fedjax_private.privacy.accounting import Neighbors, NoPrivacy, RdpAccountant
 from fedjax_private.trust import Adversary, Decryptor, Trust
+from tests.algorithms.closed_forms import gaussian_epsilon
 
 # Of the three hospitals two do not collude.
 TRUST = Trust(3, Decryptor.KEY_AUTHORITY, honest=2)
@@ -143,18 +143,6 @@ def test_the_shares_of_a_sum_carry_the_noise_of_central_dp():
     assert np.var(slots[0]) == pytest.approx(expected / 3, rel=0.02)
 
 
-def rdp_epsilon(noise_multiplier, steps, delta=1e-5):
-    """Of unsampled Gaussian steps, by Canonne, Kamath, Steinke 2020, proposition 12."""
-
-    def at(log_slope):
-        order = 1 + math.exp(log_slope)
-        rdp = steps * order / (2 * noise_multiplier**2)
-        left = math.log(1 / delta) - math.log(order)
-        return rdp + math.log1p(-1 / order) + left / (order - 1)
-
-    return optimize.minimize_scalar(at, bounds=(-6, 8), method="bounded").fun
-
-
 @pytest.mark.parametrize(
     ("adversary", "noise_multiplier"),
     [
@@ -165,7 +153,7 @@ def rdp_epsilon(noise_multiplier, steps, delta=1e-5):
 def test_epsilon_against_each_adversary(adversary, noise_multiplier):
     event = plan_of(12.0).event(40, adversary)
     books = RdpAccountant(neighbors=Neighbors.ADD_REMOVE).compose(event)
-    expected = rdp_epsilon(noise_multiplier, 40)
+    expected = gaussian_epsilon(noise_multiplier, 40)
     assert books.epsilon(1e-5) == pytest.approx(expected, rel=1e-3)
 
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import optimize, stats
+from scipy import stats
 
 from fedjax_private import simulation
 from fedjax_private.aggregation import make
@@ -23,6 +23,7 @@ from fedjax_private.datasets import ClientData
 from fedjax_private.privacy.accounting import Gaussian, Repeated
 from fedjax_private.trust import Decryptor, Trust
 from fedjax_private.typing import ClientKeys
+from tests.algorithms.closed_forms import rho_epsilon
 
 # At this delta c = sqrt(2 ln(1.25 / delta)) is 4.
 SETTINGS = NbaflSettings(
@@ -71,16 +72,6 @@ def run(trainer, settings, params, labels, schedule):
 
 def clipped(vector, norm=SETTINGS.clip_norm):
     return vector * min(1.0, norm / max(np.linalg.norm(vector), 1e-30))
-
-
-def rdp_epsilon(rho, delta):
-    """From rho-zCDP by Canonne, Kamath, Steinke 2020, proposition 12, at any order."""
-
-    def at(log_slope):
-        a = 1 + math.exp(log_slope)
-        return a * rho + math.log1p(-1 / a) - (math.log(delta) + math.log(a)) / (a - 1)
-
-    return optimize.minimize_scalar(at, bounds=(-9, 9), method="bounded").fun
 
 
 def test_noise_worked_out_by_hand():
@@ -206,9 +197,10 @@ def test_epsilons_are_those_of_the_rdp_formula():
     settings = dataclasses.replace(SETTINGS, rounds=10)
     found = claims(settings)
     assert event(settings) == Repeated(Gaussian(uplink_noise(settings) / 1.5), 10)
+    assert event(settings, 4) == Repeated(Gaussian(uplink_noise(settings) / 1.5), 4)
 
     def by_hand(move, stddev):
-        return rdp_epsilon(10 * (move / stddev) ** 2 / 2, settings.delta)
+        return rho_epsilon(10 * (move / stddev) ** 2 / 2, settings.delta)
 
     assert found.claimed_epsilon == 2.0
     assert (found.sigma_uplink, found.sigma_downlink) == pytest.approx((0.3, 0.2))
@@ -226,7 +218,7 @@ def test_where_the_classical_bound_is_invalid_its_claim_is_too_small():
     settings = NbaflSettings(20.0, 50.0, 0.01, 1, 1, 50, 512)
     found = claims(settings)
     rho = 50**2 / (4 * math.log(125))
-    assert found.assumed_epsilon == pytest.approx(rdp_epsilon(rho, 0.01), rel=1e-3)
+    assert found.assumed_epsilon == pytest.approx(rho_epsilon(rho, 0.01), rel=1e-3)
     assert not found.classical_bound_valid
     assert "invalid" in found.words
     # Not for the looseness of RDP: the exact curve (Balle, Wang 2018, theorem 8) says

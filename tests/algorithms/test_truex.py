@@ -32,6 +32,7 @@ from fedjax_private.privacy.accounting import (
     Repeated,
 )
 from fedjax_private.trust import Adversary, Decryptor, Trust
+from tests.algorithms.closed_forms import gaussian_epsilon
 from tests.algorithms.quadratics import START, loss, rounds, shards, sums, weights
 
 DELTA = 1e-5
@@ -89,25 +90,17 @@ def test_a_sum_carries_the_noise_of_the_formula(parties, honest):
     assert np.var(sum(slots)) == pytest.approx(parties * one, rel=0.02)
 
 
-def rdp_epsilon(noise_multiplier, steps):
-    """Of unsampled Gaussian steps, by Canonne, Kamath, Steinke 2020, proposition 12."""
-
-    def at(log_slope):
-        order = 1 + math.exp(log_slope)
-        rdp = steps * order / (2 * noise_multiplier**2)
-        left = math.log(1 / DELTA) - math.log(order)
-        return rdp + math.log1p(-1 / order) + left / (order - 1)
-
-    return optimize.minimize_scalar(at, bounds=(-6, 8), method="bounded").fun
-
-
 def test_dividing_by_one_less_than_the_honest_turns_2_9_into_1_97():
-    sigma = optimize.brentq(lambda s: rdp_epsilon(s, 80) - 2.9, 1, 100)
+    sigma = optimize.brentq(lambda s: gaussian_epsilon(s, 80) - 2.9, 1, 100)
     got = truex_epsilons(truex_plan(make, sigma, truex_trust(4, 3)), 80, DELTA)
     assert got.claimed == pytest.approx(2.9, rel=1e-3)
     # Four shares of sigma^2 / 2, and three of them.
-    assert got.outsiders == pytest.approx(rdp_epsilon(sigma * math.sqrt(2), 80), 1e-3)
-    assert got.insiders == pytest.approx(rdp_epsilon(sigma * math.sqrt(1.5), 80), 1e-3)
+    assert got.outsiders == pytest.approx(
+        gaussian_epsilon(sigma * math.sqrt(2), 80), 1e-3
+    )
+    assert got.insiders == pytest.approx(
+        gaussian_epsilon(sigma * math.sqrt(1.5), 80), 1e-3
+    )
     assert got.outsiders == pytest.approx(1.97, abs=0.01)
     # Shares of sigma^2 / 3 would have met the target against insiders.
     fair = shared(make, sigma, truex_trust(4, 3), Adversary.INSIDERS)
