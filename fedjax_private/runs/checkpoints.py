@@ -104,10 +104,10 @@ def restore(directory: Path, name: str, params_like: Params, count: int) -> Para
         count: how many models.
 
     Returns:
-        NumPy arrays with a leading axis over models.
+        NumPy arrays with a leading axis over models, of the dtypes of `params_like`.
 
     Raises:
-        ValueError: the checkpoint holds other arrays, shapes or dtypes.
+        ValueError: the checkpoint holds other arrays or shapes, or is damaged.
     """
     stacked = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), params_like
@@ -116,8 +116,8 @@ def restore(directory: Path, name: str, params_like: Params, count: int) -> Para
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             params: Params = checkpointer.restore(path, stacked)
-        held = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), params)
-        if held != jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), stacked):
+        held = jax.tree.map(lambda leaf: leaf.shape, params)
+        if held != jax.tree.map(lambda leaf: leaf.shape, stacked):
             raise ValueError("shapes differ")
     except (ValueError, FileNotFoundError, KeyError) as error:
         raise ValueError(

@@ -206,7 +206,8 @@ def load(
             f"run {name} trained a model that was given as an object: give it as model."
         )
     try:
-        normalization = Normalization(**described["normalization"])
+        constants = described["normalization"]
+        normalization = Normalization(constants["offset"], constants["scale"])
         shape = tuple(described["input_shape"])
         built = _built(described["name"] if model is None else model, of, normalization)
         like = jax.eval_shape(built.init, jax.random.key(0))
