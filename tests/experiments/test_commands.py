@@ -9,22 +9,14 @@ import time
 
 import numpy as np
 import pytest
-
-from experiments import build, pricing
 from experiments.arms import ARMS
-from experiments.config import (
-    EncryptionConfig,
-    PrivacyConfig,
-    Settings,
-    SweepConfig,
-    TrainingConfig,
-)
-from experiments.spec import Spec
+from fedjax_private.simulation.records import ROW_NAMES, read_rows
+
+from experiments import pricing
+from experiments.config import SweepConfig
 from experiments.train import train
-from fedjax_private.datasets import load
 from fedjax_private.encryption.openfhe.backend import interpreter
 from fedjax_private.privacy.accounting import Ledger, from_json
-from fedjax_private.simulation.records import ROW_NAMES, read_rows
 
 SMALL = ("--model=linear", "--rounds=2", "--clients=3")
 
@@ -314,61 +306,3 @@ def test_noise_that_cannot_be_shared_is_bad_input(tmp_path, capsys, flag, named)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and named in line
     assert not out.exists()
-
-
-@pytest.fixture(scope="module")
-def prepared():
-    dataset = load("mnist_5k")
-
-    def prepare(arm="private_ai", privacy=None, encryption=None):
-        settings = Settings(
-            training=TrainingConfig(model="linear", rounds=2),
-            privacy=PrivacyConfig(**privacy or {}),
-            encryption=EncryptionConfig(**encryption or {}),
-        )
-        return build.prepare(Spec(arm, 8, "iid", 0, settings), dataset)
-
-    return prepare
-
-
-@pytest.mark.parametrize(
-    ("privacy", "encryption", "named"),
-    [
-        ({}, {"encryption": "none"}, "--encryption=none"),
-        ({}, {"protect": False}, "--noprotect"),
-        ({}, {"min_uploads": 9}, "--min_uploads"),
-        ({}, {"encrypted_fraction": 0.5}, "--encrypted_fraction"),
-        ({"honest_clients": 9}, {}, "between 1 and the 8 uploads"),
-        ({"honest_clients": 3}, {"min_uploads": 2}, "between 1 and the 2 uploads"),
-        ({"epsilon_against": "insiders"}, {"key_holder": "clients"}, "cannot be met"),
-        (
-            {"epsilon_against": "insiders", "honest_clients": 3},
-            {"encryption": "threshold_exact"},  # 5 of 8 decrypt, and 5 collude
-            "--recovery_threshold",
-        ),
-    ],
-)
-def test_what_leaves_no_shared_noise_is_refused(prepared, privacy, encryption, named):
-    with pytest.raises(ValueError, match=named):
-        prepared("private_ai", privacy, encryption)
-
-
-@pytest.mark.parametrize("encryption", ["ckks", "exact", "threshold_exact"])
-@pytest.mark.parametrize("honest", [None, 4])
-def test_the_target_can_be_met_against_insiders(prepared, encryption, honest):
-    against = {"epsilon_against": "insiders", "honest_clients": honest, "epsilon": 2.0}
-    run = prepared("private_ai", against, {"encryption": encryption}).privacy
-    assert run.epsilon < 1.98 < run.epsilon_insider <= 2.0
-    one = run.plan.plan.noise.noise_multiplier  # all of it is divided among the honest
-    assert one == pytest.approx(run.noise_multiplier / (honest or 7) ** 0.5)
-
-
-def test_local_noise_is_the_other_arm_s(prepared):
-    told, other = prepared(privacy={"noise": "local"}), prepared("private_ai_local")
-    assert told.privacy == other.privacy
-    assert told.options == other.options
-    assert told.spec.hyperparameters == other.spec.hyperparameters
-    assert not told.spec.shares_noise
-    assert told.privacy.epsilon == told.privacy.epsilon_insider
-    shared = prepared("private_ai_local", {"noise": "distributed"})
-    assert shared.privacy == prepared().privacy

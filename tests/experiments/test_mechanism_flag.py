@@ -5,20 +5,16 @@ import os
 
 import numpy as np
 import pytest
+from experiments.spec import Spec
+from fedjax_private.simulation.records import RunDirectory, read_rows
 
 from experiments import build, config, pricing
-from experiments.arms import ARMS
-from experiments.spec import Spec
 from fedjax_private.datasets import load
-from fedjax_private.privacy import DiscreteGaussianNoise
 from fedjax_private.privacy.accounting import (
     BandedMatrix,
-    Gaussian,
     Ledger,
-    Poisson,
     from_json,
 )
-from fedjax_private.simulation.records import RunDirectory, read_rows
 from fedjax_private.trust import Adversary
 from tests.experiments.test_commands import SMALL, run
 
@@ -179,30 +175,6 @@ def prepared(dataset, arm="fl_dp", cohort=None, encryption="ckks", **privacy):
         encryption=config.EncryptionConfig(encryption=encryption),
     )
     return build.prepare(Spec(arm, 4, "iid", 0, settings), dataset)
-
-
-def test_the_default_is_what_it_has_always_been(dataset):
-    plan = prepared(dataset, noise_multiplier=1.5).privacy.plan
-    assert plan.event(6).event == Poisson(0.5, Gaussian(1.5))
-    assert plan.expected_batch_size == 0.5 * len(dataset.train) / 4
-
-
-@pytest.mark.parametrize("arm", [name for name, arm in ARMS.items() if arm.private])
-@pytest.mark.parametrize("name", ["banded", "adaptive", "per_layer", "automatic"])
-def test_every_named_mechanism_meets_the_target(dataset, arm, name):
-    if name == "adaptive" and ARMS[arm].shared:
-        with pytest.raises(ValueError, match=r"AdaptiveClipping.*--noise=local"):
-            prepared(dataset, arm, mechanism=name)
-        return
-    run = prepared(dataset, arm, mechanism=name, epsilon=2.0)
-    assert 1.99 < run.privacy.epsilon <= 2.0
-
-
-def test_exact_sums_take_whole_number_noise_only(dataset):
-    run = prepared(dataset, "private_ai", encryption="exact", mechanism="per_layer")
-    assert isinstance(run.privacy.plan.plan.noise, DiscreteGaussianNoise)
-    with pytest.raises(ValueError, match=r"BandedNoise.*--encryption=ckks"):
-        prepared(dataset, "private_ai", encryption="exact", mechanism="banded")
 
 
 @pytest.mark.parametrize(
