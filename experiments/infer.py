@@ -127,6 +127,13 @@ class ServiceConfig(Settings):
         """The file of the access token."""
         return Path(self.token_file) if self.token_file else default_token_file()
 
+    def token(self) -> bytes:
+        """The access token, made if missing. Raises ValueError as `make_token` does."""
+        try:
+            return make_token(self.token_path)
+        except ValueError as error:
+            raise ValueError(f"token_file: {error}") from error
+
 
 def serve(argv: Sequence[str]) -> int:
     """Serves until it is interrupted; returns the exit status."""
@@ -134,7 +141,7 @@ def serve(argv: Sequence[str]) -> int:
     what, how = parsed[ModelConfig], parsed[ServiceConfig]
     if what.model is None:
         flags.fail("--model is missing: name the directory of a training run.")
-    token = parsed.checked(lambda: make_token(how.token_path))
+    token = parsed.checked(how.token)
     counted = how.token_path.with_name(how.token_path.name + ".queries")
     quota = parsed.checked(lambda: Quota(token, how.queries, counted))
     service, summary = _service(parsed, token, quota)

@@ -5,9 +5,9 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from experiments.settings import flags
 from fedjax_private import runs
 from fedjax_private.choices import Settings, at_least, positive, setting
 from fedjax_private.datasets import load
+from fedjax_private.encryption import ProtocolError
 from fedjax_private.inference.serving.access import default_token_file, read_token
 from fedjax_private.inference.serving.head import Head, fit
 from fedjax_private.inference.serving.offer import Offer
@@ -28,6 +29,8 @@ from fedjax_private.inference.serving.remote import (
     ServiceError,
     read_offer,
 )
+
+T = TypeVar("T")
 
 QUERY_USAGE = """Asks a server about images, encrypted.
 
@@ -52,24 +55,30 @@ class ServerConfig(Settings):
     timeout: float = setting(300.0, "seconds that a request may take", positive)
 
     def token(self) -> bytes:
-        """The access token. Raises ValueError as `read_token`."""
-        return read_token(
-            Path(self.token_file) if self.token_file else default_token_file()
-        )
+        """The access token. Raises ValueError as `read_token` does."""
+        path = Path(self.token_file) if self.token_file else default_token_file()
+        try:
+            return read_token(path)
+        except ValueError as error:
+            raise ValueError(f"token_file: {error}") from error
 
     def offer(self) -> Offer:
         """The server's offer. An address that does not answer is bad input."""
-        try:
-            return read_offer(self.url, timeout=self.timeout)
-        except (ValueError, ServiceError) as error:
-            flags.fail(f"--url={self.url}: {error}")
+        return self._asked(lambda: read_offer(self.url, timeout=self.timeout))
 
     def connect(self, token: bytes) -> RemoteModel:
         """A session. A server that refuses it is bad input."""
+        return self._asked(
+            lambda: RemoteModel.connect(self.url, token, timeout=self.timeout)
+        )
+
+    def _asked(self, ask: Callable[[], T]) -> T:
         try:
-            return RemoteModel.connect(self.url, token, timeout=self.timeout)
-        except (ValueError, ServiceError) as error:
+            return ask()
+        except (ProtocolError, ServiceError) as error:
             flags.fail(f"--url={self.url}: {error}")
+        except ValueError as error:  # of the URL itself
+            flags.fail(str(error), ("url",))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`infer` as a user runs it: a server in its own process, and clients."""
+"""The command `infer`: a server in a process of its own, and clients."""
 
 import json
 import re
@@ -46,7 +46,6 @@ def trained(tmp_path_factory):
         ],
         capture_output=True,
         text=True,
-        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -88,8 +87,8 @@ class Serving:
 
     def stop(self, number=signal.SIGTERM):
         self.process.send_signal(number)
-        status = self.process.wait(60)
-        self._reading.join(10)
+        status = self.process.wait()
+        self._reading.join()
         return status
 
 
@@ -127,7 +126,7 @@ def test_a_query_of_a_data_set(serving, circuit, test_images, tmp_path, capsys):
     assert [row["index"] for row in rows] == [0, 1, 2, 3]
     assert [row["label"] for row in rows] == test_images.labels[:4].tolist()
     assert [row["predicted"] for row in rows] == scores.argmax(axis=1).tolist()
-    assert all(0 < row["seconds"] < 60 for row in rows)
+    assert all(row["seconds"] > 0 for row in rows)
     right = sum(row["label"] == row["predicted"] for row in rows)
     assert f"accuracy {right / 4:.2%} ({right} of 4)" in said
     for word in ("index", "label", "predicted", "scores", "seconds", "session opened"):
@@ -135,7 +134,6 @@ def test_a_query_of_a_data_set(serving, circuit, test_images, tmp_path, capsys):
     config = json.loads((out / "config.json").read_text())
     assert config["request_bytes"] > 10_000
     assert not (out / FIGURE).exists()
-    # The server's lines tell of sessions, and nothing of what was asked.
     assert serving.process.poll() is None
 
 
@@ -164,7 +162,7 @@ def test_a_query_of_an_image_draws_it(serving, circuit, test_images, tmp_path, c
 
 
 @pytest.mark.needs_openfhe
-def test_what_does_not_fit_the_model_is_named(serving, tmp_path, capsys):
+def test_images_and_heads_that_do_not_fit_are_refused(serving, tmp_path, capsys):
     PIL.Image.new("RGB", (28, 28)).save(tmp_path / "color.png")
     Head("pool", np.zeros((3, 2)), np.zeros(2)).save(tmp_path / "head.npz")
     out = f"--out={tmp_path / 'out'}"
@@ -197,7 +195,7 @@ def test_a_wrong_token_opens_no_session(serving, token_file, tmp_path, capsys):
 
 
 @pytest.mark.needs_openfhe
-def test_the_server_stops_politely_and_has_said_nothing_of_queries(serving):
+def test_the_server_stops_and_has_logged_nothing_about_queries(serving):
     assert serving.token_file.stat().st_mode & 0o777 == 0o600
     assert serving.stop(signal.SIGINT) == 0
     said = "".join(serving.lines)
@@ -236,14 +234,14 @@ def test_split_serving_with_a_head(trained, circuit, tmp_path, capsys):
 
 SERVE_MISTAKES = [
     ((), "--model is missing"),
-    (("--model=nowhere",), "--model=nowhere is no directory"),
-    (("--model=.", "--packing=dense"), "--packing takes auto, batch, single"),
+    (("--model=nowhere",), "--model must be a directory"),
+    (("--model=.", "--packing=dense"), "--packing must be one of auto, batch, single"),
     (("--model=.", "--images=0"), "--images must be at least 1"),
     (("--model=.", "--precision=0"), "--precision must be positive"),
     (("--model=.", "--precision=inf"), "--precision must be positive and finite"),
-    (("--model=.", "--flooding_bits=-1"), "--flooding_bits must lie in 0..128"),
+    (("--model=.", "--flooding_bits=-1"), "--flooding_bits must lie between 0 and 128"),
     (("--model=.", "--score_noise=-0.1"), "--score_noise must be finite"),
-    (("--model=.", "--port=65536"), "--port must lie in 0..65535"),
+    (("--model=.", "--port=65536"), "--port must lie between 0 and 65535"),
     (("--model=.", "--port=x"), "a whole number"),
     (("--model=.", "--queries=0"), "--queries must be at least 1"),
     (("--model=.", "--sessions=0"), "--sessions must be at least 1"),
@@ -269,10 +267,13 @@ QUERY_MISTAKES = [
     (("query", f"--image={__file__}"), "cannot be read"),
     (("query", "--dataset=mnist_5k", "--timeout=0"), "--timeout must be positive"),
     (("query", "--dataset=mnist_5k", "--head=nowhere"), "nowhere holds no head"),
-    (("query", "--dataset=mnist_5k", "--url=ftp://x"), "is no URL of the form"),
-    (("query", "--dataset=mnist_5k", "--url=http://:1"), "is no URL of the form"),
-    (("query", "--dataset=mnist_5k", "--url=http://x:y"), "is no URL of the form"),
-    (("query", "--dataset=mnist_5k", "--url=http://127.0.0.1:9"), "is `serve` running"),
+    (("query", "--dataset=mnist_5k", "--url=ftp://x"), "--url must have the form"),
+    (("query", "--dataset=mnist_5k", "--url=http://:1"), "--url must have the form"),
+    (("query", "--dataset=mnist_5k", "--url=http://x:y"), "--url must have the form"),
+    (
+        ("query", "--dataset=mnist_5k", "--url=http://127.0.0.1:9"),
+        "--url=http://127.0.0.1:9: no answer",
+    ),
     (("fit_head",), "--head is missing"),
     (("fit_head", "--head=no/where/h.npz"), "there is no directory no/where"),
     (("fit_head", "--head=h.npz", "--count=1"), "--count must be at least 2"),
@@ -293,7 +294,7 @@ def test_a_missing_token_is_a_mistake(tmp_path, capsys):
     assert_mistake(argv, "--token_file", capsys)
 
 
-def test_a_command_that_there_is_not_is_a_mistake(capsys):
+def test_an_unknown_command_is_a_mistake(capsys):
     assert_mistake(("train",), "infer takes serve, query, fit_head", capsys)
 
 
@@ -325,7 +326,7 @@ def test_help(capsys):
         assert all(len(line) <= 88 for line in said.splitlines())
 
 
-def test_serving_nothing_makes_no_token(tmp_path):
+def test_bad_input_to_serve_makes_no_token(tmp_path):
     with pytest.raises(SystemExit):
         serve(["serve", f"--token_file={tmp_path / 'token'}"])
     assert not Path(tmp_path / "token").exists()

@@ -1,35 +1,36 @@
-import json
-import shutil
+"""Trained runs, compiled for encrypted inputs."""
+
+import dataclasses
 
 import jax
 import numpy as np
 import pytest
 
-from experiments import serving
-from experiments.train import train
-from fedjax_private import models, simulation
+from experiments.serving import load_served
+from fedjax_private import models, runs
 from fedjax_private.datasets import load
-from fedjax_private.inference.compiling.compiler import UnsupportedLayerError
+from fedjax_private.inference import UnsupportedLayerError
 
 pytestmark = pytest.mark.usefixtures("full_precision")
 
-SMALL = ("--model=polynomial_cnn", "--rounds=1", "--clients=2", "--augmentations=1")
+SMALL = runs.Spec(
+    arm="fl", clients=2, model="polynomial_cnn", rounds=1, augmentations=1
+)
 
 
-def trained(out, *argv):
-    assert train(["train", *SMALL, *argv, f"--out={out}"]) == 0
-    return out
+def trained(out, **settings):
+    """The directory of a short run."""
+    return runs.train(dataclasses.replace(SMALL, **settings), out=out).directory
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("serving") / "run", "--arm=fl")
+def result(tmp_path_factory):
+    return runs.train(SMALL, out=tmp_path_factory.mktemp("serving") / "run")
 
 
-@pytest.fixture
-def copy(directory, tmp_path):
-    """The run's directory, to be changed."""
-    return shutil.copytree(directory, tmp_path / "copy")
+@pytest.fixture(scope="module")
+def served(result):
+    return load_served(result.directory)
 
 
 @pytest.mark.parametrize(
@@ -41,113 +42,68 @@ def copy(directory, tmp_path):
     ],
 )
 def test_every_arm_s_model_is_served_as_it_was_trained(arm, tmp_path):
-    served = serving.load_served(trained(tmp_path / "run", f"--arm={arm}"))
+    served = load_served(trained(tmp_path / "run", arm=arm))
     images = load("mnist_5k").test.inputs[:50]
-    clear = served.plain(images)
-    compiled = served.circuit.plain(served.normalization(images))
-    np.testing.assert_allclose(compiled, clear, atol=1e-4)
-    # Trained: its parameters are not the initial ones.
-    initial = served.model.init(jax.random.key(0))
+    compiled = served.circuit.plain(served.run.normalization(images))
+    np.testing.assert_allclose(compiled, served.plain(images), atol=1e-4)
+    initial = served.run.model.init(jax.random.key(0))
     changed = jax.tree.map(
-        lambda a, b: np.any(np.asarray(a != b)), initial, served.params
+        lambda a, b: np.any(np.asarray(a != b)), initial, served.run.params
     )
     assert all(jax.tree.leaves(changed))
 
 
-def test_what_is_served_is_described(directory):
-    served = serving.load_served(directory)
-    assert served.name == "fl-2-iid-0" and served.dataset == "mnist_5k"
-    assert served.input_shape == (28, 28, 1)
+def test_what_is_served(result, served):
+    assert served.run.name == "fl-2-iid-0" and served.run.dataset == "mnist_5k"
+    assert served.run.input_shape == (28, 28, 1)
     assert served.classes == tuple("0123456789")
+    test = load("mnist_5k").test
+    right = served.plain(test.inputs).argmax(1) == test.labels
+    assert right.mean() == pytest.approx(result.accuracy, abs=0.002)
+
+
+def test_the_circuit_has_five_levels_and_bounds(served):
     assert len(served.circuit.bounds) == len(served.circuit.layers) + 1
-    # Five levels: affine, square, affine, square, affine.
     assert [type(layer).__name__ for layer in served.circuit.layers] == [
         "Affine", "Polynomial", "Affine", "Polynomial", "Affine",
     ]  # fmt: skip
-    row = json.loads((directory / "runs.jsonl").read_text().splitlines()[-1])
-    test = load("mnist_5k").test
-    right = served.plain(test.inputs).argmax(1) == test.labels
-    assert right.mean() == pytest.approx(row["accuracy"], abs=0.002)
 
 
-def change(copy, *names, value):
-    """Changes one value of a config.json."""
-    config = json.loads((copy / "config.json").read_text())
-    place = config
-    for name in names[:-1]:
-        place = place[name]
-    place[names[-1]] = value
-    (copy / "config.json").write_text(json.dumps(config))
-
-
-def test_the_activation_is_the_one_that_was_trained_with(copy):
-    """Also where it was the tuned table's, and the table has changed since."""
-    used = ("arms", "fl", "2", "activation")
-    change(copy, *used, value="square")
-    served = serving.load_served(copy)
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), np.uint8)
-    square = models.for_dataset("polynomial_cnn", load("mnist_5k"), activation="square")
-    expected = square.apply(served.params, pixels)
-    np.testing.assert_allclose(served.plain(pixels), expected, rtol=1e-5)
-    change(copy, "settings", "training", "activation", value="relu_chebyshev")
-    again = serving.load_served(copy).plain(pixels)
-    assert np.abs(again - expected).max() > 0.1
+@pytest.mark.parametrize("activation", ["square", "relu_chebyshev"])
+def test_the_activation_is_the_one_of_the_training(activation, tmp_path):
+    served = load_served(trained(tmp_path / "run", activation=activation))
+    digits = load("mnist_5k")
+    images = digits.test.inputs[:3]
+    model = models.for_dataset("polynomial_cnn", digits, activation=activation)
+    expected = model.apply(served.run.params, images)
+    np.testing.assert_allclose(served.plain(images), expected, rtol=1e-5)
 
 
 def test_a_directory_without_a_run_is_named(tmp_path):
-    with pytest.raises(ValueError, match="holds no run: --model"):
-        serving.load_served(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="nowhere is no directory"):
+        load_served(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="holds no trained run"):
+        load_served(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"settings": {"data": 3}}', "\udcff"]
-)
-def test_another_config_is_named(text, copy):
-    (copy / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(ValueError, match=r"config\.json is not of experiments\.train"):
-        serving.load_served(copy)
+def test_a_run_of_the_directory_is_chosen_by_name(result):
+    assert load_served(result.directory, "fl-2-iid-0").run.name == "fl-2-iid-0"
+    with pytest.raises(ValueError, match="no run 'fl-2-iid-1': choose one of"):
+        load_served(result.directory, "fl-2-iid-1")
 
 
-def test_a_run_that_did_not_end_is_named(copy):
-    shutil.rmtree(copy / "checkpoints")
-    with pytest.raises(ValueError, match="holds no checkpoint"):
-        serving.load_served(copy)
+def test_the_models_of_clients_alone_are_not_one_model(tmp_path):
+    with pytest.raises(ValueError, match="has 2 models, one of each client"):
+        load_served(trained(tmp_path / "run", arm="local"))
 
 
-def test_one_of_several_checkpoints_is_asked_for(copy):
-    one = copy / "checkpoints" / "fl-2-iid-0"
-    shutil.copytree(one, one.with_name("fl-2-iid-1"))
-    with pytest.raises(ValueError, match="choose one of fl-2-iid-0, fl-2-iid-1"):
-        serving.load_served(copy)
-    assert serving.load_served(copy, "fl-2-iid-1").name == "fl-2-iid-1"
-    with pytest.raises(ValueError, match="no checkpoint"):
-        serving.load_served(copy, "../checkpoints/fl-2-iid-1")
-
-
-def test_the_models_of_clients_alone_are_not_one_model(copy):
-    one = copy / "checkpoints" / "fl-2-iid-0"
-    one.rename(one.with_name("local-2-iid-0"))
-    with pytest.raises(ValueError, match="holds 2 models, one of each client"):
-        serving.load_served(copy)
-
-
-def test_a_checkpoint_of_another_model_is_named(copy):
-    change(copy, "settings", "training", "model", value="linear")
-    with pytest.raises(ValueError, match="does not fit the model"):
-        serving.load_served(copy)
-
-
-def test_layers_without_an_encrypted_form_are_named(copy):
-    change(copy, "settings", "training", "model", value="tutorial_cnn")
-    change(copy, "settings", "training", "activation", value="relu")
-    model = models.for_dataset("tutorial_cnn", load("mnist_5k"))
-    stacked = jax.vmap(model.init)(jax.random.split(jax.random.key(0), 1))
-    simulation.save(copy / "checkpoints" / "fl-2-iid-1", stacked)
+def test_layers_without_an_encrypted_form_are_named(tmp_path):
+    out = trained(tmp_path / "run", model="tutorial_cnn", activation="relu")
     with pytest.raises(UnsupportedLayerError, match="polynomial"):
-        serving.load_served(copy, "fl-2-iid-1")
+        load_served(out)
 
 
-def test_scattering_is_refused_before_any_work(copy):
-    change(copy, "settings", "training", "model", value="scattering_linear")
-    with pytest.raises(UnsupportedLayerError, match="--model=polynomial_cnn"):
-        serving.load_served(copy)
+def test_features_have_no_encrypted_form(tmp_path):
+    out = trained(tmp_path / "run", model="scattering_linear")
+    with pytest.raises(UnsupportedLayerError, match="train polynomial_cnn"):
+        load_served(out)
