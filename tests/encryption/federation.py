@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from fedjax_private.encryption.math.packing import unpack
-from fedjax_private.encryption.math.shamir import combine
 from fedjax_private.encryption.messages.channels import SEAL_BYTES, Party
 from fedjax_private.encryption.messages.wire import (
     SERVER,
@@ -27,7 +26,7 @@ from fedjax_private.encryption.parties.holders import KeyHolder
 from fedjax_private.encryption.parties.server import AggregationServer
 from fedjax_private.trust import Decryptor, Trust
 from tests.encryption.fixtures import sum_request
-from tests.encryption.transforms import at_zero
+from tests.encryption.transforms import at_zero, combine
 
 CKKS, EXACT = Scheme.THRESHOLD_CKKS, Scheme.THRESHOLD_EXACT
 CLIENTS = range(6)

@@ -1,4 +1,4 @@
-"""Number-theoretic transforms in Python's integers, independent of the package.
+"""Transforms and shares in Python's integers, independent of the package.
 
 OpenFHE takes the least primitive 2N-th root of unity psi of each prime, and gives the
 values of a polynomial at psi^(2 i + 1) in bit-reversed order.
@@ -78,3 +78,17 @@ def at_zero(points, point, modulus):
         if other != point:
             value = value * other * pow(other - point, -1, modulus) % modulus
     return value
+
+
+def combine(shares, moduli, threshold):
+    """The secret (L, N) of the first shares, point -> share, in Python integers."""
+    used = dict(list(shares.items())[:threshold])
+    rows = [
+        sum(
+            share[row].astype(object) * at_zero(used, point, q)
+            for point, share in used.items()
+        )
+        % q
+        for row, q in enumerate(moduli)
+    ]
+    return np.stack(rows).astype(np.uint64)

@@ -17,9 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# Moduli must be smaller: twice a residue has to fit uint64.
-LIMIT = 2**63
-
 _HALF = np.uint64(32)
 _LOW = np.uint64(2**32 - 1)
 

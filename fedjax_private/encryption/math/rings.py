@@ -57,18 +57,19 @@ class Ring:
         return 2 ** (_WORD_BITS - max(q.bit_length() for q in self.moduli))
 
     @property
-    def _column(self) -> npt.NDArray[np.uint64]:
+    def column(self) -> npt.NDArray[np.uint64]:
+        """The moduli, (L, 1)."""
         return np.array(self.moduli, np.uint64)[:, None]
 
     def reduce(self, total: Residues) -> Residues:
         """Returns residues of a sum of at most `additions` polynomials."""
-        return np.asarray(total % self._column)
+        return np.asarray(total % self.column)
 
     def add(self, left: Residues, right: Residues) -> Residues:
         """Returns the sums of pairs of polynomials (..., L, N)."""
         total = left + right
         # Where a sum is below its prime, the difference wraps around and is larger.
-        return np.minimum(total, total - self._column, out=total)
+        return np.minimum(total, total - self.column, out=total)
 
     def pack(self, polynomials: Residues) -> bytes:
         """Returns polynomials (M, L, N) in M * polynomial_bytes bytes, without gaps."""

@@ -17,19 +17,16 @@ follow the protocol: shares are not authenticated, so a wrong share gives a wron
 that nothing here detects. Memory that held secrets is not erased.
 """
 
-import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from fedjax_private.encryption.math.modular import LIMIT, lazy_product, quotients
-from fedjax_private.encryption.math.rings import Residues
+from fedjax_private.encryption.math.modular import lazy_product, quotients
+from fedjax_private.encryption.math.rings import Residues, Ring
 
 
-def share(
-    secret: Residues, moduli: Sequence[int], threshold: int, count: int
-) -> Residues:
+def share(secret: Residues, ring: Ring, threshold: int, count: int) -> Residues:
     """Returns shares of `secret`, any `threshold` of which recover it.
 
     Each call draws fresh randomness from the operating system.
@@ -39,7 +36,7 @@ def share(
 
     Args:
         secret: residues (L, N), uint64, row l below the l-th modulus.
-        moduli: L distinct primes below 2^63.
+        ring: the moduli, L distinct primes below 2^63.
         threshold: T, the number of shares that recover the secret.
         count: n, the number of shares.
 
@@ -51,31 +48,34 @@ def share(
             `count` or has a factor up to it, or if the secret has another dtype, shape
             or range.
     """
-    primes = _checked_moduli(moduli)
     if not 1 <= threshold <= count:
         raise ValueError(
             f"threshold must lie between 1 and the {count} shares, got {threshold}."
         )
     # Shares at points that agree modulo a factor of q would be related.
-    if any(q % factor == 0 for q in primes for factor in range(2, count + 1)):
+    if any(q % factor == 0 for q in ring.moduli for factor in range(2, count + 1)):
         raise ValueError(
-            f"{count} shares need moduli that are primes above {count}, got {primes}."
+            f"{count} shares need moduli that are primes above {count}, got "
+            f"{ring.moduli}."
         )
-    secret = _checked_residues(secret, primes)
-
-    column = _column(primes)
+    if secret.dtype != np.uint64 or secret.shape != (ring.limbs, ring.dimension):
+        raise ValueError(
+            f"residues for {ring.limbs} moduli must be as many rows of uint64, got "
+            f"shape {secret.shape} of {secret.dtype}."
+        )
+    if np.any(secret >= ring.column):
+        raise ValueError("each row of residues must lie below its modulus.")
     coefficients = np.empty((threshold - 1, *secret.shape), np.uint64)
-    for row, q in enumerate(primes):
+    for row, q in enumerate(ring.moduli):
         target = coefficients[:, row]
         target[...] = _uniform(target.size, q).reshape(target.shape)
-    terms = [secret, *coefficients]
+    *lower, highest = secret, *coefficients
     shares = np.empty((count, *secret.shape), np.uint64)
-    for point in range(1, count + 1):
-        constant = _precomputed([point] * len(primes), primes)
-        value = terms[-1]
-        for term in reversed(terms[:-1]):
-            value = _add(_multiply(value, *constant, column), term, column)
-        shares[point - 1] = value
+    for index in range(count):
+        value = highest
+        for term in reversed(lower):
+            value = ring.add(scale(value, [index + 1] * ring.limbs, ring), term)
+        shares[index] = value
     return shares
 
 
@@ -90,8 +90,7 @@ def lagrange_at_zero(points: Sequence[int], modulus: int) -> tuple[int, ...]:
             `modulus`, or if a difference has no inverse because `modulus` is no
             prime.
     """
-    modulus = operator.index(modulus)
-    residues = [operator.index(point) % modulus for point in points]
+    residues = [point % modulus for point in points]
     if not residues or 0 in residues or len(set(residues)) != len(residues):
         raise ValueError(
             f"points must be distinct and not zero modulo {modulus}, got "
@@ -108,73 +107,19 @@ def lagrange_at_zero(points: Sequence[int], modulus: int) -> tuple[int, ...]:
     return tuple(coefficients)
 
 
-def combine(
-    shares: Mapping[int, Residues], moduli: Sequence[int], threshold: int
-) -> Residues:
-    """Returns the secret of `shares`.
-
-    Uses the first `threshold` shares in the order of the mapping. It ignores the
-    others, so it does not check that they agree.
+def scale(values: Residues, factors: Sequence[int], ring: Ring) -> Residues:
+    """Returns residues (L, N) times one constant per modulus, exactly.
 
     Args:
-        shares: point -> its share (L, N), uint64.
-        moduli: L distinct primes below 2^63.
-        threshold: T, as given to `share`.
-
-    Returns:
-        The secret (L, N), uint64.
-
-    Raises:
-        ValueError: if there are fewer shares than the threshold, if the threshold is
-            not positive, if points coincide or are zero, or if a used share has another
-            dtype, shape or range.
-    """
-    primes = _checked_moduli(moduli)
-    if not 1 <= threshold <= len(shares):
-        raise ValueError(
-            f"{len(shares)} shares do not meet a threshold of {threshold}: it must be "
-            "at least 1, and that many shares are needed."
-        )
-    used = {
-        point: _checked_residues(values, primes)
-        for point, values in list(shares.items())[:threshold]
-    }
-    if len({values.shape for values in used.values()}) != 1:
-        raise ValueError("shares of one secret must have the same shape.")
-
-    column = _column(primes)
-    by_modulus = [lagrange_at_zero(list(used), q) for q in primes]
-    secret = np.zeros_like(next(iter(used.values())))
-    for values, factors in zip(
-        used.values(), zip(*by_modulus, strict=True), strict=True
-    ):
-        product = _multiply(values, *_precomputed(factors, primes), column)
-        secret = _add(secret, product, column)
-    return secret
-
-
-def scale(values: Residues, factors: Sequence[int], moduli: Sequence[int]) -> Residues:
-    """Returns `values` times one constant per modulus, exactly.
-
-    Args:
-        values: residues (L, N), uint64, row l below the l-th modulus.
+        values: uint64, row l below the l-th modulus.
         factors: L integers of any size and sign, taken modulo their modulus.
-        moduli: L distinct moduli below 2^63.
-
-    Returns:
-        The products (L, N), uint64, row l below the l-th modulus.
-
-    Raises:
-        ValueError: if there is not one factor per modulus, or if the values have
-            another dtype, shape or range.
+        ring: the moduli.
     """
-    primes = _checked_moduli(moduli)
-    values = _checked_residues(values, primes)
-    if len(factors) != len(primes):
-        raise ValueError(
-            f"{len(primes)} moduli need a factor each, got {len(factors)}."
-        )
-    return _multiply(values, *_precomputed(factors, primes), _column(primes))
+    reduced = [w % q for w, q in zip(factors, ring.moduli, strict=True)]
+    shoup = [quotients([w], q) for w, q in zip(reduced, ring.moduli, strict=True)]
+    constants = np.array(reduced, np.uint64)[:, np.newaxis]
+    product = lazy_product(values, constants, np.stack(shoup), ring.column)
+    return np.minimum(product, product - ring.column)
 
 
 def _uniform(size: int, modulus: int) -> Residues:
@@ -189,67 +134,3 @@ def _uniform(size: int, modulus: int) -> Residues:
         words = np.frombuffer(os.urandom(8 * (size - values.size)), np.uint64) & mask
         values = np.concatenate([values, words[words < np.uint64(modulus)]])
     return values
-
-
-def _add(left: Residues, right: Residues, moduli: Residues) -> Residues:
-    """Returns residues (L, N) plus residues, for `moduli` (L, 1)."""
-    return _reduced(left + right, moduli)
-
-
-def _multiply(
-    values: Residues, factors: Residues, quotients: Residues, moduli: Residues
-) -> Residues:
-    """Returns residues (L, N) times `factors` (L, 1) with their Shoup `quotients`."""
-    return _reduced(lazy_product(values, factors, quotients, moduli), moduli)
-
-
-def _reduced(values: Residues, moduli: Residues) -> Residues:
-    """Returns values below 2 q modulo q."""
-    # Below q, the difference wraps around and is the larger one.
-    return np.minimum(values, values - moduli)
-
-
-def _precomputed(
-    factors: Sequence[int], moduli: Sequence[int]
-) -> tuple[Residues, Residues]:
-    """Returns factors modulo q and their Shoup quotients, (L, 1) each."""
-    reduced = [
-        operator.index(factor) % q for factor, q in zip(factors, moduli, strict=True)
-    ]
-    shoup = [quotients([w], q) for w, q in zip(reduced, moduli, strict=True)]
-    return _column(reduced), np.stack(shoup)
-
-
-def _column(numbers: Sequence[int]) -> Residues:
-    return np.array(numbers, np.uint64)[:, np.newaxis]
-
-
-def _checked_moduli(moduli: Sequence[int]) -> list[int]:
-    """Returns the moduli as Python integers, which do not overflow.
-
-    Raises:
-        ValueError: if there are none, if two are equal, or if one is out of range.
-    """
-    numbers = [operator.index(q) for q in moduli]
-    in_range = all(2 <= q < LIMIT for q in numbers)
-    if not numbers or not in_range or len(set(numbers)) != len(numbers):
-        raise ValueError(f"moduli must be distinct primes below 2^63, got {numbers}.")
-    return numbers
-
-
-def _checked_residues(values: Residues, moduli: Sequence[int]) -> Residues:
-    """Returns `values` as residues (L, N), uint64.
-
-    Raises:
-        ValueError: if they have another dtype or shape, or if a row is not below its
-            modulus.
-    """
-    array = np.asarray(values)
-    if array.dtype != np.uint64 or array.ndim != 2 or len(array) != len(moduli):
-        raise ValueError(
-            f"residues for {len(moduli)} moduli must be as many rows of uint64, got "
-            f"shape {array.shape} of {array.dtype}."
-        )
-    if np.any(array >= _column(moduli)):
-        raise ValueError("each row of residues must lie below its modulus.")
-    return array

@@ -177,7 +177,7 @@ class KeyHolder(KeyGeneration):
         total = np.zeros_like(self._shares[missing[0]])
         for holder in missing:
             total = ring.add(total, self._shares[holder])
-        key = self._scheme.secret_key(scale(total, factors, ring.moduli))
+        key = self._scheme.secret_key(scale(total, factors, ring))
         return self._answer(Kind.RECOVERY, key)
 
     def _answer(self, kind: Kind, key: Factor) -> bytes:

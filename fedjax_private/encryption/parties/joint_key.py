@@ -173,7 +173,7 @@ class KeyGeneration:
         self._material = Material.of_key(self._scheme.parameters, public)
         assert self._secret_key is not None  # made together with the contribution
         secret = self._secret_key.residues
-        shares = share(secret, ring.moduli, self._quorum, len(self._holders))
+        shares = share(secret, ring, self._quorum, len(self._holders))
         return {
             holder: write(
                 self._party,
@@ -238,19 +238,12 @@ def make_joint_key(holders: Mapping[int, KeyGeneration]) -> Material:
     return everyone[0].material
 
 
-def check_quorum(quorum: int, holders: int, colluders: int = 0) -> None:
-    """Raises ValueError unless `quorum` is a majority that cannot collude entirely.
-
-    Args:
-        quorum: T, the number of holders that can stand in for missing ones.
-        holders: n, the number of holders.
-        colluders: the holders that may collude; T of them could decrypt.
-    """
-    if not holders // 2 < quorum <= holders or quorum <= colluders:
+def check_quorum(quorum: int, holders: int) -> None:
+    """Raises ValueError unless T, the quorum, is a majority of the n holders."""
+    if not holders // 2 < quorum <= holders:
         raise ValueError(
             f"the recovery threshold must be more than half of the {holders} holders, "
-            f"more than the {colluders} that may collude, and at most all of them; got "
-            f"{quorum}."
+            f"and at most all of them; got {quorum}."
         )
 
 
