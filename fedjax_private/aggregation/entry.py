@@ -64,22 +64,6 @@ def fill_range(settings: Any, bound: float, bits: int | None) -> Any:
     return dataclasses.replace(settings, **missing)
 
 
-def _no_quorum(settings: Any, holders: int) -> int | None:
-    return None
-
-
-def _always(settings: Any) -> bool:
-    return True
-
-
-def _all(settings: Any) -> float:
-    return 1.0
-
-
-def _available() -> str | None:
-    return None
-
-
 @dataclasses.dataclass(frozen=True)
 class SchemeEntry:
     """A way to add clients' vectors, as users choose it and as the library sees it.
@@ -121,11 +105,11 @@ class SchemeEntry:
     make: Callable[[Any, SumTask], Aggregation]
     ignores: tuple[str, ...] = ()
     exact: bool = False
-    quorum: Callable[[Any, int], int | None] = _no_quorum
-    protects: Callable[[Any], bool] = _always
+    quorum: Callable[[Any, int], int | None] = lambda settings, holders: None
+    protects: Callable[[Any], bool] = lambda settings: True
     ranged: Callable[[Any, float, int | None], Any] = fill_range
-    encrypted_fraction: Callable[[Any], float] = _all
-    unavailable: Callable[[], str | None] = _available
+    encrypted_fraction: Callable[[Any], float] = lambda settings: 1.0
+    unavailable: Callable[[], str | None] = lambda: None
 
     def __post_init__(self) -> None:
         fields = {field.name for field in dataclasses.fields(self.settings)}

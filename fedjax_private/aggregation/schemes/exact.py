@@ -1,19 +1,11 @@
 """BGV with one key: sums of whole numbers mod 2^b, without error."""
 
-import functools
-
-from fedjax_private.aggregation.entry import SchemeEntry
-from fedjax_private.aggregation.schemes import openfhe
-from fedjax_private.aggregation.settings import SumSettings
+from fedjax_private.aggregation.schemes.openfhe import encrypted_entry
 from fedjax_private.encryption.parameters import Scheme
 
-ENTRY = SchemeEntry(
-    name="exact",
-    summary="sums of whole numbers without error (BGV); one key",
-    settings=SumSettings,
-    decryptor=openfhe.key_holder,
-    describe=functools.partial(openfhe.describe, Scheme.EXACT),
-    make=functools.partial(openfhe.make, Scheme.EXACT),
+ENTRY = encrypted_entry(
+    Scheme.EXACT,
+    "sums of whole numbers without error (BGV); one key",
     ignores=(
         "precision",
         "protect",
@@ -22,7 +14,4 @@ ENTRY = SchemeEntry(
         "query_budget",
         "recovery_threshold",
     ),
-    exact=True,
-    encrypted_fraction=openfhe.encrypted_fraction,
-    unavailable=openfhe.unavailable,
 )
