@@ -75,6 +75,14 @@ class Settings:
                 raise ValueError(f"{field.name} {wrong}, got {value}.")
 
 
+def check(owner: object, **checks: Check) -> None:
+    """Raises ValueError if an attribute of that name fails its check."""
+    for name, check in checks.items():
+        value = getattr(owner, name)
+        if (wrong := check(value)) is not None:
+            raise ValueError(f"{name} {wrong}, got {value}.")
+
+
 def at_least(least: int) -> Check:
     """Numbers from `least` on."""
     return lambda value: None if value >= least else f"must be at least {least}"

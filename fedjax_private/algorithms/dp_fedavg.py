@@ -209,7 +209,7 @@ def joining_client(trainer: Trainer, plan: ClientLevelPlan) -> ClientUpdate:
     Formal guarantees: the update's norm is at most `plan.clip_norm`, up to rounding far
     below the margin that is kept; one client's update depends on no other client.
     """
-    bounded = norm_clipping(plan.clip_norm)
+    clip = norm_clipping(plan.clip_norm)
     threshold = _threshold(plan.sampling_probability)
 
     def client_update(
@@ -221,7 +221,7 @@ def joining_client(trainer: Trainer, plan: ClientLevelPlan) -> ClientUpdate:
             start = trainer.init(broadcast)._replace(mechanism=state)
             trained, _ = trainer.train(start, data, keys)
             after, _ = ravel_pytree(trained.params)
-            return bounded.clip(after - before), trained.mechanism
+            return clip(after - before), trained.mechanism
 
         def absent() -> tuple[Array, ClientState]:
             return jnp.zeros_like(before), state

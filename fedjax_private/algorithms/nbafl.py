@@ -293,7 +293,7 @@ def noising_client(trainer: Trainer, settings: NbaflSettings) -> ClientUpdate:
 
     Formal guarantees: one event of `event(settings)` a round, for keys that are fresh.
     """
-    bounded = norm_clipping(settings.clip_norm)
+    clip = norm_clipping(settings.clip_norm)
     stddev, share = uplink_noise(settings), jnp.float32(1.0 / settings.scheduled)
 
     def client_update(
@@ -304,7 +304,7 @@ def noising_client(trainer: Trainer, settings: NbaflSettings) -> ClientUpdate:
         weights, _ = ravel_pytree(trained.params)
         key = jax.random.fold_in(keys.noise, UPLINK)
         noise = gaussian(key, weights.shape, stddev)
-        noisy = add_noise(bounded.clip(weights), noise)
+        noisy = add_noise(clip(weights), noise)
         return ClientOutput({"params": share * noisy}, {}), trained.mechanism
 
     return client_update

@@ -19,7 +19,7 @@ from fedjax_private.privacy.mechanisms.mechanism import (
     MechanismSettings,
     make_plan,
 )
-from fedjax_private.privacy.plan import Plan, PrivacyPlan
+from fedjax_private.privacy.plan import PrivacyPlan
 from fedjax_private.privacy.shares import SharedPlan, bits_for, on_grid
 from fedjax_private.trust import Adversary, Trust
 
@@ -225,11 +225,6 @@ def shared_price(terms: Terms, counted: int | None = None) -> Privacy:
 
     def shared_plan(noise: float, grid_bits: int | None = None) -> SharedPlan:
         plan = plan_of(noise / math.sqrt(counted))
-        if not isinstance(plan, PrivacyPlan):
-            raise ValueError(
-                f"mechanism={terms.mechanism.name} makes no PrivacyPlan, the only plan "
-                "whose noise clients can share: use noise=local."
-            )
         if grid_bits is not None:
             bound = _bound(terms, noise, counted, plan.expected_batch_size)
             plan = on_grid(plan, terms.size, bound, grid_bits)
@@ -330,7 +325,7 @@ def _bound(terms: Terms, noise: float, counted: int, batch: float) -> float:
     return given or signal + noise
 
 
-def _plans(terms: Terms, examples: float) -> Callable[[float], Plan]:
+def _plans(terms: Terms, examples: float) -> Callable[[float], PrivacyPlan]:
     """Returns noise multiplier -> the mechanism's plan.
 
     Args:
@@ -339,7 +334,7 @@ def _plans(terms: Terms, examples: float) -> Callable[[float], Plan]:
     """
     batch = terms.sampling_probability * examples
 
-    def plan_of(noise_multiplier: float) -> Plan:
+    def plan_of(noise_multiplier: float) -> PrivacyPlan:
         settings = MechanismSettings(
             terms.sampling_probability,
             terms.clip_norm,

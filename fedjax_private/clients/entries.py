@@ -7,11 +7,13 @@ from typing import Any, TypeAlias
 from fedjax_private.choices import Registry, Settings
 from fedjax_private.clients.training import Trainer
 from fedjax_private.hyperparameters import Hyperparameters
-from fedjax_private.privacy.plan import Plan
+from fedjax_private.privacy.plan import PrivacyPlan
 from fedjax_private.typing import LossFn
 
 # (loss, hyper-parameters, plan or None, the entry's settings) -> trainer.
-MakeTrainer: TypeAlias = Callable[[LossFn, Hyperparameters, Plan | None, Any], Trainer]
+MakeTrainer: TypeAlias = Callable[
+    [LossFn, Hyperparameters, PrivacyPlan | None, Any], Trainer
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +46,7 @@ def _adapted(name: str, attribute: Any) -> ClientEntry:
         )
 
     def make(
-        loss: LossFn, values: Hyperparameters, plan: Plan | None, settings: Any
+        loss: LossFn, values: Hyperparameters, plan: PrivacyPlan | None, settings: Any
     ) -> Trainer:
         trainer = attribute(loss, values)
         if not isinstance(trainer, Trainer):

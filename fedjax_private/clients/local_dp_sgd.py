@@ -22,7 +22,7 @@ from fedjax_private.clients.training import (
 )
 from fedjax_private.datasets.clients import ClientData
 from fedjax_private.hyperparameters import Hyperparameters
-from fedjax_private.privacy.plan import Plan
+from fedjax_private.privacy.plan import PrivacyPlan
 from fedjax_private.typing import Array, ClientKeys, LossFn, Metrics, Params
 
 
@@ -62,7 +62,9 @@ SampledSum: TypeAlias = Callable[
 ]
 
 
-def sampled_sum(loss: LossFn, plan: Plan, physical: int | None = None) -> SampledSum:
+def sampled_sum(
+    loss: LossFn, plan: PrivacyPlan, physical: int | None = None
+) -> SampledSum:
     """Draws a step's sample and adds up its bounded contributions; no noise yet.
 
     What it returns is private: only a plan's noise may follow. The sample comes from
@@ -82,7 +84,7 @@ def sampled_sum(loss: LossFn, plan: Plan, physical: int | None = None) -> Sample
 
         def part(batch: Array | int) -> Any:
             indices, valid = selection.batch(batch, size)
-            return bounded.sum(
+            return bounded(
                 params, data.inputs[indices], data.labels[indices], valid, mechanism
             )
 
@@ -92,7 +94,7 @@ def sampled_sum(loss: LossFn, plan: Plan, physical: int | None = None) -> Sample
     return run
 
 
-def dp_sgd(loss: LossFn, config: DpSgdConfig, plan: Plan) -> Trainer:
+def dp_sgd(loss: LossFn, config: DpSgdConfig, plan: PrivacyPlan) -> Trainer:
     """DP-SGD (Abadi et al. 2016): Poisson batches, per-example clipping, noise.
 
     No metrics: nothing but the noisy updates may leave a client. All that is private
@@ -130,7 +132,7 @@ def dp_sgd(loss: LossFn, config: DpSgdConfig, plan: Plan) -> Trainer:
 
 
 def _of_run(
-    loss: LossFn, values: Hyperparameters, plan: Plan | None, settings: Settings
+    loss: LossFn, values: Hyperparameters, plan: PrivacyPlan | None, settings: Settings
 ) -> Trainer:
     assert plan is not None
     config = DpSgdConfig(values.learning_rate, values.momentum, values.noisy_steps)

@@ -21,7 +21,7 @@ from fedjax_private.clients.training import (
 from fedjax_private.datasets.clients import ClientData
 from fedjax_private.hyperparameters import Hyperparameters
 from fedjax_private.privacy.gradients.sums import summed_gradient
-from fedjax_private.privacy.plan import Plan
+from fedjax_private.privacy.plan import PrivacyPlan
 from fedjax_private.privacy.sampling import shuffled
 from fedjax_private.typing import Array, ClientKeys, LossFn, Metrics, Params
 
@@ -142,7 +142,7 @@ def sgd(
 
 
 def _of_run(
-    loss: LossFn, values: Hyperparameters, plan: Plan | None, settings: Settings
+    loss: LossFn, values: Hyperparameters, plan: PrivacyPlan | None, settings: Settings
 ) -> Trainer:
     return sgd(loss, config_of(values))
 

@@ -3,12 +3,6 @@ from .clipping import (
     AutomaticClipping as AutomaticClipping,
 )
 from .clipping import (
-    BoundedSum as BoundedSum,
-)
-from .clipping import (
-    BoundedVector as BoundedVector,
-)
-from .clipping import (
     Clipping as Clipping,
 )
 from .clipping import (
@@ -59,7 +53,6 @@ from .noise import (
 from .noise import (
     square_root_coefficients as square_root_coefficients,
 )
-from .plan import Plan as Plan
 from .plan import PrivacyPlan as PrivacyPlan
 from .sampling import (
     CyclicPoissonSampling as CyclicPoissonSampling,

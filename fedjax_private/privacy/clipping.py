@@ -1,6 +1,5 @@
 """Sums of per-example gradients with a bound on what one record can change."""
 
-import abc
 import dataclasses
 import math
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from typing import Any, ClassVar, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from fedjax_private.privacy.accounting.events import Neighbors
+from fedjax_private import choices
 from fedjax_private.privacy.gradients.sums import example_gradients
 from fedjax_private.privacy.gradients.types import total_norms
 from fedjax_private.typing import Array, LossFn, Params
@@ -18,72 +17,25 @@ from fedjax_private.typing import Array, LossFn, Params
 # The margin is ten times the largest excess seen on the library's models.
 ROUNDING_MARGIN = 1e-5
 
-
-# (params, inputs, labels, valid, state) -> sum; see `BoundedSum`.
+# (params, inputs (B, ...), labels (B,), valid (B,) bool, state of `Clipping.init`) ->
+# the sum of the records' contributions, a pytree that `ravel_pytree` makes (P + extra,)
+# float32 of, the gradient's P first.
 SumFn: TypeAlias = Callable[[Params, Array, Array, Array, Any], Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class BoundedSum:
-    """A sum over records with a known sensitivity.
-
-    Attributes:
-        sum: (params, inputs (B, ...), labels (B,), valid (B,) bool, state) -> the sum
-            of the records' contributions, a pytree that `ravel_pytree` makes (P +
-            extra,) float32 of, the gradient's P first. The state is `Clipping.init`'s.
-        bound: on the norm of any one record's contribution, all entries together.
-        extra: entries of a contribution besides the P of its gradient.
-    """
-
-    sum: SumFn
-    bound: float
-    extra: int
-
-    def sensitivity(self, neighbors: Neighbors) -> float:
-        """Returns how far the sum moves between neighbours at most, in `bound`'s norm.
-
-        Formal guarantees: the bound where a record is added, removed or zeroed out,
-        twice as much where it is replaced, by the triangle inequality; in real
-        arithmetic up to the rounding of the sum itself.
-        """
-        return self.bound * neighbors.sensitivity
-
-
-@dataclasses.dataclass(frozen=True)
-class BoundedVector:
-    """A map of vectors into a ball.
-
-    Attributes:
-        clip: any vector (P,) -> a vector (P,) of norm at most `bound`.
-        bound: the radius.
-    """
-
-    clip: Callable[[Array], Array]
-    bound: float
-
-    def sensitivity(self, neighbors: Neighbors) -> float:
-        """Returns how far a sum of clipped vectors moves between neighbours at most.
-
-        Formal guarantees: the bound where a vector is added, removed or zeroed out,
-        twice as much where it is replaced, by the triangle inequality.
-        """
-        return self.bound * neighbors.sensitivity
-
-
-def _check_clip_norm(clip_norm: float) -> None:
-    if not 0.0 < clip_norm < math.inf:
-        raise ValueError(f"clip_norm must be positive and finite, got {clip_norm}.")
-
-
-def norm_clipping(clip_norm: float) -> BoundedVector:
+def norm_clipping(clip_norm: float) -> Callable[[Array], Array]:
     """Returns the map to L2 norm `clip_norm` at most: v min(1, clip_norm / |v|).
 
     A vector whose norm is not finite in float32 becomes zero.
 
+    Formal guarantees: between neighbours, a sum of clipped vectors moves by at most
+    `clip_norm` times the relation's `sensitivity`, by the triangle inequality.
+
     Raises:
         ValueError: a clip norm that is not positive and finite.
     """
-    _check_clip_norm(clip_norm)
+    if wrong := choices.positive(clip_norm):
+        raise ValueError(f"clip_norm {wrong}, got {clip_norm}.")
     radius = clip_norm * (1.0 - ROUNDING_MARGIN)
 
     def clip(vector: Array) -> Array:
@@ -91,19 +43,26 @@ def norm_clipping(clip_norm: float) -> BoundedVector:
         scaled = vector * (radius / jnp.maximum(norm, radius))
         return jnp.where(jnp.isfinite(norm), scaled, 0.0)
 
-    return BoundedVector(clip, clip_norm)
+    return clip
 
 
 @dataclasses.dataclass(frozen=True)
-class Clipping(abc.ABC):
+class Clipping:
     """Base of clippings: each bounds one record's contribution to a sum.
 
-    Examples that are not valid, or whose gradient is not finite, contribute zero.
+    Examples that are not valid, or whose gradient is not finite, contribute zero. A
+    clipping defines `factors`, or `summed` where a contribution is more than a scaled
+    gradient.
 
     Attributes:
         clip_norm: C, positive and finite.
         norm: 1 or 2, the norm of the bound; each noise is made for one of them.
         extra: entries of a contribution besides those of its gradient.
+
+    Formal guarantees: in the bound's norm, the sum moves between neighbours by at most
+    `bound` where a record is added, removed or zeroed out, twice as much where it is
+    replaced, by the triangle inequality; in real arithmetic up to the rounding of the
+    sum itself.
     """
 
     clip_norm: float
@@ -111,7 +70,7 @@ class Clipping(abc.ABC):
     extra: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        _check_clip_norm(self.clip_norm)
+        choices.check(self, clip_norm=choices.positive)
 
     def init(self) -> Any:
         """Returns the state before the first step; `()` is no state."""
@@ -122,12 +81,33 @@ class Clipping(abc.ABC):
         """The bound on one contribution's norm; C unless contributions are rescaled."""
         return self.clip_norm
 
-    @abc.abstractmethod
-    def summed(self, loss: LossFn) -> SumFn:
-        """Returns the sum of contributions within the bound; see `BoundedSum`."""
+    def factors(self, norms: Array, total: Array) -> Array:
+        """Returns what each example's gradient is multiplied by, (B,) or (L, B).
 
-    def bounded_sum(self, loss: LossFn) -> BoundedSum:
-        """Returns the same sum together with its bound."""
+        Args:
+            norms: (L, B), the norm of each example's gradient of each parameter array.
+            total: (B,), its norm over all arrays together.
+        """
+        raise NotImplementedError
+
+    def summed(self, loss: LossFn) -> SumFn:
+        """Returns the sum of contributions within the bound."""
+        gradients_of = example_gradients(loss)
+
+        def summed(
+            params: Params, inputs: Array, labels: Array, valid: Array, state: Any
+        ) -> Params:
+            gradients = gradients_of(params, inputs, labels)
+            total = total_norms(gradients)
+            factors = self.factors(gradients.norms, total)
+            # An example counts as a whole or not at all.
+            keep = valid & jnp.isfinite(total)
+            return gradients.weighted_sum(jnp.where(keep, factors, 0.0))
+
+        return summed
+
+    def bounded_sum(self, loss: LossFn) -> SumFn:
+        """Returns the same sum, computed precisely enough for the bound to hold."""
         summed = self.summed(loss)
 
         def exact(
@@ -138,7 +118,7 @@ class Clipping(abc.ABC):
             with jax.default_matmul_precision("highest"):
                 return summed(params, inputs, labels, valid, state)
 
-        return BoundedSum(exact, self.bound, self.extra)
+        return exact
 
     def finish(self, mean: Array, state: Any) -> tuple[Array, Any]:
         """Turns a noisy sum over the expected batch (P + extra,) into a gradient (P,).
@@ -155,21 +135,10 @@ class FlatClipping(Clipping):
     Formal guarantees: a contribution's L2 norm is at most C (Abadi et al. 2016).
     """
 
-    def summed(self, loss: LossFn) -> SumFn:
+    def factors(self, norms: Array, total: Array) -> Array:
         """See `Clipping`."""
-        gradients_of = example_gradients(loss)
         bound = self.clip_norm * (1.0 - ROUNDING_MARGIN)
-
-        def summed(
-            params: Params, inputs: Array, labels: Array, valid: Array, state: Any
-        ) -> Params:
-            gradients = gradients_of(params, inputs, labels)
-            norms = total_norms(gradients)
-            factors = bound / jnp.maximum(norms, bound)
-            keep = valid & jnp.isfinite(norms)
-            return gradients.weighted_sum(jnp.where(keep, factors, 0.0))
-
-        return summed
+        return bound / jnp.maximum(total, bound)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,22 +152,10 @@ class PerLayerClipping(Clipping):
     Recurrent Language Models", section 3.1).
     """
 
-    def summed(self, loss: LossFn) -> SumFn:
+    def factors(self, norms: Array, total: Array) -> Array:
         """See `Clipping`."""
-        gradients_of = example_gradients(loss)
-
-        def summed(
-            params: Params, inputs: Array, labels: Array, valid: Array, state: Any
-        ) -> Params:
-            gradients = gradients_of(params, inputs, labels)
-            arrays = len(gradients.norms)
-            bound = self.clip_norm * (1.0 - ROUNDING_MARGIN) / math.sqrt(arrays)
-            factors = bound / jnp.maximum(gradients.norms, bound)
-            # An example counts as a whole or not at all.
-            keep = valid & jnp.isfinite(total_norms(gradients))
-            return gradients.weighted_sum(jnp.where(keep, factors, 0.0))
-
-        return summed
+        bound = self.clip_norm * (1.0 - ROUNDING_MARGIN) / math.sqrt(len(norms))
+        return bound / jnp.maximum(norms, bound)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,23 +172,9 @@ class AutomaticClipping(Clipping):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0.0 < self.stability < float("inf"):
-            raise ValueError(
-                f"stability must be positive and finite, got {self.stability}."
-            )
+        choices.check(self, stability=choices.positive)
 
-    def summed(self, loss: LossFn) -> SumFn:
+    def factors(self, norms: Array, total: Array) -> Array:
         """See `Clipping`."""
-        gradients_of = example_gradients(loss)
         bound = self.clip_norm * (1.0 - ROUNDING_MARGIN)
-
-        def summed(
-            params: Params, inputs: Array, labels: Array, valid: Array, state: Any
-        ) -> Params:
-            gradients = gradients_of(params, inputs, labels)
-            norms = total_norms(gradients)
-            factors = bound / (norms + self.stability)
-            keep = valid & jnp.isfinite(norms)
-            return gradients.weighted_sum(jnp.where(keep, factors, 0.0))
-
-        return summed
+        return bound / (total + self.stability)

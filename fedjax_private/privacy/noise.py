@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_private import choices
 from fedjax_private.privacy.accounting.events import (
     BandedMatrix,
     Event,
@@ -37,12 +38,10 @@ def noise_key(noise_seed: int | None, run: str = "") -> PRNGKey:
         run: differs between the runs of one seeded experiment: with equal noise, the
             difference of two releases would reveal the difference of their sums.
     """
-    if noise_seed is None:
-        material = os.urandom(8)
-    else:
-        material = hashlib.sha256(
-            f"privacy noise {noise_seed} {run}".encode()
-        ).digest()[:8]
+    material = os.urandom(8)
+    if noise_seed is not None:
+        seed = f"privacy noise {noise_seed} {run}"
+        material = hashlib.sha256(seed.encode()).digest()[:8]
     return jax.random.wrap_key_data(
         jnp.asarray(np.frombuffer(material, np.uint32)), impl="threefry2x32"
     )
@@ -100,11 +99,7 @@ class Noise(abc.ABC):
     correlated: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.noise_multiplier < float("inf"):
-            raise ValueError(
-                "noise_multiplier must be finite and not negative, got "
-                f"{self.noise_multiplier}."
-            )
+        choices.check(self, noise_multiplier=choices.not_negative)
 
     def init(self, size: int) -> Any:
         """Returns the state before the first step, for sums of `size` entries.

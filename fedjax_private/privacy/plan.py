@@ -1,62 +1,18 @@
 """A private run as one value: what each step does and which event it costs."""
 
 import dataclasses
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from fedjax_private import choices
 from fedjax_private.privacy.accounting.accountant import RdpAccountant
 from fedjax_private.privacy.accounting.events import Event, Neighbors
-from fedjax_private.privacy.clipping import BoundedSum, Clipping
+from fedjax_private.privacy.clipping import Clipping, SumFn
 from fedjax_private.privacy.noise import Noise
 from fedjax_private.privacy.sampling import Sampler, Selection
 from fedjax_private.typing import Array, LossFn, Params, PRNGKey
-
-
-@runtime_checkable
-class Plan(Protocol):
-    """The interface of plans to `clients.dp_sgd` and the ledger.
-
-    `PrivacyPlan` implements it for every sampler, clipping and noise; most new
-    mechanisms are one of those three. A plan is hashable, and different plans have
-    different `repr`s.
-    """
-
-    @property
-    def neighbors(self) -> Neighbors:
-        """The relation that defines "one record"."""
-
-    @property
-    def correlated(self) -> bool:
-        """Whether only a run as a whole has a price; see `Noise`."""
-
-    def event(self, steps: int) -> Event:
-        """Returns the event of `steps` steps for one client's records.
-
-        Its cost never falls with the steps. Unless `correlated`, the events of a run's
-        parts cost as much together as the run's.
-        """
-
-    def init(self, params: Params) -> Any:
-        """Returns a client's state before the first step; `()` is no state."""
-
-    def sample(
-        self, key: PRNGKey, mask: Array, index: Array | int, state: Any
-    ) -> Selection:
-        """Draws the records of the round's `index`-th step from a shard's mask (N,).
-
-        `key` is the client's sampling key of the round.
-        """
-
-    def bounded_sum(self, loss: LossFn) -> BoundedSum:
-        """Returns the sum of bounded contributions; its last argument is `state`."""
-
-    def release(self, key: PRNGKey, total: Array, state: Any) -> tuple[Array, Any]:
-        """Adds noise to a bounded sum; returns a gradient (P,) and the next state.
-
-        `key` must be fresh: one for every client, round and step.
-        """
 
 
 class PlanState(NamedTuple):
@@ -106,11 +62,7 @@ class PrivacyPlan:
     neighbors: Neighbors
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.expected_batch_size < float("inf"):
-            raise ValueError(
-                "expected_batch_size must be positive and finite, got "
-                f"{self.expected_batch_size}."
-            )
+        choices.check(self, expected_batch_size=choices.positive)
         if self.neighbors not in self.sampler.neighbors:
             raise ValueError(
                 f"{type(self.sampler).__name__} has no guarantee under neighbors="
@@ -126,15 +78,19 @@ class PrivacyPlan:
 
     @property
     def correlated(self) -> bool:
-        """See `Plan`."""
+        """Whether only a run as a whole has a price; see `Noise`."""
         return self.noise.correlated
 
     def event(self, steps: int) -> Event:
-        """Returns the event of `steps` steps for one client's records."""
+        """Returns the event of `steps` steps for one client's records.
+
+        Its cost never falls with the steps. Unless `correlated`, the events of a run's
+        parts cost as much together as the run's.
+        """
         return self.noise.event(self.sampler, steps)
 
     def init(self, params: Params) -> PlanState | tuple[()]:
-        """See `Plan`."""
+        """Returns a client's state before the first step; `()` is no state."""
         size = sum(leaf.size for leaf in jax.tree.leaves(params))
         parts = self.clipping.init(), self.noise.init(size + self.clipping.extra)
         if not jax.tree.leaves(parts) and not self.sampler.scheduled:
@@ -144,24 +100,30 @@ class PrivacyPlan:
     def sample(
         self, key: PRNGKey, mask: Array, index: Array | int, state: Any
     ) -> Selection:
-        """See `Plan`."""
+        """Draws the records of the round's `index`-th step from a shard's mask (N,).
+
+        `key` is the client's sampling key of the round.
+        """
         step = state.steps if self.sampler.scheduled else index
         return self.sampler.sample(key, mask, step)
 
-    def bounded_sum(self, loss: LossFn) -> BoundedSum:
-        """See `Plan`."""
+    def bounded_sum(self, loss: LossFn) -> SumFn:
+        """Returns the sum of bounded contributions; its last argument is `state`."""
         bounded = self.clipping.bounded_sum(loss)
 
         def summed(
             params: Params, inputs: Array, labels: Array, valid: Array, state: Any
         ) -> Any:
             clip = (state or _NOTHING).clipping
-            return bounded.sum(params, inputs, labels, valid, clip)
+            return bounded(params, inputs, labels, valid, clip)
 
-        return dataclasses.replace(bounded, sum=summed)
+        return summed
 
     def release(self, key: PRNGKey, total: Array, state: Any) -> tuple[Array, Any]:
-        """See `Plan`."""
+        """Adds noise to a bounded sum; returns a gradient (P,) and the next state.
+
+        `key` must be fresh: one for every client, round and step.
+        """
         steps, clip, past = state or _NOTHING
         noisy, past = self.noise.add(key, total, self.clipping.bound, past)
         mean = noisy / jnp.float32(self.expected_batch_size)

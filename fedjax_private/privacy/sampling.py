@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fedjax_private import choices
 from fedjax_private.privacy.accounting.events import (
     Event,
     Neighbors,
@@ -45,11 +46,6 @@ def _first(drawn: Array) -> Selection:
     return Selection(order, drawn.sum(dtype=jnp.int32))
 
 
-def _check_probability(probability: float) -> None:
-    if not 0.0 <= probability <= 1.0:
-        raise ValueError(f"probability must lie in [0, 1], got {probability}.")
-
-
 def poisson(key: PRNGKey, mask: Array, probability: float) -> Selection:
     """Draws each record independently with the given probability.
 
@@ -65,7 +61,6 @@ def poisson(key: PRNGKey, mask: Array, probability: float) -> Selection:
     q and at least q - 2^-32, independently of all others; a mechanism that is priced as
     `Poisson(q, event)` is therefore never under-priced.
     """
-    _check_probability(probability)
     if probability == 1.0:
         return _first(mask)
     threshold = jnp.uint32(int(probability * 2.0**32))
@@ -135,7 +130,7 @@ class PoissonSampling(Sampler):
     probability: float
 
     def __post_init__(self) -> None:
-        _check_probability(self.probability)
+        choices.check(self, probability=choices.between(0, 1))
 
     def sample(self, key: PRNGKey, mask: Array, step: Array | int) -> Selection:
         """See `Sampler`."""
@@ -234,9 +229,9 @@ class CyclicPoissonSampling(Sampler):
     scheduled: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _check_probability(self.probability)
-        if self.groups < 1:
-            raise ValueError(f"groups must be at least 1, got {self.groups}.")
+        choices.check(
+            self, probability=choices.between(0, 1), groups=choices.at_least(1)
+        )
 
     def sample(self, key: PRNGKey, mask: Array, step: Array | int) -> Selection:
         """See `Sampler`."""

@@ -110,7 +110,7 @@ def test_the_released_sum_is_central_dp_sgd_with_the_same_noise():
         keys = [algorithms.client_key(ROOTS.noise, number, k) for k in range(3)]
         noise = jax.vmap(share)(jnp.stack(keys)).sum(axis=0)
         every = np.zeros(3, np.int32), np.ones(3, bool)
-        return bounded.sum(params, RECORDS, *every, ())["w"] + noise
+        return bounded(params, RECORDS, *every, ())["w"] + noise
 
     params, momentum, expected = START, np.zeros(2), []
     for number in (1, 2):

@@ -96,8 +96,7 @@ def clipped(vectors):
 
 
 def test_clipping_bounds_whatever_it_is_given():
-    bounded = norm_clipping(S)
-    clip = jax.jit(bounded.clip)
+    clip = jax.jit(norm_clipping(S))
     far, near = np.array([30.0, -40.0], np.float32), np.array([0.1, 0.2], np.float32)
     np.testing.assert_allclose(clip(far), [0.3, -0.4], rtol=1e-4)
     np.testing.assert_array_equal(clip(near), near)
@@ -107,8 +106,6 @@ def test_clipping_bounds_whatever_it_is_given():
         for scale in (1e-30, 1.0, 1e15, 1e38):
             vector = np.asarray(clip(np.full(size, scale, np.float32)), np.float64)
             assert np.linalg.norm(vector) <= S
-    assert bounded.sensitivity(Neighbors.ADD_REMOVE) == S
-    assert bounded.sensitivity(Neighbors.REPLACE_ONE) == 2 * S
 
 
 def test_the_sum_over_a_thousand_clients_equals_numpy():

@@ -161,7 +161,7 @@ def test_probability_one_takes_every_record_and_zero_none():
 @pytest.mark.parametrize("probability", [-0.1, 1.1, float("nan")])
 def test_probabilities_outside_the_unit_interval_are_refused(probability):
     with pytest.raises(ValueError, match="probability must"):
-        poisson(jax.random.key(0), MASK, probability)
+        PoissonSampling(probability)
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])

@@ -16,6 +16,10 @@ from fedjax_private.privacy.plan import PrivacyPlan
 from fedjax_private.typing import Array, LossFn, Params
 
 
+def _inside_unit(value: float) -> str | None:
+    return None if 0.0 < value < 1.0 else "must lie in (0, 1)"
+
+
 @dataclasses.dataclass(frozen=True)
 class AdaptiveClipping(Clipping):
     """A clip norm C_t that follows a quantile of the gradients' norms.
@@ -45,15 +49,12 @@ class AdaptiveClipping(Clipping):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0.0 <= self.quantile <= 1.0:
-            raise ValueError(f"quantile must lie in [0, 1], got {self.quantile}.")
-        if not 0.0 <= self.learning_rate < float("inf"):
-            raise ValueError(
-                "learning_rate must be finite and not negative, got "
-                f"{self.learning_rate}."
-            )
-        if not 0.0 < self.share < 1.0:
-            raise ValueError(f"share must lie in (0, 1), got {self.share}.")
+        choices.check(
+            self,
+            quantile=choices.between(0, 1),
+            learning_rate=choices.not_negative,
+            share=_inside_unit,
+        )
 
     @property
     def bound(self) -> float:
@@ -97,10 +98,6 @@ class AdaptiveClipping(Clipping):
         # Six orders of magnitude around C_0: noise must not end in 0 or inf.
         following = jnp.clip(moved, self.clip_norm * 1e-6, self.clip_norm * 1e6)
         return mean[:-1] * (state / gradient_weight), following
-
-
-def _inside_unit(value: float) -> str | None:
-    return None if 0.0 < value < 1.0 else "must lie in (0, 1)"
 
 
 @dataclasses.dataclass(frozen=True)

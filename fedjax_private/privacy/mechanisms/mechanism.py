@@ -6,7 +6,7 @@ from typing import Any
 
 from fedjax_private import choices
 from fedjax_private.privacy.accounting.events import Neighbors
-from fedjax_private.privacy.plan import Plan
+from fedjax_private.privacy.plan import PrivacyPlan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +38,13 @@ class Mechanism:
     Attributes:
         name: by which it is chosen.
         summary: one line.
-        make: (the run's settings, the mechanism's own) -> plan. Clients can share the
-            noise of a `PrivacyPlan` only.
+        make: (the run's settings, the mechanism's own) -> plan.
         settings: the class of the mechanism's own settings.
     """
 
     name: str
     summary: str
-    make: Callable[[MechanismSettings, Any], Plan]
+    make: Callable[[MechanismSettings, Any], PrivacyPlan]
     settings: type[choices.Settings] = choices.Settings
 
 
@@ -64,7 +63,9 @@ def adapted(name: str, function: Any) -> Mechanism:
     return Mechanism(name, summary, lambda settings, own: function(settings))
 
 
-def make_plan(choice: choices.Choice[Mechanism], settings: MechanismSettings) -> Plan:
+def make_plan(
+    choice: choices.Choice[Mechanism], settings: MechanismSettings
+) -> PrivacyPlan:
     """Returns the plan of a chosen mechanism for a run's settings.
 
     Raises:
@@ -72,9 +73,9 @@ def make_plan(choice: choices.Choice[Mechanism], settings: MechanismSettings) ->
             the run's neighbouring relation.
     """
     plan = choice.entry.make(settings, choice.settings)
-    if not isinstance(plan, Plan):
+    if not isinstance(plan, PrivacyPlan):
         raise ValueError(
-            f"mechanism={choice.name} returned {plan!r}, which is no privacy plan."
+            f"mechanism={choice.name} returned {plan!r}, which is no PrivacyPlan."
         )
     if plan.neighbors is not settings.neighbors:
         raise ValueError(

@@ -14,7 +14,6 @@ from fedjax_private.privacy import (
     Mechanism,
     MechanismSettings,
     PerLayerClipping,
-    Plan,
     PoissonSampling,
     PrivacyPlan,
     make_plan,
@@ -39,7 +38,7 @@ def epsilon(event):
 @pytest.mark.parametrize("name", MECHANISMS.names)
 def test_named_mechanisms_are_plans_that_a_set_can_hold(name):
     plan = made(name)
-    assert isinstance(plan, Plan)
+    assert isinstance(plan, PrivacyPlan)
     assert len({plan, made(name)}) == 1
     assert plan.neighbors is ADD
     assert 0 < epsilon(plan.event(80)) < epsilon(plan.event(160))
@@ -92,7 +91,7 @@ def test_a_function_of_the_user_is_an_entry(fork):
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("no_plan", "is no privacy plan"), ("other", "neighbors=replace_one")],
+    [("no_plan", "is no PrivacyPlan"), ("other", "neighbors=replace_one")],
 )
 def test_what_is_no_plan_for_the_run_is_refused(fork, name, sentence):
     with pytest.raises(ValueError, match=f"mechanism=my_fork:{name} .*{sentence}"):
