@@ -6,9 +6,6 @@ from .batches import (
     Inputs as Inputs,
 )
 from .batches import (
-    sums_in_words as sums_in_words,
-)
-from .batches import (
     together as together,
 )
 from .batches import (

@@ -10,7 +10,7 @@ import jax
 from fedjax_private import models
 from fedjax_private.datasets import Dataset, load
 from fedjax_private.runs.directory import RunDirectory
-from fedjax_private.runs.preparation import Prepared, prepare
+from fedjax_private.runs.preparation import prepare
 from fedjax_private.runs.spec import Spec
 from fedjax_private.runs.training import Advance, train_together
 
@@ -88,8 +88,3 @@ def train_all(
         for spec, row in zip(group, rows, strict=True):
             finished(spec, row)
     return failures
-
-
-def sums_in_words(ready: Sequence[Prepared]) -> dict[str, str]:
-    """Heading of a run -> how its sums are encrypted, for runs that encrypt."""
-    return {each.spec.heading: each.sums for each in ready if each.sums}

@@ -59,8 +59,16 @@ def test_shapes_and_counts_must_fit(result):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", "{", '{"run": {}, "model": {}, "models": 1}', "\udcff"]
-    + ['{"run": 1, "model": [], "models": 1}', "null"],
+    [
+        "",
+        "{",
+        "{}",
+        "[]",
+        "null",
+        "\udcff",
+        '{"run": {}, "model": {}, "models": 1}',
+        '{"run": 1, "model": [], "models": 1}',
+    ],
 )
 def test_damaged_descriptions_are_named(text, folder):
     described(folder).write_bytes(text.encode("utf-8", "surrogateescape"))

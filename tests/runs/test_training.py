@@ -1,0 +1,108 @@
+"""Rounds on disk, lost uploads, seeds, and runs that go through together."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from fedjax_private import runs
+from fedjax_private.aggregation import SCHEMES
+from fedjax_private.runs import RunDirectory, read_rows
+from tests.runs.small import spec
+
+
+def kernel(params):
+    return params["Dense_0"]["kernel"].tolist()
+
+
+def test_equal_seeds_give_equal_models_and_free_noise_does_not(train):
+    first, again, other, free = (
+        train(arm="fl_dp", **seeds).params
+        for seeds in ({"noise_seed": 7}, {"noise_seed": 7}, {"noise_seed": 8}, {})
+    )
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    for different in (other, free):
+        assert not np.array_equal(
+            first["Dense_0"]["kernel"], different["Dense_0"]["kernel"]
+        )
+
+
+def test_void_rounds_are_told_and_cost_no_sums(train):
+    result = train(arm="fl", drop_out=0.4, min_uploads=2, rounds=6)
+    rounds, row = result.rows, result.row
+    assert {r["void"] for r in rounds} == {True, False}
+    for each in rounds:
+        assert (each["seconds_add"] is None) is each["void"]
+    assert row["seconds_add"] == sum(r["seconds_add"] or 0 for r in rounds)
+    assert row["upload_bytes_per_client_round"] == 4 * (result.prepared.parameters + 1)
+
+
+@pytest.mark.needs_openfhe
+def test_an_encrypted_run_equals_the_plain_one(train):
+    losses = [train(arm=arm).row["loss"] for arm in ("fl", "fl_he")]
+    # An accelerator adds up in another order each time.
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+@pytest.mark.needs_openfhe
+def test_only_the_most_revealing_entries_are_encrypted_when_asked(train):
+    scheme = SCHEMES.choose("ckks", {"encrypted_fraction": 0.3})
+    part, whole = train(arm="fl_he", encryption=scheme), train(arm="fl_he")
+    assert "the server reads 70.0%" in part.prepared.sums
+    assert part.row["loss"] == pytest.approx(whole.row["loss"], rel=1e-4)
+
+
+def test_rounds_are_on_disk_as_they_end(blobs, tmp_path):
+    directory = RunDirectory.create(tmp_path)
+    seen = []
+
+    def advance(name, rounds):
+        seen.append(len(read_rows(tmp_path / "rounds.jsonl")))
+
+    ready = runs.prepare(spec(rounds=3), blobs)
+    (trained,) = runs.train_together([ready], directory, advance)
+    assert seen == [0, 1, 2, 3]
+    assert [row["run"] for row in trained.rounds] == ["fl-3-iid-0"] * 3
+    assert list(trained.row) == list(runs.ROW_NAMES)
+    assert any((tmp_path / "tb" / "fl-3-iid-0").rglob("events*"))
+
+
+@pytest.mark.parametrize("arm", ["centralized", "centralized_dp", "fl"])
+def test_seeds_train_together_as_they_do_alone(arm, blobs, tmp_path):
+    ready = [
+        runs.prepare(spec(arm=arm, seed=seed, noise_seed=seed), blobs)
+        for seed in range(2)
+    ]
+    together = runs.train_together(ready, RunDirectory.create(tmp_path / "together"))
+    for i, each in enumerate(ready):
+        alone_in = RunDirectory.create(tmp_path / f"{i}")
+        (alone,) = runs.train_together([each], alone_in)
+        got, want = together[i], alone
+        assert got.row["seed"] == i
+        assert got.row["accuracy"] == want.row["accuracy"]
+        assert got.row["epsilon"] == want.row["epsilon"]
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+            got.models,
+            want.models,
+        )
+    names = runs.checkpoints.names(tmp_path / "together")
+    assert names == [each.spec.name for each in ready]
+
+
+@pytest.mark.parametrize("algorithm", ["fedsgd", "fedprox", "scaffold"])
+def test_the_arm_s_other_algorithms_train(algorithm, train):
+    result = train(arm="fl", algorithm=algorithm)
+    assert result.row["algorithm"] == algorithm
+    assert np.isfinite(result.row["loss"])
+
+
+@pytest.mark.needs_openfhe
+def test_training_that_cannot_be_encrypted_ends_with_one_sentence(blobs, tmp_path):
+    wild = dataclasses.replace(spec(arm="fl_he"), learning_rate=1e30)
+    with pytest.raises(ValueError, match=r"probably diverged|beyond the declared"):
+        runs.train(wild, out=tmp_path / "run", dataset=blobs)
+    assert runs.checkpoints.names(tmp_path / "run") == []
+    with pytest.raises(ValueError, match="its training did not end"):
+        runs.load(tmp_path / "run")
