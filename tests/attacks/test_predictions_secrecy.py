@@ -12,10 +12,11 @@ from fedjax_private.encryption.errors import RefusedError, WireError
 from fedjax_private.encryption.math.entropy import gaussian
 from fedjax_private.encryption.openfhe.backend import interpreter, load
 from fedjax_private.inference import plan
-from fedjax_private.inference.evaluating.ckks import Number, ckks_of
+from fedjax_private.inference.evaluating.ckks import ckks_of
 from fedjax_private.inference.evaluating.evaluator import Evaluator, flooded
 from fedjax_private.inference.evaluating.expansion import uniform
 from fedjax_private.inference.evaluating.querier import Querier
+from fedjax_private.inference.planning.polynomials import Number
 from fedjax_private.inference.planning.public import (
     ANSWER,
     HEADER,

@@ -52,7 +52,7 @@ def test_no_files_import_one_another():
 
 def test_only_the_compiler_imports_jax():
     with_jax = {n for n in FILES if {"jax", "jax.numpy", "jax.extend"} & IMPORTS[n]}
-    names = {"compiler", "primitives", "tensors"}
+    names = {"compiler", "primitives"}
     assert with_jax == {f"compiling.{name}" for name in names}
 
 

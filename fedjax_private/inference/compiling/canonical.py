@@ -48,16 +48,6 @@ class Step:
         """Degree of the polynomial; 0 where there is none."""
         return len(self.powers)
 
-    def __call__(self, inputs: Floats) -> Floats:
-        """(B, inputs) -> (B, outputs)."""
-        x = inputs @ self.matrix.T + self.bias
-        if not self.degree:
-            return x
-        result = np.ones_like(x)
-        for row in self.powers[::-1]:
-            result = result * x + row
-        return result
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Program:
@@ -74,13 +64,6 @@ class Program:
     input_scale: float
     output_scale: float
     patches: Patches | None
-
-    def __call__(self, inputs: Floats) -> Floats:
-        """The circuit's results: (B, inputs) -> (B, outputs)."""
-        x = inputs / self.input_scale
-        for step in self.steps:
-            x = step(x)
-        return x * self.output_scale
 
 
 def canonical_form(circuit: Circuit) -> Program:

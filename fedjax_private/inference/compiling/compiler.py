@@ -8,9 +8,10 @@ are kept as polynomials of them until an operation mixes entries: there a segmen
 How each operation is treated stands in `primitives.PRIMITIVES`.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -28,21 +29,64 @@ from fedjax_private.inference.compiling.convolutions import find_patches
 from fedjax_private.inference.compiling.primitives import (
     NO_EXAMPLE_NORM,
     PRIMITIVES,
+    Coefficients,
     Primitive,
     UnsupportedLayerError,
     refusal,
-)
-from fedjax_private.inference.compiling.tensors import (
-    AffineTensor,
-    Coefficients,
-    PolynomialTensor,
-    Value,
 )
 from fedjax_private.programs import called, evaluate, run_equation
 from fedjax_private.typing import Array, Params
 
 # The most bytes of a segment's responses: its inputs times the entries of one value.
 _MOST_BYTES = 2 * 2**30
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AffineTensor:
+    """A tensor that is affine in the inputs of a segment.
+
+    Attributes:
+        segment: number of the segment.
+        responses: (inputs + 1, *shape): the change by each input, and last the value
+            where all inputs are zero.
+        scope: path of the layer that computes it.
+    """
+
+    segment: int
+    responses: Array
+    scope: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PolynomialTensor:
+    """A tensor whose entries are polynomials of an affine tensor's: sum_k c_k base^k.
+
+    Attributes:
+        base: the affine tensor.
+        coefficients: c_0, c_1, ...; at least two.
+    """
+
+    base: AffineTensor
+    coefficients: Coefficients
+
+    @classmethod
+    def of(cls, base: AffineTensor) -> "PolynomialTensor":
+        """The affine tensor itself, as a polynomial of degree 1."""
+        return cls(base, (jnp.float32(0.0), jnp.float32(1.0)))
+
+    @property
+    def degree(self) -> int:
+        """Degree of the polynomials."""
+        return len(self.coefficients) - 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor."""
+        return tuple(self.base.responses.shape[1:])
+
+
+# A value that depends on the images, or a constant.
+Value: TypeAlias = PolynomialTensor | Array
 
 
 def compile_model(
@@ -75,7 +119,8 @@ def compile_model(
         program = jax.make_jaxpr(lambda inputs: apply(params, inputs))(image)
         compiler = _Compiler(input_shape)
         rule = functools.partial(compiler.outputs, "")
-        (result,) = evaluate(program, [compiler.start()], rule)
+        start = compiler.segment_input((1, *input_shape), "input")
+        (result,) = evaluate(program, [start], rule)
         return compiler.finish(result).measured(sample)
 
 
@@ -89,11 +134,8 @@ class _Compiler:
         # The last value that ended a segment, and the input of the next one.
         self._ended: tuple[PolynomialTensor, PolynomialTensor] | None = None
 
-    def start(self) -> PolynomialTensor:
-        """The input of the circuit."""
-        return self._segment_input((1, *self._input_shape), "input")
-
-    def _segment_input(self, shape: tuple[int, ...], scope: str) -> PolynomialTensor:
+    def segment_input(self, shape: tuple[int, ...], scope: str) -> PolynomialTensor:
+        """The input of the open segment."""
         size = int(np.prod(shape))
         if 4 * size * (size + 1) > _MOST_BYTES:
             raise UnsupportedLayerError(
@@ -118,57 +160,51 @@ class _Compiler:
         Returns:
             None where no input depends on the images.
         """
-        name, scope = eqn.primitive.name, _scope(outer, eqn)
+        scope = _scope(outer, eqn)
         if (body := called(eqn, derivatives=False)) is not None:
             return evaluate(body, inputs, functools.partial(self.outputs, scope))
         varying = [isinstance(value, PolynomialTensor) for value in inputs]
         if not any(varying):
             return None
-        primitive = PRIMITIVES.get(name, Primitive())
+        primitive = PRIMITIVES.get(eqn.primitive.name, Primitive())
         if primitive.same:
             return list(inputs)
         polynomial = _polynomial(primitive, eqn, inputs)
         if polynomial is not None:
             return [polynomial]
         if primitive.affine is None or not primitive.affine(varying):
-            raise refusal(name, _layer(scope))
+            raise refusal(eqn.primitive.name, _layer(scope))
         return list(self._affine(eqn, inputs, scope))
 
     def _affine(
         self, eqn: core.JaxprEqn, inputs: Sequence[Value], scope: str
     ) -> Iterator[Value]:
         """The outputs of an affine operation on values of one segment."""
-        inputs = [
-            self._as_affine(v) if isinstance(v, PolynomialTensor) else v for v in inputs
-        ]
-        bases = [v.base for v in inputs if isinstance(v, PolynomialTensor)]
-        if len({base.segment for base in bases}) > 1 or (
-            bases[0].segment != self._segment
-        ):
+        bases: dict[int, AffineTensor] = {}  # by place among the inputs
+        for place, value in enumerate(inputs):
+            if isinstance(value, PolynomialTensor):
+                bases[place] = self._as_affine(value).base
+        if any(base.segment != self._segment for base in bases.values()):
             layer = _layer(scope)
             instead = NO_EXAMPLE_NORM if "Norm" in layer else "one sequence of layers"
             raise UnsupportedLayerError(
                 f"{layer} has no encrypted form: values branch at a polynomial and "
                 f"meet again; use {instead}."
             )
-        places = [i for i, v in enumerate(inputs) if isinstance(v, PolynomialTensor)]
 
-        def applied(*rows: Array) -> list[Array]:
-            arguments: list[Any] = list(inputs)
-            for place, row in zip(places, rows, strict=True):
-                arguments[place] = row
-            return run_equation(eqn, arguments)
+        def applied(rows: dict[int, Array]) -> list[Array]:
+            return run_equation(eqn, [rows.get(i, v) for i, v in enumerate(inputs)])
 
         # The scope of a pool or a reshape is that of the model around it.
-        inner = bases[0].scope
+        inner = next(iter(bases.values())).scope
         scope = inner if inner.startswith(scope) else scope
-        stacked = [base.responses for base in bases]
-        outputs = jax.vmap(applied)(*stacked)
-        rest = applied(*(jnp.zeros_like(rows[0]) for rows in stacked))
+        responses = {place: base.responses for place, base in bases.items()}
+        outputs = jax.vmap(applied)(responses)
+        rest = applied({i: jnp.zeros_like(rows[0]) for i, rows in responses.items()})
         for output, zero in zip(outputs, rest, strict=True):
             # The constant part belongs to the last row only.
-            responses = (output - zero).at[-1].set(output[-1])
-            yield PolynomialTensor.of(AffineTensor(self._segment, responses, scope))
+            response = (output - zero).at[-1].set(output[-1])
+            yield PolynomialTensor.of(AffineTensor(self._segment, response, scope))
 
     def _as_affine(self, value: PolynomialTensor) -> PolynomialTensor:
         """The same value as an affine tensor; after a polynomial, of a new segment."""
@@ -185,7 +221,7 @@ class _Compiler:
         if value.base.segment != self._segment:
             return value
         self._close_segment(value)
-        opened = self._segment_input(value.shape, value.base.scope)
+        opened = self.segment_input(value.shape, value.base.scope)
         self._ended = value, opened
         return opened
 

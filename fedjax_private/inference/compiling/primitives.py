@@ -11,7 +11,10 @@ from typing import Any, TypeAlias
 
 from jax.extend import core
 
-from fedjax_private.inference.compiling.tensors import Coefficients
+from fedjax_private.typing import Array
+
+# c_0, c_1, ...: a polynomial's coefficients, each broadcastable to the tensor's shape.
+Coefficients: TypeAlias = tuple[Array, ...]
 
 # (equation, coefficients of each input; a constant has one) -> coefficients of the
 # result, or None where it is no polynomial.

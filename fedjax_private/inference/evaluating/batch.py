@@ -16,9 +16,13 @@ from scipy import sparse
 
 from fedjax_private.encryption.workers import Workers
 from fedjax_private.inference.compiling.canonical import Program, Step
-from fedjax_private.inference.evaluating.ckks import Ckks, Number
+from fedjax_private.inference.evaluating.ckks import Ckks
 from fedjax_private.inference.planning.costs import OUTPUTS_AT_A_TIME
-from fedjax_private.inference.planning.polynomials import inner_rescalings, monic
+from fedjax_private.inference.planning.polynomials import (
+    Number,
+    inner_rescalings,
+    monic,
+)
 from fedjax_private.inference.planning.schedule import Schedule
 
 # (n, 2, l, N): the polynomials of n ciphertexts, modulo primes below 2^32.
@@ -57,11 +61,6 @@ class Weights:
         if filled < _SPARSE:
             return cls(sparse.csr_matrix(rounded.astype(np.int64)), bits)
         return cls(rounded, bits)
-
-    @property
-    def outputs(self) -> int:
-        """Number of outputs."""
-        return int(self.matrix.shape[0])
 
     def part(self, rows: slice) -> "Weights":
         """The weights of some of the outputs."""
@@ -159,7 +158,7 @@ class BatchProgram:
         *inner, last = range(len(self._steps))
         for number in inner:
             rows, scale = self._step_residues(number, rows, scale, tag)
-        return self._step_numbers(last, rows, scale, tag)
+        return self._step_numbers(last, rows, scale, tag, slice(None))
 
     def _step_residues(
         self, number: int, rows: Rows, scale: float, tag: str
@@ -170,7 +169,8 @@ class BatchProgram:
         residues = np.empty((step.outputs, 2, limbs, ckks.dimension), np.uint32)
         after = scale
         for start in range(0, step.outputs, OUTPUTS_AT_A_TIME):
-            results = self._step_numbers(number, rows, scale, tag, start)
+            some = slice(start, start + OUTPUTS_AT_A_TIME)
+            results = self._step_numbers(number, rows, scale, tag, some)
 
             def export(index: int, first: int = start, of: Any = results) -> None:
                 residues[first + index] = ckks.residues(of[index])
@@ -180,31 +180,30 @@ class BatchProgram:
         return residues, after
 
     def _step_numbers(
-        self, number: int, rows: Rows, scale: float, tag: str, start: int | None = None
+        self, number: int, rows: Rows, scale: float, tag: str, outputs: slice
     ) -> list[Number]:
-        """A step's results: all, or `OUTPUTS_AT_A_TIME` from `start` on."""
+        """Some of a step's results."""
         step, stage, ckks = self._steps[number], self._stages[number], self._ckks
-        weights = self._weights[number]
-        if start is not None:
-            weights = weights.part(slice(start, start + OUTPUTS_AT_A_TIME))
-        first = start or 0
+        weights = self._weights[number].part(outputs)
+        bias, powers = step.bias[outputs], step.powers[:, outputs]
         products = self._affine(weights, rows[:, :, : stage.limbs])
 
         def activated(index: int) -> Number:
             residues = products[index].astype(np.uint64)
             x = ckks.number(residues, scale * self._scales[number])
             x.ciphertext.SetKeyTag(tag)
-            x = ckks.add(x, float(step.bias[first + index]))
+            x = ckks.add(x, float(bias[index]))
             x = ckks.rescaled(x, stage.limbs_after)
             if not step.degree:
                 return x
-            return monic(ckks, x, [float(row[first + index]) for row in step.powers])
+            return monic(ckks, x, [float(row[index]) for row in powers])
 
         return self._workers.map(activated, len(products))
 
     def _affine(self, weights: Weights, rows: Rows) -> Rows:
         limbs, dimension = rows.shape[2:]
-        products = np.empty((weights.outputs, 2, limbs, dimension), np.uint32)
+        outputs = weights.matrix.shape[0]
+        products = np.empty((outputs, 2, limbs, dimension), np.uint32)
         blocks = [
             (part, limb, slice(start, start + _COLUMNS))
             for part in range(2)

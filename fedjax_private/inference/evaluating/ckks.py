@@ -9,7 +9,6 @@ Cheon, Han, Kim, Kim, Song, "A Full RNS Variant of Approximate Homomorphic Encry
 (SAC 2018).
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -21,27 +20,12 @@ from fedjax_private.encryption.errors import UnexpectedLayoutError
 from fedjax_private.encryption.math.rings import Residues, Ring
 from fedjax_private.encryption.openfhe.backend import load
 from fedjax_private.encryption.openfhe.templates import Template
-from fedjax_private.inference.planning.polynomials import Values
+from fedjax_private.inference.planning.polynomials import Number, Values
 from fedjax_private.inference.planning.rings import RingChoice, context_of, ring_of
 
 # OpenFHE's classes carry no type stubs; these names say which one is meant.
 Ciphertext = Any
 Plaintext = Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Number:
-    """A ciphertext whose slots, divided by `scale`, are the encrypted values.
-
-    Attributes:
-        ciphertext: OpenFHE's object.
-        scale: the factor on the values.
-        limbs: primes left in its modulus.
-    """
-
-    ciphertext: Ciphertext
-    scale: float
-    limbs: int
 
 
 class Ckks:
@@ -150,6 +134,12 @@ class Ckks:
         row = values * (scale / self._unit)
         return self.context.MakeCKKSPackedPlaintext(row, 1, self.limbs - limbs)
 
+    def _scaled(self, values: Values, scale: float, limbs: int) -> float | Plaintext:
+        """Values times `scale`, as an operand of OpenFHE's."""
+        if isinstance(values, float):
+            return values * scale / self._unit
+        return self.encode(values, scale, limbs)
+
     def _number(self, ciphertext: Ciphertext, scale: float, limbs: int) -> Number:
         # OpenFHE's own scale is not used. It is always the same, so that OpenFHE adds
         # any two numbers.
@@ -161,10 +151,8 @@ class Ckks:
         """The sum with a number of the same scale and primes, or with values."""
         if isinstance(values, Number):
             other = values.ciphertext
-        elif isinstance(values, float):
-            other = values * number.scale / self._unit
         else:
-            other = self.encode(values, number.scale, number.limbs)
+            other = self._scaled(values, number.scale, number.limbs)
         ciphertext = self.context.EvalAdd(number.ciphertext, other)
         return self._number(ciphertext, number.scale, number.limbs)
 
@@ -188,11 +176,7 @@ class Ckks:
 
     def lifted(self, number: Number, values: Values, scale: float) -> Number:
         """The product with values, at scale `scale`, which must exceed the number's."""
-        factor = scale / number.scale
-        if isinstance(values, float):
-            other = values * factor / self._unit
-        else:
-            other = self.encode(values, factor, number.limbs)
+        other = self._scaled(values, scale / number.scale, number.limbs)
         ciphertext = self.context.EvalMult(number.ciphertext, other)
         return self._number(ciphertext, scale, number.limbs)
 

@@ -7,12 +7,13 @@ from fedjax_private.encryption.math.entropy import gaussian
 from fedjax_private.encryption.workers import Workers
 from fedjax_private.inference.compiling.circuit import Circuit
 from fedjax_private.inference.evaluating.batch import BatchProgram, Rows
-from fedjax_private.inference.evaluating.ckks import Ckks, Number, ckks_of
+from fedjax_private.inference.evaluating.ckks import Ckks, ckks_of
 from fedjax_private.inference.evaluating.expansion import uniform
 from fedjax_private.inference.evaluating.keys import KeyRing, PublicKey, forget_keys
 from fedjax_private.inference.evaluating.single import SingleProgram, periodic
 from fedjax_private.inference.planning.layouts import BatchLayout
 from fedjax_private.inference.planning.plan import Plan, program_of
+from fedjax_private.inference.planning.polynomials import Number
 from fedjax_private.inference.planning.public import (
     ANSWER,
     KEYS,
@@ -60,22 +61,17 @@ class Evaluator:
         self._keys = KeyRing(ckks, plan.public.rotations)
         self._public_key: PublicKey | None = None
         self._asked = 0
-        layout = plan.public.layout
+        layout, rotations = plan.public.layout, plan.rotations
         program = program_of(circuit, plan)
-        self._single: SingleProgram | None = None
-        self._batch: BatchProgram | None = None
+        self._program: SingleProgram | BatchProgram
         if isinstance(layout, BatchLayout):
-            self._batch = BatchProgram(ckks, program, plan.schedule, self._workers)
-            return
-        assert plan.rotations is not None
-        self._single = SingleProgram(
-            ckks,
-            program,
-            plan.schedule,
-            plan.rotations,
-            layout.sources(circuit.input_shape, ckks.slots),
-            self._workers,
-        )
+            self._program = BatchProgram(ckks, program, plan.schedule, self._workers)
+        else:
+            assert rotations is not None
+            sources = layout.sources(circuit.input_shape, ckks.slots)
+            self._program = SingleProgram(
+                ckks, program, plan.schedule, rotations, sources, self._workers
+            )
 
     def load_keys(self, data: bytes) -> None:
         """Loads the client's evaluation keys.
@@ -116,12 +112,11 @@ class Evaluator:
         ciphertexts = self.read_ciphertexts(body)
         self._asked = asked
         scores = self.encrypted_scores(ciphertexts)
-        key, std = self._public_key, self._plan.flooding_std
+        ckks, key, std = self._ckks, self._public_key, self._plan.flooding_std
 
         def finished(index: int) -> bytes:
-            number = self._with_score_noise(scores[index])
-            number = flooded(self._ckks, key, number, std)
-            return public.answer_ring.pack(self._ckks.residues(number))
+            number = flooded(ckks, key, self._with_score_noise(scores[index]), std)
+            return public.answer_ring.pack(ckks.residues(number))
 
         parts = self._workers.map(finished, len(scores))
         return b"".join((public.header(ANSWER, count), *parts))
@@ -153,17 +148,7 @@ class Evaluator:
         Args:
             ciphertexts: (n, 2, L, N), the request's.
         """
-        ckks, tag = self._ckks, self._keys.tag
-        if self._batch is not None:
-            return self._batch(ciphertexts, tag)
-        assert self._single is not None
-        inputs = []
-        for row in ciphertexts:
-            scale = 2.0**self._public.encoding_bits
-            number = ckks.number(row.astype(np.uint64), scale)
-            number.ciphertext.SetKeyTag(tag)
-            inputs.append(number)
-        return [self._single(inputs)]
+        return self._program(ciphertexts, self._keys.tag)
 
     def _with_score_noise(self, number: Number) -> Number:
         if not self._score_noise:

@@ -7,10 +7,11 @@ import numpy.typing as npt
 
 from fedjax_private.encryption.errors import WireError
 from fedjax_private.encryption.workers import Workers
-from fedjax_private.inference.evaluating.ckks import Ckks, Number, ckks_of
+from fedjax_private.inference.evaluating.ckks import Ckks, ckks_of
 from fedjax_private.inference.evaluating.expansion import fresh_seed, reseeded, uniform
 from fedjax_private.inference.evaluating.keys import KeyPair, write_keys
 from fedjax_private.inference.planning.layouts import BatchLayout
+from fedjax_private.inference.planning.polynomials import Number
 from fedjax_private.inference.planning.public import ANSWER, KEYS, REQUEST, PublicPlan
 
 

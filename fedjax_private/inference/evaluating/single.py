@@ -7,9 +7,10 @@ import numpy as np
 from fedjax_private.encryption.workers import Workers
 from fedjax_private.inference.compiling.canonical import Program
 from fedjax_private.inference.compiling.circuit import Floats
-from fedjax_private.inference.evaluating.ckks import Ckks, Number, Plaintext
+from fedjax_private.inference.evaluating.batch import Rows
+from fedjax_private.inference.evaluating.ckks import Ckks, Plaintext
 from fedjax_private.inference.planning.layouts import Sources
-from fedjax_private.inference.planning.polynomials import monic
+from fedjax_private.inference.planning.polynomials import Number, monic
 from fedjax_private.inference.planning.rotations import (
     Diagonals,
     Rotations,
@@ -49,61 +50,59 @@ class SingleProgram:
         workers: Workers,
     ) -> None:
         self._ckks, self._workers = ckks, workers
-        self._rotations = rotations
-        self._steps, self._stages = program.steps, schedule.stages
+        self._rotations, self._input_scale = rotations, 2.0**schedule.input_bits
+        scales = [2.0**bits for bits in schedule.weight_bits]
+        self._steps = list(
+            zip(
+                program.steps,
+                schedule.stages,
+                rotations.diagonals,
+                scales,
+                strict=True,
+            )
+        )
         self._encoded: list[list[Plaintext]] = []
-        self._weight_scales = [2.0**bits for bits in schedule.weight_bits]
-        remaining = list(rotations.diagonals)
-        period = ckks.slots
-        self._periods: list[int] = []
-        for number, (step, stage, scale) in enumerate(
-            zip(self._steps, self._stages, self._weight_scales, strict=True)
-        ):
-            if rotations.section and not number:
+        for step, stage, diagonals, scale in self._steps:
+            if diagonals is None:
                 rows = _section_weights(step.matrix, sources, rotations.section)
             else:
-                diagonals = remaining.pop(0)
                 rows = [
                     diagonals.weights(step.matrix, k, ckks.slots)
                     for k in diagonals.diagonals
                 ]
-                period = diagonals.height
-            self._periods.append(period)
             self._encoded.append([ckks.encode(row, scale, stage.limbs) for row in rows])
 
-    def __call__(self, inputs: Sequence[Number]) -> Number:
-        """Returns the program's outputs, in every period of the slots.
+    def __call__(self, ciphertexts: Rows, tag: str) -> list[Number]:
+        """Returns one number: the program's outputs, in every period of the slots.
 
         The client's keys must be loaded.
 
         Args:
-            inputs: the request's ciphertexts.
+            ciphertexts: (n, 2, L, N), each residue below its prime.
+            tag: of the client's keys.
         """
         ckks, slots = self._ckks, self._ckks.slots
-        remaining = list(self._rotations.diagonals)
+        inputs = []
+        for row in ciphertexts:
+            inputs.append(ckks.number(row.astype(np.uint64), self._input_scale))
+            inputs[-1].ciphertext.SetKeyTag(tag)
         x = inputs[0]
-        for number, (step, stage, encoded, scale, period) in enumerate(
-            zip(
-                self._steps,
-                self._stages,
-                self._encoded,
-                self._weight_scales,
-                self._periods,
-                strict=True,
-            )
+        for (step, stage, diagonals, scale), encoded in zip(
+            self._steps, self._encoded, strict=True
         ):
-            if self._rotations.section and not number:
+            if diagonals is None:
+                period = slots
                 x = self._sections(inputs, encoded, scale, stage.sum_limbs)
             else:
+                period = diagonals.height
                 x = ckks.dropped(x, stage.limbs)
-                diagonals = remaining.pop(0)
                 x = self._affine(x, diagonals, encoded, scale, stage.sum_limbs)
             x = ckks.add(x, periodic(step.bias, period, slots))
             x = ckks.rescaled(x, stage.limbs_after)
             if step.degree:
                 rows = [periodic(row, period, slots) for row in step.powers]
                 x = monic(ckks, x, rows)
-        return x
+        return [x]
 
     def _sections(
         self,

@@ -8,7 +8,6 @@ import dataclasses
 
 from fedjax_private.inference.compiling.canonical import Program, Step
 from fedjax_private.inference.planning.errors import Stage
-from fedjax_private.inference.planning.layouts import Layout, PatchLayout
 from fedjax_private.inference.planning.rotations import (
     Diagonals,
     Rotations,
@@ -65,24 +64,19 @@ def sections_seconds(ciphertexts: int, sections: int, limbs: int) -> float:
 
 
 def cost_of(
-    program: Program,
-    schedule: Schedule,
-    layout: Layout,
-    rotations: Rotations | None,
-    ciphertexts: int,
+    program: Program, schedule: Schedule, rotations: Rotations | None, ciphertexts: int
 ) -> Cost:
     """The predicted cost of one request.
 
     Args:
         program: to be evaluated.
         schedule: of the program.
-        layout: of the request.
         rotations: of single packing; None for batch packing.
         ciphertexts: in the request.
     """
     if rotations is None:
         return _batch_cost(program, schedule, ciphertexts)
-    return _single_cost(program, schedule, layout, rotations, ciphertexts)
+    return _single_cost(program, schedule, rotations, ciphertexts)
 
 
 def _batch_cost(program: Program, schedule: Schedule, ciphertexts: int) -> Cost:
@@ -109,28 +103,22 @@ def _batch_cost(program: Program, schedule: Schedule, ciphertexts: int) -> Cost:
 
 
 def _single_cost(
-    program: Program,
-    schedule: Schedule,
-    layout: Layout,
-    rotations: Rotations,
-    ciphertexts: int,
+    program: Program, schedule: Schedule, rotations: Rotations, ciphertexts: int
 ) -> Cost:
     dimension, limbs = schedule.choice.dimension, schedule.choice.limbs
     size, row = dimension / 8192, 8 * dimension
     client = ciphertexts * _ENCRYPT * limbs / _THREADS + 4e-3
     server = ciphertexts * _READ * limbs / _THREADS
     memory = _BASE_BYTES + (len(rotations.all) + 1) * 2 * limbs**2 * row
-    remaining = list(rotations.diagonals)
-    for number, (step, stage) in enumerate(
-        zip(program.steps, schedule.stages, strict=True)
+    for step, stage, diagonals in zip(
+        program.steps, schedule.stages, rotations.diagonals, strict=True
     ):
-        if isinstance(layout, PatchLayout) and not number:
-            additions = len(addition_chain(layout.sections))
+        if diagonals is None:
+            additions = len(addition_chain(rotations.sections))
             work = ciphertexts * _PRODUCT * stage.limbs
             work += additions * _SWITCH * stage.sum_limbs**2
             encoded = ciphertexts
         else:
-            diagonals = remaining.pop(0)
             work, encoded = _diagonals_work(diagonals, stage), len(diagonals.diagonals)
         memory += encoded * stage.limbs * row
         server += work + _RESCALE * stage.limbs

@@ -73,22 +73,19 @@ def profiles_of(program: Program, rotations: Rotations | None) -> list[StepProfi
         rotations: of single packing; None for batch packing.
     """
     profiles = []
-    for number, step in enumerate(program.steps):
-        filled = int(np.count_nonzero(step.matrix, axis=1).max(initial=1))
-        if rotations is None or (rotations.section and not number):
-            terms, rotated = filled, False
+    each = rotations.diagonals if rotations else (None,) * len(program.steps)
+    for step, diagonals in zip(program.steps, each, strict=True):
+        if diagonals is None:
+            terms = int(np.count_nonzero(step.matrix, axis=1).max(initial=1))
         else:
-            at = number - (1 if rotations.section else 0)
-            diagonals = rotations.diagonals[at]
             blocks = max(diagonals.period // diagonals.height, 1)
             terms = len(diagonals.diagonals) * blocks
-            rotated = diagonals.babies != (0,)
         profiles.append(
             StepProfile(
                 degree=step.degree,
                 row_norm=float(np.linalg.norm(step.matrix, axis=1).max()),
                 terms=terms,
-                rotated=rotated,
+                rotated=diagonals is not None and diagonals.babies != (0,),
                 encoded=rotations is not None,
                 slope=_slope(step),
                 typical=step.input_spread,

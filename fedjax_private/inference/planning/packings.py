@@ -1,11 +1,10 @@
 """The layout of a request in either packing, and which networks fit it."""
 
-import math
-
 import numpy as np
+import numpy.typing as npt
 
-from fedjax_private.inference.compiling.canonical import Program, Step
-from fedjax_private.inference.compiling.circuit import Circuit
+from fedjax_private.inference.compiling.canonical import Program
+from fedjax_private.inference.compiling.circuit import Circuit, Floats
 from fedjax_private.inference.planning.costs import sections_seconds
 from fedjax_private.inference.planning.layouts import (
     BatchLayout,
@@ -55,10 +54,10 @@ def single_layout(
             "slots of single packing: use packing='batch', or a smaller network."
         )
     if program.patches is not None and len(steps) > 1:
-        windows = math.prod(program.patches.grid(circuit.input_shape))
-        maps, rest = divmod(steps[0].outputs, windows)
-        covered = not rest and _only_patches(steps[0], program, circuit, maps)
-        most = slots // (windows * max(maps, 1))
+        windows = program.patches.indices(circuit.input_shape)
+        maps, rest = divmod(steps[0].outputs, len(windows))
+        covered = not rest and _only_windows(steps[0].matrix, windows, maps)
+        most = slots // (len(windows) * max(maps, 1))
         layouts = [PatchLayout(program.patches, maps, n) for n in range(1, most + 1)]
         # Sized for a full modulus of the smaller ring, whatever the plan's will be.
         limbs = min(MODULUS_BITS.values()) // min(LIMB_BITS)
@@ -75,12 +74,10 @@ def single_layout(
     return PeriodicLayout(power_of_two(circuit.inputs))
 
 
-def _only_patches(step: Step, program: Program, circuit: Circuit, maps: int) -> bool:
+def _only_windows(matrix: Floats, windows: npt.NDArray[np.int64], maps: int) -> bool:
     """Whether each output depends on the pixels of its window only."""
-    assert program.patches is not None
-    indices = np.repeat(program.patches.indices(circuit.input_shape), maps, axis=0)
-    rest = step.matrix.copy()
-    rows = np.arange(len(rest))[:, None]
-    inside = indices >= 0
-    rest[np.broadcast_to(rows, indices.shape)[inside], indices[inside]] = 0.0
+    indices = np.repeat(windows, maps, axis=0)
+    rest = matrix.copy()
+    rows, places = np.nonzero(indices >= 0)
+    rest[rows, indices[rows, places]] = 0.0
     return not rest.any()

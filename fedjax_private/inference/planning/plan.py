@@ -237,7 +237,7 @@ def _checked_plan(
             encoding_bits=schedule.input_bits,
             answer_scale=scale,
             rotations=rotations.all if rotations else (),
-            period=rotations.diagonals[-1].height if rotations else choice.slots,
+            period=rotations.period if rotations else choice.slots,
             flooding_bits=flooding_bits,
             queries=queries,
         )
@@ -258,7 +258,7 @@ def _checked_plan(
             f"more than {KEY_BYTES / 1e6:.0f}: use packing='batch', fewer layers, or "
             "less flooding."
         )
-    cost = cost_of(program, schedule, layout, rotations, public.request_ciphertexts)
+    cost = cost_of(program, schedule, rotations, public.request_ciphertexts)
     if cost.memory_bytes > MEMORY_BYTES:
         raise PlanError(
             f"{public.packing} packing of this network takes "

@@ -9,8 +9,9 @@ are brought to the scale of the product by their coefficients and cost no level.
 alone when a plan is made.
 """
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,46 +20,41 @@ import numpy.typing as npt
 Values: TypeAlias = float | npt.NDArray[np.float64]
 
 
-class Scaled(Protocol):
-    """A number with a scale and a modulus.
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """A ciphertext whose slots, divided by `scale`, are the encrypted values.
 
     Attributes:
-        scale: what its values were multiplied by.
+        ciphertext: OpenFHE's object; None where only scales are computed.
+        scale: the factor on the values.
         limbs: primes left in its modulus.
     """
 
-    @property
-    def scale(self) -> float:
-        """The factor on its values."""
-
-    @property
-    def limbs(self) -> int:
-        """Primes left in its modulus."""
+    ciphertext: Any
+    scale: float
+    limbs: int
 
 
-N = TypeVar("N", bound=Scaled)
-
-
-class Arithmetic(Protocol[N]):
+class Arithmetic(Protocol):
     """The operations that polynomials need; see `ckks.Ckks`."""
 
-    def add(self, number: N, values: Values | N) -> N:
+    def add(self, number: Number, values: Values | Number) -> Number:
         """The sum with another number of the same scale and primes, or with values."""
 
-    def lifted(self, number: N, values: Values, scale: float) -> N:
+    def lifted(self, number: Number, values: Values, scale: float) -> Number:
         """The product with values, at the larger scale `scale`."""
 
-    def times(self, left: N, right: N) -> N:
+    def times(self, left: Number, right: Number) -> Number:
         """The product of two numbers with equally many primes."""
 
-    def rescaled(self, number: N, limbs: int) -> N:
+    def rescaled(self, number: Number, limbs: int) -> Number:
         """The number divided by its last primes until `limbs` are left."""
 
-    def dropped(self, number: N, limbs: int) -> N:
-        """The number modulo its first `limbs` primes; its scale stays."""
+    def dropped(self, number: Number, limbs: int) -> Number:
+        """The number modulo its first `limbs` primes, itself if it has no others."""
 
 
-def monic(arithmetic: Arithmetic[N], x: N, coefficients: Sequence[Values]) -> N:
+def monic(arithmetic: Arithmetic, x: Number, coefficients: Sequence[Values]) -> Number:
     """x^d + c_(d-1) x^(d-1) + ... + c_0; the last product is not rescaled.
 
     The result has the scale `result_bits` and `inner_rescalings` primes fewer than x.
@@ -72,8 +68,8 @@ def monic(arithmetic: Arithmetic[N], x: N, coefficients: Sequence[Values]) -> N:
 
 
 def _monic(
-    arithmetic: Arithmetic[N], powers: dict[int, N], coefficients: list[Values]
-) -> N:
+    arithmetic: Arithmetic, powers: dict[int, Number], coefficients: list[Values]
+) -> Number:
     degree = len(coefficients)
     if degree == 1:
         return _plus(arithmetic, powers[1], coefficients[0])
@@ -85,37 +81,35 @@ def _monic(
         right = _monic(arithmetic, powers, coefficients[half:])
         if degree - half > 1:
             right = arithmetic.rescaled(right, right.limbs - 1)
-    limbs = min(left.limbs, right.limbs)
-    if right is not left:
-        right = arithmetic.dropped(right, limbs)
-    left = arithmetic.dropped(left, limbs) if right is not left else right
-    total = arithmetic.times(left, right)
+    total = _product(arithmetic, left, right)
     for power, coefficient in enumerate(coefficients[1:half], 1):
         if np.any(coefficient):
-            term = arithmetic.dropped(_power(arithmetic, powers, power), limbs)
+            term = _power(arithmetic, powers, power)
+            term = arithmetic.dropped(term, total.limbs)
             lifted = arithmetic.lifted(term, coefficient, total.scale)
             total = arithmetic.add(total, lifted)
     return _plus(arithmetic, total, coefficients[0])
 
 
-def _plus(arithmetic: Arithmetic[N], number: N, constant: Values) -> N:
+def _plus(arithmetic: Arithmetic, number: Number, constant: Values) -> Number:
     return arithmetic.add(number, constant) if np.any(constant) else number
 
 
-def _power(arithmetic: Arithmetic[N], powers: dict[int, N], power: int) -> N:
+def _product(arithmetic: Arithmetic, left: Number, right: Number) -> Number:
+    """The product, modulo the primes that both have; not rescaled."""
+    limbs = min(left.limbs, right.limbs)
+    return arithmetic.times(
+        arithmetic.dropped(left, limbs), arithmetic.dropped(right, limbs)
+    )
+
+
+def _power(arithmetic: Arithmetic, powers: dict[int, Number], power: int) -> Number:
     """x^power, rescaled; `powers` remembers it."""
     if power not in powers:
         half = 1 << (power - 1).bit_length() - 1
         left, right = (_power(arithmetic, powers, p) for p in (half, power - half))
-        limbs = min(left.limbs, right.limbs)
-        if left is right:
-            product = arithmetic.times(left, left)
-        else:
-            left, right = (
-                arithmetic.dropped(factor, limbs) for factor in (left, right)
-            )
-            product = arithmetic.times(left, right)
-        powers[power] = arithmetic.rescaled(product, limbs - 1)
+        product = _product(arithmetic, left, right)
+        powers[power] = arithmetic.rescaled(product, product.limbs - 1)
     return powers[power]
 
 

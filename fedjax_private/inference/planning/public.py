@@ -2,19 +2,19 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import struct
-from collections.abc import Mapping
+import typing
+from types import UnionType
 from typing import Any
 
 from fedjax_private.encryption.errors import WireError
 from fedjax_private.encryption.math.rings import Ring
-from fedjax_private.inference.compiling.circuit import Patches
 from fedjax_private.inference.planning.layouts import (
     BatchLayout,
     Layout,
-    PatchLayout,
     PeriodicLayout,
 )
 from fedjax_private.inference.planning.rings import RingChoice
@@ -133,9 +133,11 @@ class PublicPlan:
         if isinstance(layout, PeriodicLayout):
             period = layout.period
             return inputs <= period <= slots and not slots % period
-        if layout.sections < 1 or layout.maps < 1:
+        patches = layout.patches
+        sizes = (*patches.kernel, *patches.strides, *itertools.chain(*patches.padding))
+        if min(layout.sections, layout.maps) < 1 or max(sizes) > _MOST_NUMBERS:
             return False
-        offsets = math.prod(layout.patches.kernel) * self.input_shape[-1]
+        offsets = math.prod(patches.kernel) * self.input_shape[-1]
         if offsets > slots or -(-offsets // layout.sections) * slots > _MOST_PATCHED:
             return False
         return layout.section(self.input_shape) * layout.sections <= slots
@@ -215,7 +217,8 @@ class PublicPlan:
             fields = json.loads(data)
             if fields.pop("version") != VERSION:
                 raise ValueError(f"not a plan of format version {VERSION}.")
-            return cls(**_checked(fields))
+            plan: PublicPlan = _parsed(cls, fields)
+            return plan
         except _MALFORMED as error:
             raise WireError(f"not a plan of encrypted inference: {error}") from error
 
@@ -257,59 +260,27 @@ class PublicPlan:
         return memoryview(data)[HEADER.size :], count
 
 
-def _integers(values: Any, name: str) -> tuple[int, ...]:
-    if not isinstance(values, list) or len(values) > _MOST_NUMBERS:
-        raise ValueError(f"{name} must be a list.")
-    return tuple(_integer(value, name) for value in values)
-
-
-def _integer(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{name} must be an integer.")
-    return value
-
-
-def _checked(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `PublicPlan` with checked types; it checks values itself."""
-    names = {field.name for field in dataclasses.fields(PublicPlan)}
-    if set(fields) != names:
-        raise ValueError("fields are missing, or unknown.")
-    arguments: dict[str, Any] = {}
-    for name in ("outputs", "period", "flooding_bits", "queries"):
-        arguments[name] = _integer(fields[name], name)
-    for name in ("moduli", "input_shape", "rotations"):
-        arguments[name] = _integers(fields[name], name)
-    for name in ("input_scale", "encoding_bits", "answer_scale"):
-        if not isinstance(fields[name], float):
-            raise ValueError(f"{name} must be a number.")
-        arguments[name] = fields[name]
-    choice = {k: _integer(v, k) for k, v in fields["choice"].items()}
-    arguments["choice"] = RingChoice(**choice)
-    arguments["layout"] = _layout(fields["layout"])
-    return arguments
-
-
-def _layout(fields: Mapping[str, Any]) -> Layout:
-    kind = fields["kind"]
-    if kind == BatchLayout.__name__:
-        return BatchLayout(_integers(fields["used"], "used"))
-    if kind == PeriodicLayout.__name__:
-        return PeriodicLayout(_integer(fields["period"], "period"))
-    if kind != PatchLayout.__name__:
+def _parsed(kind: Any, value: Any) -> Any:
+    """The value of type `kind` in JSON; dataclasses check their fields' values."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        types = typing.get_type_hints(kind)
+        if set(value) != set(types):
+            raise ValueError("fields are missing, or unknown.")
+        return kind(**{name: _parsed(types[name], value[name]) for name in types})
+    if isinstance(kind, UnionType):  # the layouts
+        fields = dict(value)
+        name = fields.pop("kind")
+        for each in typing.get_args(kind):
+            if each.__name__ == name:
+                return _parsed(each, fields)
         raise ValueError("an unknown layout.")
-    geometry = fields["patches"]
-    rows, columns = (_integers(edge, "padding") for edge in geometry["padding"])
-    kernel, strides = (
-        _integers(geometry[name], name) for name in ("kernel", "strides")
-    )
-    if {len(kernel), len(strides), len(rows), len(columns)} != {2}:
-        raise ValueError("patches have two dimensions.")
-    if max(*kernel, *strides, *rows, *columns) > _MOST_NUMBERS:
-        raise ValueError("patches that are too large.")
-    patches = Patches(
-        (kernel[0], kernel[1]),
-        (strides[0], strides[1]),
-        ((rows[0], rows[1]), (columns[0], columns[1])),
-    )
-    maps, sections = (_integer(fields[name], name) for name in ("maps", "sections"))
-    return PatchLayout(patches, maps, sections)
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list) or len(value) > _MOST_NUMBERS:
+            raise ValueError("a list is missing, or too long.")
+        kinds = typing.get_args(kind)
+        if kinds[-1] is ...:
+            kinds = kinds[:1] * len(value)
+        return tuple(_parsed(k, v) for k, v in zip(kinds, value, strict=True))
+    if type(value) is not kind:
+        raise ValueError(f"not of type {kind.__name__}.")
+    return value

@@ -103,12 +103,14 @@ class Rotations:
     Attributes:
         section: slots in a section of the first layer; 0 without sections.
         sections: number of sections in a ciphertext, which are added up.
-        diagonals: one for each step; a first step in sections has none.
+        period: slots until the last step's outputs repeat.
+        diagonals: one for each step; None for a first step in sections.
     """
 
     section: int
     sections: int
-    diagonals: tuple[Diagonals, ...]
+    period: int
+    diagonals: tuple[Diagonals | None, ...]
 
     @property
     def all(self) -> tuple[int, ...]:
@@ -117,7 +119,7 @@ class Rotations:
         if self.section:
             steps |= {n * self.section for n, _ in addition_chain(self.sections)}
         for diagonals in self.diagonals:
-            steps |= diagonals.rotations
+            steps |= diagonals.rotations if diagonals else set()
         return tuple(sorted(steps))
 
 
@@ -129,14 +131,16 @@ def rotations_of(
 ) -> Rotations:
     """The rotations that evaluate a program on inputs in a layout."""
     steps, section, sections = program.steps, 0, 1
+    diagonals: list[Diagonals | None] = []
     if isinstance(layout, PatchLayout):
         # Slots after the first section hold partial sums, and meet weights of zero.
         section, sections = layout.section(input_shape), layout.sections
         steps, period = steps[1:], slots
+        diagonals.append(None)
     else:
         period = layout.period
-    diagonals: list[Diagonals] = []
     for step in steps:
-        diagonals.append(Diagonals.of(step.matrix, period))
-        period = diagonals[-1].height
-    return Rotations(section, sections, tuple(diagonals))
+        after = Diagonals.of(step.matrix, period)
+        diagonals.append(after)
+        period = after.height
+    return Rotations(section, sections, period, tuple(diagonals))

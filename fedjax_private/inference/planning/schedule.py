@@ -7,6 +7,7 @@ prime. After the last sums two primes are left: those of the client's answer.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 
@@ -16,6 +17,7 @@ from fedjax_private.inference.planning.errors import (
     predicted_error,
 )
 from fedjax_private.inference.planning.polynomials import (
+    Number,
     Values,
     argument_bits,
     inner_rescalings,
@@ -112,10 +114,7 @@ def _best_weights(
     choice: RingChoice, profiles: Sequence[StepProfile], drops: Sequence[int]
 ) -> Schedule | None:
     """The schedule with the least error: from equal weights, one after the other."""
-
-    def with_weights(bits: tuple[int, ...]) -> Schedule | None:
-        return _schedule(choice, profiles, drops, bits)
-
+    with_weights = functools.partial(_schedule, choice, profiles, drops)
     count = len(profiles)
     equal = [s for bits in _WEIGHT_BITS if (s := with_weights((bits,) * count))]
     best = min(equal, key=lambda schedule: schedule.error_std, default=None)
@@ -173,38 +172,28 @@ def _schedule(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Scale:
-    """A ciphertext without its content."""
-
-    scale: float
-    limbs: int
-
-
 class _Scales:
     """`Arithmetic` on scales alone, rescaled by the given primes."""
 
-    def __init__(self, moduli: Sequence[int]) -> None:
-        self._moduli = moduli
+    moduli: Sequence[int]
 
-    def add(self, number: _Scale, values: Values | _Scale) -> _Scale:
-        del values
+    def add(self, number: Number, values: Values | Number) -> Number:
         return number
 
-    def lifted(self, number: _Scale, values: Values, scale: float) -> _Scale:
-        del values
-        return _Scale(scale, number.limbs)
+    def lifted(self, number: Number, values: Values, scale: float) -> Number:
+        return Number(None, scale, number.limbs)
 
-    def times(self, left: _Scale, right: _Scale) -> _Scale:
-        return _Scale(left.scale * right.scale, left.limbs)
+    def times(self, left: Number, right: Number) -> Number:
+        return Number(None, left.scale * right.scale, left.limbs)
 
-    def rescaled(self, number: _Scale, limbs: int) -> _Scale:
+    def rescaled(self, number: Number, limbs: int) -> Number:
         scale = number.scale
-        for left in range(number.limbs, limbs, -1):
-            scale /= self._moduli[left - 1]
-        return _Scale(scale, limbs)
+        for modulus in reversed(self.moduli[limbs : number.limbs]):
+            scale /= modulus
+        return Number(None, scale, limbs)
 
-    def dropped(self, number: _Scale, limbs: int) -> _Scale:
-        return _Scale(number.scale, limbs)
+    def dropped(self, number: Number, limbs: int) -> Number:
+        return Number(None, number.scale, limbs)
 
 
 def answer_scale(
@@ -218,12 +207,12 @@ def answer_scale(
         moduli: the ring's primes, as OpenFHE chose them.
     """
     scales = _Scales(moduli)
-    x = _Scale(2.0**schedule.input_bits, schedule.choice.limbs)
+    x = Number(None, 2.0**schedule.input_bits, schedule.choice.limbs)
     for degree, bits, stage in zip(
         degrees, schedule.weight_bits, schedule.stages, strict=True
     ):
-        x = _Scale(x.scale * 2.0**bits, x.limbs)
-        x = scales.rescaled(x, stage.limbs_after)
+        product = Number(None, x.scale * 2.0**bits, x.limbs)
+        x = scales.rescaled(product, stage.limbs_after)
         if degree:
             x = monic(scales, x, [1.0] * degree)
     return x.scale

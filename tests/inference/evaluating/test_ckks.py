@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from fedjax_private.inference.evaluating.ckks import Number, ckks_of
+from fedjax_private.inference.evaluating.ckks import ckks_of
 from fedjax_private.inference.planning.polynomials import (
+    Number,
     inner_rescalings,
     monic,
     result_bits,

@@ -100,7 +100,7 @@ def test_a_convolution_is_laid_out_in_patches():
     assert isinstance(layout, PatchLayout)
     # No rotation of the input: as many sections as there are, in few sums.
     assert layout.ciphertexts((10, 10, 1)) * layout.sections >= 9
-    assert session.plan.rotations.diagonals[0].period == session.public.choice.slots
+    assert session.plan.rotations.diagonals[1].period == session.public.choice.slots
 
 
 def test_split_serving_composes():

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from fedjax_private.encryption.workers import Workers
-from fedjax_private.inference.evaluating.ckks import Number, ckks_of
+from fedjax_private.inference.evaluating.ckks import ckks_of
 from fedjax_private.inference.evaluating.keys import KeyRing, automorphism, write_keys
+from fedjax_private.inference.planning.polynomials import Number
 from fedjax_private.inference.planning.public import key_bytes
 from fedjax_private.inference.planning.rings import RingChoice
 
