@@ -1,4 +1,9 @@
-"""One file per published algorithm: its citation, its functions, and its entry.
+"""Published algorithms, a file each: its citation, its functions and its entry.
+
+Of the other files, `algorithm` holds the type of all algorithms, `prices` what privacy
+costs a run, `server_optimizers` a registry, and `entry` the registry of algorithms;
+each imports only those before it, and the algorithms import these four. `fedavg` and
+`distributed_dp_sgd` serve other algorithms.
 
 The package imports its files at once, so that a function is found here even where its
 file has the same name.

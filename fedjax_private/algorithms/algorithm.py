@@ -1,4 +1,4 @@
-"""What an algorithm is: four pure functions between which the round loop moves data."""
+"""The type of algorithms: pure functions between which the round loop moves data."""
 
 import dataclasses
 from collections.abc import Callable
@@ -34,7 +34,7 @@ ClientPhase = Callable[
 
 @dataclasses.dataclass(frozen=True)
 class Algorithm:
-    """A federated algorithm. The round loop knows none by name.
+    """A federated algorithm, as the round loop runs it.
 
     Attributes:
         init: params -> server state.
@@ -42,12 +42,11 @@ class Algorithm:
         client_phase: jitted; a chunk of clients -> their encoded updates. See
             `client_phase` below.
         server_phase: jitted; (server state, sum of slots (S,)) -> server state. None
-            where clients give nothing away ("without FL").
+            where clients send nothing ("without FL").
         models: (server state, client states) -> params with a leading axis over the
-            models that the run has produced: one in federated learning, one a client
-            without.
-        trust: what its privacy assumes of the sums, and the aggregation must keep; None
-            where it assumes nothing.
+            run's models: one in federated learning, one for each client without.
+        trust: the trust model that its privacy assumes, and that the aggregation must
+            have; None where privacy does not depend on the sums.
         tolerates_loss: whether rounds may lose uploads of clients that have trained.
     """
 
@@ -66,7 +65,7 @@ def client_phase(
     codec: Codec | None,
     backend: str = "auto",
 ) -> ClientPhase:
-    """Maps a client function over a chunk and packs and encodes what each gives away.
+    """Returns the phase that maps a client function over a chunk and encodes updates.
 
     Keys are derived from (root, round, client id), so that a client's randomness
     depends neither on the chunk it is in nor on the backend, and no two clients or
@@ -74,9 +73,9 @@ def client_phase(
 
     Args:
         client_update: one client.
-        broadcast: what of the server state goes to the clients.
-        codec: encodes the packed vector; None where the client function has done so,
-            or nothing is given away.
+        broadcast: server state -> the part of it that goes to the clients.
+        codec: encodes the packed vector; None where the client function encodes, or
+            where nothing is sent.
         backend: see `for_each_client`.
     """
 
@@ -101,7 +100,7 @@ def client_phase(
             slots = codec.encode(encode_key, vector)
         return slots, output.metrics, state
 
-    # What a client kept is not needed once it has gone on.
+    # The old state of a client is not needed once there is a new one.
     each = for_each_client(one_client, backend, donate=[0])
 
     def run(
@@ -123,7 +122,7 @@ def client_phase(
 
 
 def one_model(state: Any, client_states: ClientState) -> Params:
-    """The only model of a run, as `Algorithm.models` gives it: `state.params`."""
+    """Returns `state.params` with a leading axis of 1, as `Algorithm.models` does."""
     return jax.tree.map(lambda leaf: leaf[None], state.params)
 
 
@@ -132,12 +131,12 @@ ENCODE = 2**31 - 1
 
 
 def round_key(root: PRNGKey, round_number: Array | int) -> PRNGKey:
-    """The key from which those of a round's clients are derived."""
+    """Returns the key from which the keys of a round's clients are derived."""
     return jax.random.fold_in(root, round_number)
 
 
 def client_key(
     root: PRNGKey, round_number: Array | int, client_id: Array | int
 ) -> PRNGKey:
-    """The key of one client in one round."""
+    """Returns the key of one client in one round."""
     return jax.random.fold_in(round_key(root, round_number), client_id)

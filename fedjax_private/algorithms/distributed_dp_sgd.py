@@ -5,16 +5,16 @@ Malekzadeh et al., "Dopamine: Differentially Private Federated Learning on Medic
 Data", 2021; parameter averaging as in De et al., "Unlocking High-Accuracy
 Differentially Private Image Classification through Scale", 2022.
 
-In each of T rounds every client k draws a Poisson sample B_k of its shard, all with the
-same q, and gives away its clipped gradients with one share of the noise; the server
-takes a step with the sum over the expected total batch q N:
+In each of T rounds every client k draws a Poisson sample B_k of its shard, with the
+same q for all clients, and sends its clipped gradients with one share of the noise. The
+server takes a step with the sum over the expected total batch q N:
 
     u_k = sum_{i in B_k} clip_C(grad l_i(x)) + N(0, sigma^2 C^2 / m)
     g   = (u_1 + ... + u_m) / q N
     x  <- x - step(g),    e.g. v <- beta v + g,  x <- x - eta v.
 
 With m clients in the sum, g has the law of central DP-SGD's noisy gradient (Abadi et
-al. 2016) on the union of the shards, for any m and any way that records are spread.
+al. 2016) on the union of the shards, for any m and any division of the records.
 """
 
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ from fedjax_private.typing import Array, ClientState, LossFn, Params
 
 
 class DpSgdState(NamedTuple):
-    """The model, the optimiser's state, the averaged model, and steps taken."""
+    """The model, the optimiser's state, the averaged model, and the steps taken."""
 
     params: Params
     optimizer: Any
@@ -53,14 +53,14 @@ def distributed_dp_sgd(
     backend: str = "auto",
     physical_batch_size: int | None = None,
 ) -> Algorithm:
-    """One noisy step a round; the released sum is the step's gradient.
+    """Returns the algorithm that takes one noisy step a round.
 
     Args:
         loss: of each example.
-        plan: what every client does, and how many shares of noise a sum holds.
+        plan: of every client; it says how many shares of noise a sum holds.
         optimizer: applied to the noisy mean gradient.
-        codec: of the aggregation in use; clients encode by the plan, so only its
-            `decode` is used. Its grid must be the plan's where sums are exact.
+        codec: of the aggregation. Clients encode by the plan, so only its `decode` is
+            used. Where sums are exact, its grid must be the plan's.
         params_like: params or their shapes.
         averaging: decay of the exponential moving average of params that is evaluated,
             in [0, 1); it starts as min(averaging, (1 + t) / (10 + t)). 0 evaluates the

@@ -3,15 +3,15 @@
 Malekzadeh, Hasircioglu, Mital, Katarya, Ozfatura, Gunduz, "Dopamine: Differentially
 Private Federated Learning on Medical Data", PPAI 2021 (arXiv 2101.11693). In every
 round each of m hospitals draws a Poisson sample B_k of its records, all with the same
-q, and takes one step of DP-SGD with a share of the noise; a secure sum shows the server
-nothing but the total, with which it takes a step with momentum:
+q, and takes one step of DP-SGD with a share of the noise. A secure sum shows the server
+the total alone, and the server takes a step with momentum:
 
     u_k = sum_{i in B_k} clip_C(grad l_i(x)) + N(0, sigma^2 C^2 / m I),
     g   = (u_1 + ... + u_m) / q N,
     v  <- beta v + g,    x <- x - eta v.
 
-The paper compares five settings. For each, the arm that runs it here, and the noise
-that one sigma leaves in the mean gradient over q N expected records of one step:
+The paper compares five settings. Each is an arm of a run here; the last column is the
+variance that one sigma leaves in the mean gradient over q N expected records of a step:
 
     C       centralized      pooled records, SGD            none
     F       fl               FedAvg                         none
@@ -24,26 +24,26 @@ the report in its folder `report`, of October 2020, which precedes the paper: sa
 clipping, momentum, averaging and the five settings are its Algorithm 1 and section 4.3.
 Its line 13 prints a share of variance sigma^2 C^2 / sqrt(m); its Lemma 1 and the code
 have sigma^2 C^2 / m, which also gives the epsilon of its figure, 10.9 after 3,000
-steps. The text of the arXiv version could not be had.
+steps. The text of the arXiv version was not available.
 
 Changed, and why:
 - In their code every hospital keeps its own momentum, and the server averages weights.
-  Here the server keeps it: that is the same by linearity where all take every step, and
-  what hospitals send is one noisy sum of bounded sensitivity.
-- There, a hospital whose sample is empty returns the weights as they are, without its
-  share of the noise. Here every upload carries its share.
-- There, each hospital divides by a batch of its own and hospitals count equally. Here
-  the sum is divided by the public q N, so that a record counts the same everywhere.
-- There, all hospitals have the one secret key: whoever colludes with one reads every
-  upload. Here `Trust` says who decrypts, and so do both epsilons.
-- There, hospitals send the weights of the last round unencrypted, so that the server
-  sees single shares of the noise. Here every upload goes through the secure sum.
+  Here the server keeps the momentum. By linearity that is the same where all hospitals
+  take every step, and hospitals send one noisy sum of bounded sensitivity.
+- In their code a hospital with an empty sample returns the weights unchanged, without
+  its share of the noise. Here every upload carries its share.
+- In their code each hospital divides by its own batch, and hospitals count equally.
+  Here the sum is divided by the public q N, so that all records count the same.
+- In their code all hospitals have the one secret key, so that a colluder of one of them
+  reads every upload. Here `Trust` says who decrypts, and both epsilons follow it.
+- In their code hospitals send the weights of the last round unencrypted, so that the
+  server sees single shares of the noise. Here every upload goes through the secure sum.
 
-Formal guarantees: n rounds cost a record what `SharedPlan.event(n)` says, n
-Poisson-sampled Gaussian mechanisms of noise multiplier sigma, against all who see the
-released sums only, the server included; and of sigma sqrt(t / m) against the server
-together with all hospitals but t, if they cannot decrypt uploads. It needs that each
-sum holds m uploads and that hospitals add their shares; see `SharedPlan`.
+Formal guarantees: for a record, n rounds are `SharedPlan.event(n)`: n Poisson-sampled
+Gaussian mechanisms of noise multiplier sigma against everybody who sees the released
+sums only, the server included, and of sigma sqrt(t / m) against the server together
+with all hospitals but t, if they cannot decrypt uploads. Each sum must hold m uploads,
+and hospitals must add their shares; see `SharedPlan`.
 """
 
 import optax
@@ -69,14 +69,14 @@ def dopamine(
     backend: str = "auto",
     physical_batch_size: int | None = None,
 ) -> Algorithm:
-    """Dopamine itself: the setting FSCDP.
+    """Returns the algorithm of the setting FSCDP.
 
     Args:
         loss: of each example.
-        plan: as `privacy.shared` makes it against outsiders, with all hospitals in each
-            sum; its expected batch size is q N.
+        plan: from `privacy.shared`, against outsiders, with all hospitals in each sum;
+            its expected batch size is q N.
         learning_rate: eta, positive and finite.
-        codec: of the aggregation in use, whose vectors are of the params' size.
+        codec: of the aggregation, whose vectors have the params' size.
         params_like: params or their shapes.
         momentum: beta, in [0, 1); 0.9 in the authors' code.
         backend: see `for_each_client`.

@@ -1,4 +1,4 @@
-"""Client-level DP-FedAvg: what is hidden is whether a client takes part at all.
+"""Client-level DP-FedAvg: it hides whether a client takes part at all.
 
 McMahan, Ramage, Talwar, Zhang, "Learning Differentially Private Recurrent Language
 Models", ICLR 2018, Algorithm 1 with the estimator of a fixed denominator. In each round
@@ -9,35 +9,35 @@ norm S; a trusted server adds Gaussian noise to the sum:
     d_k = (y_k - x) min(1, S / |y_k - x|),
     x <- x + (sum_{k in C} d_k + N(0, z^2 S^2 I)) / (q W).
 
-Clients weigh the same, w_k = 1, so that W = N; a weight by records would be a private
-fact in the sum of weights. The denominator is the public, expected cohort: with one
-client more or less the sum moves by S at most, whereas a mean over those who really
-joined would move by more and show how many they were. As the mean difference is already
-noisy, it may go through any server optimiser (post-processing); SGD with learning rate
-1 is the formula above.
+All clients have the weight w_k = 1, so that W = N; weights by records would make the
+sum of weights a private fact. The denominator is the public, expected cohort: with one
+client more or less the sum moves by S at most. A mean over the clients that really
+joined would move by more, and would show their number. The mean difference is already
+noisy, so it may go through any server optimiser (post-processing); SGD with learning
+rate 1 is the formula above.
 
-The noise is central: the server sees the differences in the clear, or their exact sum
-where the aggregation is encrypted, before it adds noise, and is trusted with them.
+The noise is central: before it adds noise, the server sees the differences in the
+clear, or their exact sum where the aggregation is encrypted, and is trusted with them.
 Noise split over the clients is another mechanism, with a price of its own where not all
 shares arrive, and not offered here.
 
-Who joins is decided inside the client phase, by each client's secret key, and whoever
-does not join contributes zero. So that not all N train, `participants` makes a schedule
-of equally many places in every round: those who join, and others to fill the places up.
-A schedule of the bare cohorts would change its length from round to round, which means
-a compilation for every length, and an empty cohort could not be run. At 1,000 clients
-and q = 0.1 some 130 places serve 100 rounds, an eighth of the training that 1,000 would
-take, and where clients run one after another those who do not join do not train.
+Each client's secret key decides inside the client phase whether it joins; other clients
+contribute zero. So that not all N train, `participants` makes a schedule with the same
+number of places in every round, for the clients that join and some others. A schedule
+of the bare cohorts would need a compilation for every length, and could not run an
+empty cohort. At 1,000 clients and q = 0.1 some 130 places serve 100 rounds, an eighth
+of the training of 1,000; where clients run one after another, those that do not join do
+not train.
 
 Formal guarantees: n rounds are `ClientLevelPlan.event(n)`, n Poisson-sampled Gaussian
 mechanisms on a sum of clipped differences, where "one record" is one client with all it
 holds and neighbours differ in a client's presence (`Neighbors.ADD_REMOVE`). They hold
-against everybody who sees the global models of all rounds, other clients included, that
-is all but the server itself; if the server keeps the differences, its key, and who
-joined to itself, a schedule too; for roots of noise from the operating system's
-entropy; in real arithmetic (see `privacy.gaussian`), the error of approximate sums
-included; and with a codec that adds at most `ClientLevelPlan.rounding` to the norm of a
-client's vector. Nothing is claimed against the server.
+against everybody who sees the global models of all rounds, other clients included, but
+not against the server. Conditions: the server keeps secret the differences, its key,
+the clients that joined and any schedule of `participants`; noise keys come from the
+operating system's entropy; arithmetic is real (see `privacy.gaussian`), sums without
+error included; and the codec adds at most `ClientLevelPlan.rounding` to the norm of a
+client's vector.
 """
 
 import dataclasses
@@ -75,21 +75,21 @@ from fedjax_private.quantization import Grid
 from fedjax_private.trust import Adversary
 from fedjax_private.typing import Array, ClientKeys, ClientState, Params, PRNGKey
 
-# Folded into a client's noise key to decide whether it joins; neither a step's number
-# nor any other use of that key reaches it.
+# Folded into a client's noise key to decide whether it joins. No step's number and no
+# other use of that key reaches it.
 JOINING = 2**31 - 3
 
 
 @dataclasses.dataclass(frozen=True)
 class ClientLevelPlan:
-    """Clipping, noise and sampling of clients, tied to what they cost.
+    """Clipping, noise and sampling of clients, and the event that they cost.
 
     Attributes:
         clip_norm: S, the bound on one client's difference; positive and finite.
         noise_multiplier: z, the noise's standard deviation over S; 0 or more.
         sampling_probability: q, with which a client joins a round; in (0, 1].
-        clients: W, the public number of clients that the estimate is a mean over. With
-            a client more or less than that it stays what it is.
+        clients: W, the public number of clients, over which the estimate is a mean. It
+            is the same for neighbours, which have one client more or less.
         rounding: the most that the codec adds to the norm of a client's difference; 0
             where sums take differences as they are. The sensitivity is S plus this.
 
@@ -138,9 +138,9 @@ class ClientLevelPlan:
 
 
 class ClientLevelState(NamedTuple):
-    """The server's: the model, its optimiser, the secret noise key, rounds so far.
+    """The server's state: model, optimiser's state, secret noise key, rounds so far.
 
-    Whoever has the key can take the noise off: a state must not leave the server.
+    The key reveals the noise, so the state must not leave the server.
     """
 
     params: Params
@@ -152,22 +152,22 @@ class ClientLevelState(NamedTuple):
 def participants(
     key: PRNGKey, clients: int, rounds: int, sampling_probability: float
 ) -> list[npt.NDArray[np.int64]]:
-    """A schedule for `simulation.simulate` in which everybody who joins has a place.
+    """Returns a schedule for `simulation.simulate` with a place for all who join.
 
-    All rounds have as many places as the largest cohort among them, and at least one;
-    places that remain go to clients that do not join, and contribute nothing.
+    All rounds have as many places as the largest cohort, and at least one; clients that
+    do not join take the remaining places, and contribute nothing.
 
     Args:
         key: the secret root of the clients' noise keys, `roots.noise` of the same run.
-            With another key the wrong clients are scheduled: that costs accuracy, as
-            clients then join with a smaller probability, but no privacy.
+            Another key schedules the wrong clients, which then join with a smaller
+            probability: that costs accuracy, but no privacy.
         clients: N, how many there are.
         rounds: how many rounds.
         sampling_probability: q, as in the plan.
 
     Returns:
-        For each round the ids (places,), ascending. As secret as the key: whoever knows
-        the schedule knows more than the amplification by sampling allows for.
+        For each round the ids (places,), ascending. The schedule is as secret as the
+        key: amplification by sampling does not hold against those who know it.
 
     Raises:
         ValueError: no clients, or a probability outside (0, 1].
@@ -188,23 +188,23 @@ def participants(
 
 
 def _threshold(probability: float) -> int:
-    """Tickets below it join: probability floor(q 2^32) / 2^32, which is q at most."""
+    """Returns the number below which tickets join: floor(q 2^32), of 2^32 tickets."""
     if not 0.0 < probability <= 1.0:
         raise ValueError(f"sampling_probability must lie in (0, 1], got {probability}.")
     return int(probability * 2.0**32)
 
 
 def _ticket(key: PRNGKey) -> Array:
-    """A client's draw in a round, () uint32, from its secret key of that round."""
+    """Returns a client's ticket in a round, () uint32, from its secret key."""
     return jax.random.bits(jax.random.fold_in(key, JOINING), (), jnp.uint32)
 
 
 def joining_client(trainer: Trainer, plan: ClientLevelPlan) -> ClientUpdate:
-    """Joins with the plan's probability; gives away the clipped difference, or zeros.
+    """Returns the client function that sends its clipped difference, or zeros.
 
-    The update is `{"delta": d_k}`, (P,) in `ravel_pytree` order. There are no metrics:
-    nothing else may leave a client. Its state is that of its trainer's mechanism, which
-    does not change where the client does not join.
+    The client joins with the plan's probability. The update is `{"delta": d_k}`, (P,)
+    in `ravel_pytree` order. There are no metrics: nothing else may leave a client. Its
+    state is that of its trainer's mechanism, and stays where the client does not join.
 
     Formal guarantees: the update's norm is at most `plan.clip_norm`, up to rounding far
     below the margin that is kept; one client's update depends on no other client.
@@ -246,21 +246,21 @@ def dp_fedavg(
     server_key: Callable[[], PRNGKey] = lambda: noise_key(None),
     backend: str = "auto",
 ) -> Algorithm:
-    """Rounds of client-level DP-FedAvg.
+    """Returns the algorithm of client-level DP-FedAvg.
 
-    Schedule the rounds by `participants`. With any other schedule, all clients in every
-    round say, the clients that join are the same, as far as they are scheduled.
+    Schedule the rounds by `participants`. Any other schedule, such as all clients in
+    every round, lets the same clients join, as far as it has them.
 
     Args:
         trainer: local training, private or not.
         plan: clipping, noise, sampling, and what they cost.
         optimizer: applied to the negative noisy mean difference; the paper's is
             `server_optimizer("sgd", 1.0)`.
-        codec: of the aggregation in use, whose vectors are of the params' size.
-        params_like: params or their shapes; fixes how a vector is unpacked.
-        server_key: called by every `init`, for the root key of a run's noise. It must
-            not be of the run's other keys. The default is the operating system's
-            entropy; a simulation to be repeated takes `noise_key(seed, "server")`.
+        codec: of the aggregation, whose vectors have the params' size.
+        params_like: params or their shapes, by which vectors are unpacked.
+        server_key: called by every `init`; returns the root key of a run's noise, which
+            must differ from the run's other keys. The default is the operating system's
+            entropy; `noise_key(seed, "server")` makes a simulation repeatable.
         backend: see `for_each_client`.
     """
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params_like)

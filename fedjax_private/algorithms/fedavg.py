@@ -6,12 +6,12 @@ x, every client k of a round's cohort trains y_k on its n_k examples, and
 
     x <- x + sum_k n_k (y_k - x) / sum_k n_k.
 
-The mean difference may go through any server optimiser, of which SGD with learning rate
-1 is this formula; see `fedopt`.
+The mean difference may go through any server optimiser; SGD with learning rate 1 is
+this formula. See `fedopt`.
 
-With a client function that clips and noises every step it is DP-FedAvg at the level of
-records; with an encrypted aggregation it is FL with secure aggregation; with both it is
-PRIVATE-AI.
+With a client function that clips and noises every step this is DP-FedAvg at the level
+of records, with an encrypted aggregation FL with secure aggregation, and with both
+PRIVATE-AI with local noise.
 """
 
 from collections.abc import Callable
@@ -46,16 +46,16 @@ def fedavg(
     backend: str = "auto",
     init_client: Callable[[Params], ClientState] = lambda params: (),
 ) -> Algorithm:
-    """Rounds of local training, a weighted mean, and a server step.
+    """Returns the algorithm of local training, a weighted mean and a server step.
 
     Args:
-        client_update: gives away `{"delta": w (trained - params), "weight": w}`, as
+        client_update: sends `{"delta": w (trained - params), "weight": w}`, as
             `clients.federated` does.
         optimizer: applied to the pseudo-gradient `-sum(delta) / sum(weight)`.
-        codec: of the aggregation in use.
-        params_like: params or their shapes; fixes how a vector is unpacked.
+        codec: of the aggregation.
+        params_like: params or their shapes, by which vectors are unpacked.
         backend: see `for_each_client`.
-        init_client: params -> what a client keeps, before its first round; for private
+        init_client: params -> state of a client before its first round; for private
             clients `clients.kept`.
     """
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params_like)

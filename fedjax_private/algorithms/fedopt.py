@@ -13,10 +13,10 @@ learning rate eta, all operations entry by entry:
 
 FedAdam and FedYogi then take m <- b1 m + (1 - b1) g and x <- x - eta m / (sqrt(v) +
 tau), with b1 = 0.9, b2 = 0.99 and tau = 1e-3; FedAvgM is Hsu et al. 2019. The updates
-are optax', which differ from the paper's in what they start from: adam and yogi divide
-m by 1 - b1^t and v by 1 - b2^t in round t, v starts from 0 for adam and from 1e-6 for
-yogi, whose m starts there too (the paper: v from tau^2 and no correction); adagrad has
-no m, starts v from 0.1 and takes tau into the root, x <- x - eta g / sqrt(v + tau).
+are those of optax, which start differently from the paper's. In round t, adam and yogi
+divide m by 1 - b1^t and v by 1 - b2^t; v starts from 0 for adam, and both v and m from
+1e-6 for yogi (the paper: v from tau^2, and no correction). adagrad has no m, starts v
+from 0.1 and takes tau into the root, x <- x - eta g / sqrt(v + tau).
 """
 
 import optax
@@ -43,7 +43,7 @@ ADAGRAD = ServerOptimizer(
 
 
 def server_optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
-    """An optax optimiser by name, for `fedavg` and `fedprox`.
+    """Returns the optax optimiser of a name, for `fedavg` and `fedprox`.
 
     Raises:
         ValueError: unknown name, or a learning rate that is not positive and finite.

@@ -1,17 +1,17 @@
-"""FedProx: local training that is held near the global model.
+"""FedProx: local training that stays near the global model.
 
 Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith, "Federated Optimization in Heterogeneous
 Networks", MLSys 2020, Algorithm 2: client k approximately minimises
 
     h_k(w) = F_k(w) + mu / 2 ||w - w_t||^2
 
-from the global model w_t, here by SGD, whose every step therefore goes against the
-batch's mean gradient g at w plus the gradient of the second term:
+from the global model w_t. Here clients use SGD, whose steps add the gradient of the
+second term to the batch's mean gradient g at w:
 
     w <- w - lr (g + mu (w - w_t)).
 
-mu = 0 is FedAvg. Clients may do different amounts of work: steps follow the shards' own
-sizes. Algorithm 2 draws clients with probabilities by size and averages them equally;
+mu = 0 is FedAvg. Clients may take different numbers of steps, by the sizes of their
+shards. Algorithm 2 draws clients with probabilities by size and averages them equally;
 here, as in FedAvg, any cohort goes with any weights.
 """
 
@@ -35,17 +35,17 @@ from fedjax_private.typing import ClientKeys, ClientState, LossFn, Params
 def proximal_client(
     loss: LossFn, config: SgdConfig, mu: float, weight: Weight
 ) -> ClientUpdate:
-    """Trains with the proximal term; otherwise as `clients.federated`.
+    """Returns `clients.federated` with the proximal term in its training.
 
-    The term is not part of the loss: the examples' gradients stay what they are, and
-    the `loss` among the metrics is that of the records alone.
+    The term is not part of the loss: it leaves the examples' gradients unchanged, and
+    the metric `loss` is that of the records alone.
 
     Args:
         loss: of each example.
         config: of the local training.
-        mu: how strongly clients are held, >= 0; well below 1 / learning rate, or
-            local steps overshoot.
-        weight: how much a client counts in the mean.
+        mu: weight of the term, >= 0; well below 1 / learning rate, or local steps
+            overshoot.
+        weight: of a client in the mean.
 
     Raises:
         ValueError: mu is negative or not finite.
@@ -80,15 +80,15 @@ def fedprox(
     params_like: Params,
     backend: str = "auto",
 ) -> Algorithm:
-    """Rounds of FedAvg whose clients train with the proximal term.
+    """Returns FedAvg whose clients train with the proximal term.
 
     Args:
         loss: of each example.
         config: of the local training.
         mu: see `proximal_client`.
-        weight: how much a client counts in the mean.
+        weight: of a client in the mean.
         optimizer: of the server; the paper's is `server_optimizer("sgd", 1.0)`.
-        codec: of the aggregation in use.
+        codec: of the aggregation.
         params_like: params or their shapes.
         backend: see `for_each_client`.
 
@@ -101,7 +101,7 @@ def fedprox(
 
 @dataclasses.dataclass(frozen=True)
 class FedProxSettings(Settings):
-    """Of FedProx."""
+    """Settings of FedProx."""
 
     proximal: float = setting(0.1, "mu, the weight of the proximal term", not_negative)
 
@@ -121,7 +121,7 @@ def _of_task(task: Task) -> Algorithm:
 
 FEDPROX = AlgorithmEntry(
     "fedprox",
-    "FedAvg held near the global model (Li et al. 2020)",
+    "FedAvg whose clients stay near the global model (Li et al. 2020)",
     _of_task,
     arms=("fl", "fl_he"),
     settings=FedProxSettings,

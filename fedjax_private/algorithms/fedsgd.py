@@ -2,7 +2,7 @@
 
 McMahan, Moore, Ramage, Hampson, Aguera y Arcas, "Communication-Efficient Learning of
 Deep Networks from Decentralized Data", AISTATS 2017, section 2: the baseline of FedAvg.
-Client k gives away the mean gradient g_k of its n_k examples at the global model x, and
+Client k sends the mean gradient g_k of its n_k examples at the global model x, and
 
     x <- x - eta sum_k n_k g_k / sum_k n_k.
 
@@ -33,15 +33,15 @@ from fedjax_private.typing import Array, ClientKeys, ClientState, LossFn, Params
 def gradient_client(
     loss: LossFn, weight: Weight, physical_size: int | None = None
 ) -> ClientUpdate:
-    """Gives away the weighted gradient of the client's whole shard; keeps nothing.
+    """Returns the client function that sends the weighted gradient of its shard.
 
-    The update is `{"delta": -weight * mean gradient, "weight": weight}`: to `fedavg`'s
-    server the mean gradient is the pseudo-gradient. Metrics: `loss` (summed over the
-    shard, before the server's step) and `examples`.
+    It keeps no state. The update is `{"delta": -weight * mean gradient, "weight":
+    weight}`, so that the mean gradient is the pseudo-gradient of `fedavg`'s server.
+    Metrics: `loss` (summed over the shard, before the server's step) and `examples`.
 
     Args:
         loss: of each example.
-        weight: how much a client counts in the mean.
+        weight: of a client in the mean.
         physical_size: examples whose gradient is taken at once; see `SgdConfig`.
 
     Raises:
@@ -85,14 +85,14 @@ def fedsgd(
     backend: str = "auto",
     physical_size: int | None = None,
 ) -> Algorithm:
-    """Rounds of one gradient a client and one step of the server.
+    """Returns the algorithm of one gradient a client and one server step a round.
 
     Args:
         loss: of each example.
         weight: the paper's is `clients.by_examples`.
-        optimizer: of the server, whose learning rate is the only one: the paper's is
+        optimizer: of the server, with the only learning rate; the paper's is
             `server_optimizer("sgd", eta)`.
-        codec: of the aggregation in use.
+        codec: of the aggregation.
         params_like: params or their shapes.
         backend: see `for_each_client`.
         physical_size: see `gradient_client`.

@@ -14,7 +14,10 @@ from fedjax_private.typing import Params
 
 
 def alone(trainer: Trainer, backend: str = "auto") -> Algorithm:
-    """Each client keeps its model and its optimiser's state; nothing is aggregated."""
+    """Returns the algorithm of clients that each train a model of their own.
+
+    A client's state is its model and its optimiser's state; nothing is aggregated.
+    """
 
     def models(state: tuple[()], client_states: TrainState) -> Params:
         return client_states.params

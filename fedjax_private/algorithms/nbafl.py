@@ -7,12 +7,12 @@ Algorithm 1. From the broadcast weights v, in each of T rounds, client i trains 
     uplink    u_i = w_i / max(1, |w_i| / C) + N(0, sigma_U^2 I),
     server    v <- sum_i p_i u_i + N(0, sigma_D^2 I),
 
-with p_i = 1 / N, which the paper finds best for privacy. The paper's clients hold on to
-v by a term mu / 2 |w - v|^2; any `Trainer` will do here.
+with p_i = 1 / N, which the paper finds best for privacy. The paper's clients add a term
+mu / 2 |w - v|^2 to their loss; here any `Trainer` will do.
 
-With c = sqrt(2 ln(1.25 / delta)), the least that the paper allows, m the size of the
-smallest shard, and L <= T the exposures, uploads of one client that the adversary gets
-to see, the paper sets
+Let c = sqrt(2 ln(1.25 / delta)), the least that the paper allows, m the size of the
+smallest shard, and L <= T the exposures: uploads of one client that the adversary sees.
+The paper sets
 
     sigma_U = c L (2C / m) / epsilon,
     sigma_D = 2 c C sqrt(T^2 - L^2 N) / (m N epsilon) if T > L sqrt(N), else 0.
@@ -27,32 +27,31 @@ with e^-e = 1 - K/N + (K/N) e^-(b e):
     b = -(T / epsilon) ln(1 - N/K + (N/K) e^(-epsilon / T)),
     g = -ln(1 - K/N + (K/N) e^(-epsilon / (L sqrt(K)))).
 
-The paper's text could not be had. The formulas agree with two written accounts of it
+The paper's text was not available. The formulas agree with two written accounts of it
 (the report of github.com/SZU-AdvTech-2023/374-Federated-Learning-with-Differential-
 Privacy-Algorithms-and-Performance-Analysis, and forestneo.top, 24 April 2023), those
-without scheduling also with the code of github.com/ckinateder/flower-dp. That they
-follow from the two lines of this paragraph, and that K = N gives the ones without
-scheduling, was worked out anew. The paper's proofs were not seen.
+without scheduling also with the code of github.com/ckinateder/flower-dp. Two facts were
+derived anew: the formulas follow from the two lines of this paragraph, and K = N gives
+those without scheduling. The paper's proofs were not seen.
 
 Four steps of that argument do not hold, so this library takes no epsilon from it:
 - 2C / m is the sensitivity of an average over the shard's examples, each of norm up to
   C. Trained weights are no such average: after several steps one record can move them
-  anywhere in the ball, and clipping bounds that by 2C and nothing less.
+  anywhere in the ball, a move that clipping bounds by 2C and no less.
 - c Delta / e gives (e, delta)-DP for e < 1 only (Dwork, Roth 2014, theorem A.1), which
-  the paper states too; experiments with it, by those accounts, have epsilons from 6 to
-  100.
+  the paper states too; by those accounts its experiments have epsilons from 6 to 100.
 - L releases at (epsilon / L, delta) compose to (epsilon, L delta), not to delta; and a
-  client uploads in all rounds that it is scheduled in, whatever L says.
+  client uploads in all rounds that schedule it, whatever L says.
 - The amplification bounds one side of the likelihood ratio; the other side's bound,
-  ln(1 + (K/N) (e^(b e) - 1)), is larger, and so is the noise that it asks for.
+  ln(1 + (K/N) (e^(b e) - 1)), is larger, and needs more noise.
 
 Formal guarantees: `event(settings)`, T Gaussian mechanisms of sensitivity 2C, that is,
 noise multiplier sigma_U / C under `Neighbors.REPLACE_ONE`, where "one record" is all
 that one client holds. It holds against everybody, the server and all other clients
-included; if the client adds its own noise, from a key that nobody else knows; whatever
-the trainer does; in real arithmetic (see `privacy.gaussian`). With the paper's noise
-the epsilon is mostly too large to mean anything. The paper's own epsilon is a
-`NbaflClaim.claimed_epsilon`, for comparison, and no guarantee.
+included, for any trainer, if the client adds its noise from a key that nobody else
+knows; in real arithmetic (see `privacy.gaussian`). With the paper's noise this epsilon
+is mostly too large to mean anything. The paper's own epsilon,
+`NbaflClaim.claimed_epsilon`, serves for comparison and is no guarantee.
 """
 
 import dataclasses
@@ -85,26 +84,26 @@ from fedjax_private.privacy.noise import add_noise, gaussian, noise_key
 from fedjax_private.trust import Adversary
 from fedjax_private.typing import Array, ClientKeys, ClientState, Params, PRNGKey
 
-# Folded into a client's noise key for the noise of its upload; neither a step's number
-# nor any other use of that key reaches it.
+# Folded into a client's noise key for the noise of its upload. No step's number and no
+# other use of that key reaches it.
 UPLINK = 2**31 - 2
 
 
 @dataclasses.dataclass(frozen=True)
 class NbaflSettings:
-    """What the paper's noise follows from.
+    """The parameters that the paper's noise follows from.
 
     Attributes:
         clip_norm: C, the bound on the norm of a client's weights.
-        epsilon: the paper's target over all exposures, positive. Infinity switches all
-            noise off.
+        epsilon: the paper's target over all exposures, positive. Infinity means no
+            noise.
         delta: the paper's, in (0, 1).
         rounds: T.
         exposures: L, from 1 to T.
         clients: N.
-        smallest_shard: m, records of the client that has the fewest.
+        smallest_shard: m, the number of records of the smallest shard.
         cohort: K, clients that are drawn for each round (see `simulation.cohorts`);
-            None takes all N.
+            None for all N.
 
     Raises:
         ValueError: a value outside these ranges.
@@ -150,19 +149,19 @@ class NbaflSettings:
 
 
 def uplink_noise(settings: NbaflSettings) -> float:
-    """sigma_U, the standard deviation of the noise of every entry of an upload."""
+    """Returns sigma_U, the standard deviation of the noise in entries of uploads."""
     return settings.exposures * _one_exposure(settings)
 
 
 def downlink_noise(settings: NbaflSettings) -> float:
-    """sigma_D, that of the noise which the server adds to every entry; often 0."""
+    """Returns sigma_D, the standard deviation of the server's noise; often 0."""
     rounds, exposures, epsilon = settings.rounds, settings.exposures, settings.epsilon
     cohort, rate = settings.scheduled, settings.scheduled / settings.clients
     root = math.sqrt(cohort)
     if epsilon == math.inf:
         return 0.0
-    # b, the factor by which sampling raises the epsilon that a broadcast may spend; at
-    # that of the uploads' own mean, epsilon / (L sqrt K), no noise is missing.
+    # b is the factor by which sampling raises the epsilon that a broadcast may spend.
+    # At epsilon / (L sqrt K), that of the uploads' own mean, no noise is missing.
     b = 1.0
     if cohort < settings.clients:
         if epsilon / rounds >= -math.log1p(
@@ -175,7 +174,7 @@ def downlink_noise(settings: NbaflSettings) -> float:
 
 
 def _one_exposure(settings: NbaflSettings) -> float:
-    """c (2C / m) / epsilon, the noise of an upload that spends all of epsilon."""
+    """Returns c (2C / m) / epsilon: the noise of an upload that spends all epsilon."""
     c = math.sqrt(2.0 * math.log(1.25 / settings.delta))
     return c * 2.0 * settings.clip_norm / settings.smallest_shard / settings.epsilon
 
@@ -187,38 +186,31 @@ def event(settings: NbaflSettings, uploads: int | None = None) -> Event:
         settings: whose uplink noise each upload carries.
         uploads: by default T, the most that a client can send.
     """
-    return _uploads(settings, uplink_noise(settings) / settings.clip_norm, uploads)
-
-
-def _uploads(
-    settings: NbaflSettings, noise_multiplier: float, uploads: int | None = None
-) -> Event:
     count = settings.rounds if uploads is None else uploads
-    return Repeated(Gaussian(noise_multiplier), count)
+    return Repeated(Gaussian(uplink_noise(settings) / settings.clip_norm), count)
 
 
 @dataclasses.dataclass(frozen=True)
 class NbaflClaim:
-    """What the paper claims for its settings, beside what the same noise is worth.
+    """The paper's claim for its settings, and the epsilons that its noise gives.
 
-    All epsilons but the first are by `RdpAccountant`, over all T rounds, and at the
-    paper's delta; inf where there is no noise.
+    All epsilons but the first are by `RdpAccountant`, over all T rounds, at the paper's
+    delta; inf without noise.
 
     Attributes:
         claimed_epsilon: the paper's. Not a guarantee: see the module.
         delta: the paper's.
         sigma_uplink: sigma_U.
         sigma_downlink: sigma_D.
-        classical_bound_valid: whether the bound that sigma_U follows from may be used
-            at all: epsilon / L < 1. (A broadcast's share of epsilon is no larger.)
+        classical_bound_valid: whether epsilon / L < 1, as the bound behind sigma_U
+            requires. (A broadcast's share of epsilon is no larger.)
         assumed_epsilon: of the uploads, if one record moved weights by 2C / m at most,
             as the paper assumes.
-        guaranteed_epsilon: of the uploads, whatever the training: clipping bounds the
-            move by 2C, of any number of the client's records.
-        broadcast_epsilon: of the broadcasts, likewise with 2C / K, for an outsider who
-            sees nothing else, if all clients and the server add their noise. Random
+        guaranteed_epsilon: of the uploads, for any training: clipping bounds the move
+            by 2C, for any number of the client's records.
+        broadcast_epsilon: of the broadcasts, where the move is 2C / K, for an outsider
+            who sees nothing else, if all clients and the server add their noise. Random
             scheduling is not counted.
-        words: the same in one paragraph.
     """
 
     claimed_epsilon: float
@@ -229,11 +221,10 @@ class NbaflClaim:
     assumed_epsilon: float
     guaranteed_epsilon: float
     broadcast_epsilon: float
-    words: str
 
 
 def claims(settings: NbaflSettings) -> NbaflClaim:
-    """Prices the paper's noise; see `NbaflClaim`.
+    """Returns the price of the paper's noise; see `NbaflClaim`.
 
     Formal guarantees: `guaranteed_epsilon` and `broadcast_epsilon` are upper bounds, as
     `event` and `RdpAccountant` say; the other two are not.
@@ -242,41 +233,27 @@ def claims(settings: NbaflSettings) -> NbaflClaim:
     cohort, norm = settings.scheduled, settings.clip_norm
     mean = math.hypot(up / math.sqrt(cohort), down)
 
-    def epsilon(run: Event) -> float:
+    def epsilon(noise_multiplier: float) -> float:
+        run = Repeated(Gaussian(noise_multiplier), settings.rounds)
         books = RdpAccountant(neighbors=Neighbors.REPLACE_ONE).compose(run)
         return books.spent(settings.delta).epsilon
 
-    each = settings.epsilon / settings.exposures
-    valid = each < 1.0
-    assumed = epsilon(_uploads(settings, up * settings.smallest_shard / norm))
-    guaranteed = epsilon(event(settings))
-    broadcast = epsilon(_uploads(settings, mean * cohort / norm))
-    words = (
-        f"NbAFL claims epsilon {settings.epsilon:g} at delta {settings.delta:g}. Its "
-        f"Gaussian bound needs less than 1 a release and is used at {each:g}: "
-        f"{'valid' if valid else 'invalid'}. By RDP the noise of {settings.rounds} "
-        f"uploads costs epsilon {assumed:.4g} if a record moves the weights by 2C/m at "
-        "most, which local training does not ensure, and "
-        f"{guaranteed:.4g} by what clipping ensures, 2C; who sees the broadcasts only "
-        f"faces {broadcast:.4g}."
-    )
     return NbaflClaim(
         claimed_epsilon=settings.epsilon,
         delta=settings.delta,
         sigma_uplink=up,
         sigma_downlink=down,
-        classical_bound_valid=valid,
-        assumed_epsilon=assumed,
-        guaranteed_epsilon=guaranteed,
-        broadcast_epsilon=broadcast,
-        words=words,
+        classical_bound_valid=settings.epsilon / settings.exposures < 1.0,
+        assumed_epsilon=epsilon(up * settings.smallest_shard / norm),
+        guaranteed_epsilon=epsilon(up / norm),
+        broadcast_epsilon=epsilon(mean * cohort / norm),
     )
 
 
 class NbaflState(NamedTuple):
-    """The server's: the weights, the secret key of the downlink noise, rounds so far.
+    """The server's state: weights, secret key of the downlink noise, rounds so far.
 
-    Whoever has the key can take that noise off: a state must not leave the server.
+    The key reveals the noise, so the state must not leave the server.
     """
 
     params: Params
@@ -285,11 +262,11 @@ class NbaflState(NamedTuple):
 
 
 def noising_client(trainer: Trainer, settings: NbaflSettings) -> ClientUpdate:
-    """Trains, clips its weights, adds the uplink noise, and gives away its part.
+    """Returns the client function that trains, clips its weights and noises them.
 
     The update is `{"params": u_i / K}`, (P,) in `ravel_pytree` order. There are no
     metrics: nothing else may leave a client. Weights that are not finite count as zero.
-    Its state is that of its trainer's mechanism.
+    The client's state is that of its trainer's mechanism.
 
     Formal guarantees: one event of `event(settings)` a round, for keys that are fresh.
     """
@@ -319,19 +296,19 @@ def nbafl(
     server_key: Callable[[], PRNGKey] = lambda: noise_key(None),
     backend: str = "auto",
 ) -> Algorithm:
-    """Rounds of NbAFL, each with `settings.scheduled` clients.
+    """Returns the algorithm, with `settings.scheduled` clients in every round.
 
     The server sees no count: in a round of fewer clients the sum is no mean.
 
     Args:
         trainer: local training; the paper's is SGD with a proximal term.
         settings: the paper's parameters.
-        codec: of the aggregation in use, whose vectors are of the params' size.
-        params_like: params or their shapes; fixes how a vector is unpacked.
-        server_key: called by every `init`, for the root key of a run's downlink noise.
-            It must not be of the run's other keys. The default is the operating
-            system's entropy; a simulation to be repeated takes
-            `noise_key(seed, "server")`.
+        codec: of the aggregation, whose vectors have the params' size.
+        params_like: params or their shapes, by which vectors are unpacked.
+        server_key: called by every `init`; returns the root key of a run's downlink
+            noise, which must differ from the run's other keys. The default is the
+            operating system's entropy; `noise_key(seed, "server")` makes a simulation
+            repeatable.
         backend: see `for_each_client`.
     """
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params_like)
@@ -411,7 +388,7 @@ def _price(terms: Terms, choices: NbaflChoices) -> Privacy:
         settings = settings_of(choices.nbafl_claim)
     stddev = uplink_noise(settings)
     epsilon = terms.priced(event(settings, terms.steps), Neighbors.REPLACE_ONE)
-    # Of the sum of K uploads, each divided by K. No single upload needs more.
+    # Of the sum of K uploads, each divided by K; a single upload needs no more.
     bound = terms.clip_norm + terms.deviations * stddev / math.sqrt(settings.scheduled)
     return Privacy(
         settings,

@@ -9,18 +9,17 @@ steps on gradients g of its batches,
     y   <- y - lr (g - c_i + c),
     c_i+ = c_i - c + (x - y) / (K lr),
 
-keeps c_i+ and gives away y - x and c_i+ - c_i, of which the server takes plain means
-over the cohort:
+keeps c_i+ and sends y - x and c_i+ - c_i. The server takes plain means over the cohort:
 
     x <- x + lr_g mean(y - x),
     c <- c + |S| / N mean(c_i+ - c_i).
 
-Here K is the number of steps that the client really takes, which follows its shard's
-size. By its formula c_i+ is then the mean of the gradients g along the client's way.
+Here K is the number of steps that the client really takes, by the size of its shard.
+Then c_i+ is the mean of the gradients g along the client's way.
 
-All that c leaves out of the clients' mean biases the model for good, so that an upload
-must not be lost once its client has kept c_i+. No privacy: a control variate is a
-function of the records. Uploads are twice as large as FedAvg's.
+A lost upload would bias the model for good, once its client has kept c_i+: c would
+differ from the clients' mean. There is no privacy, as a control variate is a function
+of the records. Uploads are twice as large as FedAvg's.
 """
 
 from typing import NamedTuple
@@ -48,16 +47,17 @@ class ScaffoldState(NamedTuple):
 
 
 def controlled_client(loss: LossFn, config: SgdConfig, cohort: int) -> ClientUpdate:
-    """One client, whose state is its control variate c_i, a pytree like the params.
+    """Returns the client function, whose state is its control variate c_i.
 
-    The update is `{"control": (c_i+ - c_i) / cohort, "delta": (y - x) / cohort,
-    "weight": 1 / cohort}`. A client without records takes no step: its state stays, and
-    its update is 0 throughout. Metrics: those of `clients.sgd`.
+    c_i is a pytree like the params. The update is `{"control": (c_i+ - c_i) / cohort,
+    "delta": (y - x) / cohort, "weight": 1 / cohort}`. A client without records takes no
+    step: its state stays, and its update is 0 throughout. Metrics: those of
+    `clients.sgd`.
 
     Args:
         loss: of each example.
         config: of the local training.
-        cohort: |S|, clients a round; keeps sums near the size of one client's values.
+        cohort: |S|, clients a round, by which updates are divided.
 
     Raises:
         ValueError: a cohort below 1, or local momentum.
@@ -89,7 +89,7 @@ def controlled_client(loss: LossFn, config: SgdConfig, cohort: int) -> ClientUpd
         share = jnp.where(steps > 0, jnp.float32(1.0 / cohort), 0.0)
         travelled = jnp.maximum(steps, 1) * config.learning_rate
         delta = jax.tree.map(lambda new, old: new - old, trained.params, x)
-        # c_i+ - c_i, of which nothing is left where no step was taken.
+        # c_i+ - c_i, or 0 where no step was taken.
         change = jax.tree.map(
             lambda common, moved: jnp.where(
                 steps > 0, -common - moved / travelled, 0.0
@@ -119,16 +119,13 @@ def scaffold(
     server_learning_rate: float = 1.0,
     backend: str = "auto",
 ) -> Algorithm:
-    """Rounds of SCAFFOLD; clients count equally, whatever they hold.
-
-    Clients without records do not count: the means are over those that trained.
+    """Returns the algorithm; all clients that have records count equally.
 
     Args:
         loss: of each example.
         config: of the local training, without momentum.
-        codec: of the aggregation in use, whose vectors are twice the params' size,
-            plus 1.
-        params_like: params or their shapes; fixes how a vector is unpacked.
+        codec: of the aggregation, whose vectors have twice the params' size, plus 1.
+        params_like: params or their shapes, by which vectors are unpacked.
         cohort: |S|, clients a round.
         clients: N, clients of all rounds together.
         server_learning_rate: lr_g; the paper's own choice in its experiments is 1.

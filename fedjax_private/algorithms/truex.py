@@ -2,9 +2,9 @@
 
 Truex, Baracaldo, Anwar, Steinke, Ludwig, Zhang, Zhou, "A Hybrid Approach to
 Privacy-Preserving Federated Learning", AISec 2019 (arXiv 1812.03224). Of n parties at
-least t are honest and do not collude. Each answers a query of sensitivity S, encrypted,
-with a part of the noise that local DP would take; the sum of the answers is decrypted
-by tbar of the parties together, one more than can collude:
+least t are honest and do not collude. Each party encrypts its answer to a query of
+sensitivity S, with a part of the noise that local DP would need. Any tbar parties, one
+more than can collude, decrypt the sum of the answers together:
 
     r_i  = Q(D_i) + N(0, sigma^2 S^2 / (t - 1) I),
     sum_i r_i   carries in all   n sigma^2 S^2 / (t - 1),
@@ -13,16 +13,17 @@ by tbar of the parties together, one more than can collude:
 Here the query is a step of DP-SGD, S is the clip norm C, and the server steps with the
 released sum over the expected batch q N; see `distributed_dp_sgd` for the rest.
 
-The paper counts sigma. Whoever colludes knows n - t shares of the noise at most, and so
-faces t of them, sigma sqrt(t / (t - 1)); everybody else faces all n, sigma sqrt(n / (t
-- 1)). t - 1 leaves out one honest party's share, presumably that of the party whose
-records are attacked, but no adversary knows that one either: dividing by t would do.
-With 4 parties and t = 3, a claimed epsilon of 2.9 is about 1.97 against outsiders. The
-rest of this library divides by what an adversary does not know (`privacy.shared`); the
-paper's rule is kept in this file, and `truex_epsilons` gives all three numbers.
+The paper counts sigma. Colluding parties know n - t shares of the noise at most, and so
+face t shares, sigma sqrt(t / (t - 1)); everybody else faces all n, sigma sqrt(n / (t -
+1)). The number t - 1 leaves out one honest party's share, presumably that of the
+attacked party, but no adversary knows that share either: dividing by t would do. With
+4 parties and t = 3, a claimed epsilon of 2.9 is about 1.97 against outsiders. The rest
+of this library divides by the number of shares that an adversary does not know
+(`privacy.shared`). Only this file follows the paper's rule, and `truex_epsilons`
+returns all three numbers.
 
-The paper's text could not be had beyond its first page. The two rules, t - 1 and
-n - t + 1, are from memory; they agree, taken together, with one public reimplementation
+Only the first page of the paper was available. The two rules, t - 1 and n - t + 1, are
+from memory; together they agree with one public reimplementation
 (github.com/Kausta/dp-fl-sc-client), which divides each party's noise by the root of
 n - tbar. The paper's reason for t - 1, its training by several steps and its
 experiments could not be checked.
@@ -30,21 +31,20 @@ experiments could not be checked.
 Changed, and why:
 - One release a step. The paper's parties, as far as remembered, train a network by
   several noisy steps, each with a reduced share, before they send their models. Their
-  argument is about the sum of answers, and a model after several steps is no sum of
-  bounded answers: each later step depends on earlier ones whose noise, in the party's
-  own model, is one share only.
-  Nothing is known here of what that is worth, and it is not offered.
+  argument is about a sum of answers, and a model after several steps is no sum of
+  bounded answers: each later step depends on earlier ones, whose noise in the party's
+  own model is one share only. The privacy of that is unknown, and it is not offered.
 - The scheme is CKKS or exact sums under a shared key in place of threshold Paillier.
-  Where one party holds a share, all of them decrypt, and a quorum stands in for who has
-  gone; it must be a majority besides more than can collude. See `truex_trust`.
+  Where parties hold key shares, all of them decrypt, and a quorum replaces those that
+  are absent; it must be a majority, and more than can collude. See `truex_trust`.
 - Parties sample with a common q and divide by the public q N, where the paper averages
-  models: for one step that is the same but for who counts how much.
+  models: for one step the two differ in the parties' weights only.
 
-Formal guarantees: n rounds cost a record of an honest party what `SharedPlan.event(n,
-adversary)` says, with the noise multipliers above: against outsiders, who see the
-released sums only, and against insiders, that is the server and all parties but t, as
-long as these are too few to decrypt. `truex_plan` refuses a trust model where they are
-not. The claimed epsilon is a guarantee too, as it counts less noise than there is.
+Formal guarantees: for a record of an honest party, n rounds are `SharedPlan.event(n,
+adversary)`, with the noise multipliers above: against outsiders, who see the released
+sums only, and against insiders, the server and all parties but t, as long as these are
+too few to decrypt. `truex_plan` refuses a trust model where they are enough. The
+claimed epsilon is a guarantee too, as it counts less noise than there is.
 """
 
 import dataclasses
@@ -76,7 +76,7 @@ def _check_honest(parties: int, honest: int) -> None:
 
 
 def quorum(parties: int, honest: int) -> int:
-    """tbar = n - t + 1, the fewest holders that are more than can collude.
+    """Returns tbar = n - t + 1, the fewest holders that are more than can collude.
 
     Raises:
         ValueError: honest outside 2..parties.
@@ -86,16 +86,14 @@ def quorum(parties: int, honest: int) -> int:
 
 
 def truex_trust(parties: int, honest: int) -> Trust:
-    """The paper's trust model: n parties in each sum, all with a share of the key.
+    """Returns the paper's trust model: n parties in each sum, all with key shares.
+
+    Its quorum is tbar, or just over half of the parties where that is more, as
+    `check_quorum` requires. Give it to the aggregation as its `recovery_threshold` too.
 
     Args:
         parties: n.
         honest: t, in 2..n: how many do not collude, at the least.
-
-    Returns:
-        With the quorum tbar, or more than half of the parties where that is more, as
-        `check_quorum` requires; give it to the aggregation as its `recovery_threshold`
-        too.
 
     Raises:
         ValueError: honest outside 2..parties.
@@ -107,7 +105,7 @@ def truex_trust(parties: int, honest: int) -> Trust:
 def truex_plan(
     make: Callable[[float], PrivacyPlan], noise_multiplier: float, trust: Trust
 ) -> SharedPlan:
-    """Splits a plan's noise by the paper's rule: sigma / sqrt(t - 1) to each party.
+    """Returns a plan with the paper's shares: sigma / sqrt(t - 1) for each party.
 
     Args:
         make: noise multiplier -> plan, whose expected batch size is that of all parties
@@ -133,12 +131,12 @@ def _check_trust(trust: Trust) -> None:
 
 
 def _counted(trust: Trust) -> int:
-    """t - 1, how many shares of noise the paper counts."""
+    """Returns t - 1, the number of noise shares that the paper counts."""
     return trust.honest_clients - 1
 
 
 def claimed_event(plan: SharedPlan, steps: int) -> Event:
-    """What the paper says so many steps cost: t - 1 shares of noise in each sum.
+    """Returns the event that the paper counts: t - 1 shares of noise in each sum.
 
     Args:
         plan: from `truex_plan`.
@@ -150,11 +148,11 @@ def claimed_event(plan: SharedPlan, steps: int) -> Event:
 
 @dataclasses.dataclass(frozen=True)
 class TruexEpsilons:
-    """What the same run is worth by three counts, at one delta.
+    """Three epsilons of the same run, at one delta.
 
     Attributes:
         claimed: the paper's: sigma, t - 1 shares.
-        outsiders: against who sees the released sums only: n shares.
+        outsiders: against those who see the released sums only: n shares.
         insiders: against the server and all parties but t: t shares.
     """
 
@@ -164,7 +162,7 @@ class TruexEpsilons:
 
 
 def truex_epsilons(plan: SharedPlan, steps: int, delta: float) -> TruexEpsilons:
-    """Prices so many steps, one a round, by the paper's count and by ours.
+    """Returns the price of so many steps, one a round, by the paper's count and ours.
 
     Args:
         plan: from `truex_plan`.
@@ -198,14 +196,14 @@ def truex(
     backend: str = "auto",
     physical_batch_size: int | None = None,
 ) -> Algorithm:
-    """One noisy step of all parties a round.
+    """Returns the algorithm that takes one noisy step of all parties a round.
 
     Args:
         loss: of each example.
         plan: from `truex_plan`.
         optimizer: applied to the noisy mean gradient; the paper's is
             `server_optimizer("sgd", eta)`.
-        codec: of the aggregation in use, whose vectors are of the params' size.
+        codec: of the aggregation, whose vectors have the params' size.
         params_like: params or their shapes.
         backend: see `for_each_client`.
         physical_batch_size: see `DpSgdConfig`.

@@ -1,4 +1,9 @@
-"""Client functions (pure, one client each) and the ways to map them over clients."""
+"""Client functions (pure, one client each) and the ways to map them over clients.
+
+`types` holds their signature and `for_each` maps them. `training` holds what local
+training needs, `entries` its registry, `local_sgd` and `local_dp_sgd` an entry each;
+`updates` makes client functions of trainers. Each imports only those before it.
+"""
 
 import lazy_loader
 

@@ -24,9 +24,9 @@ class ClientError(RuntimeError):
 def use_all_cores() -> int:
     """Splits the CPU into one XLA device per core, so that clients run in parallel.
 
-    One XLA device leaves most of a CPU idle in programs of many small operations. Call
-    it before JAX is first used; the commands in `experiments` do. Afterwards, or where
-    the platform is not a CPU, it changes nothing.
+    A single XLA device leaves most of a CPU idle in programs of many small operations.
+    Call this function before JAX is first used, as `runs.environment.start` does;
+    later, or on another platform, it changes nothing.
 
     Returns:
         The number of local devices that JAX then has.
@@ -38,7 +38,7 @@ def use_all_cores() -> int:
 
 
 def client_mesh() -> Mesh:
-    """All local devices along one axis, over which clients are spread."""
+    """Returns all local devices along one axis, over which clients are spread."""
     return Mesh(np.array(jax.local_devices()), (CLIENT_AXIS,))
 
 
@@ -98,9 +98,9 @@ def _loop(client: ForEach, donate: Sequence[int]) -> ForEach:
 def _use_shardy() -> None:
     """Selects XLA's Shardy partitioner, the default of newer JAX releases.
 
-    JAX 0.6's older one adds up, over the devices, what a one-dimensional sort inside a
-    manually sharded loop is given: silently wrong orders, and a deadlock where the
-    devices' loops differ in length.
+    The older one of JAX 0.6 sums the operand of a one-dimensional sort inside a
+    manually sharded loop over the devices: orders are silently wrong, and devices whose
+    loops differ in length deadlock.
     """
     if getattr(jax.config, "jax_use_shardy_partitioner", None) is False:
         jax.config.update("jax_use_shardy_partitioner", True)
@@ -127,7 +127,7 @@ def _shard_map(client: ForEach, donate: Sequence[int]) -> ForEach:
         missing = -clients % mesh.size
         if missing == 0:
             return spread(broadcast, *per_client)
-        # Empty clients fill the last device. What they return is dropped on the host:
+        # Empty clients fill the last device. Their results are dropped on the host:
         # cutting an array that is spread over devices would make them communicate.
         filled = jax.tree.map(lambda leaf: _fill(leaf, missing), per_client)
         results = jax.device_get(spread(broadcast, *filled))
@@ -168,11 +168,11 @@ BACKENDS: Mapping[str, Callable[[ForEach, Sequence[int]], ForEach]] = {
 
 
 def default_backend() -> str:
-    """The backend for the platform at hand, from measurement.
+    """Returns the backend that was measured to be fast on this platform.
 
-    On CPUs, clients one after another on each of the host's devices: per-client kernels
-    under vmap would become grouped convolutions, which XLA runs slowly there. Elsewhere
-    vmap, over all clients at once.
+    On CPUs clients run one after another on each of the host's devices: under vmap,
+    per-client kernels would become grouped convolutions, which XLA runs slowly there.
+    Elsewhere vmap runs all clients at once.
     """
     return "shard_map" if jax.default_backend() == "cpu" else "vmap"
 
@@ -180,19 +180,19 @@ def default_backend() -> str:
 def for_each_client(
     client: ForEach, backend: str = "auto", *, donate: Sequence[int] = ()
 ) -> ForEach:
-    """Runs a per-client function over a leading client axis.
+    """Maps a per-client function over a leading client axis.
 
     Args:
         client: `(broadcast, *args) -> result` for one client; pure.
         backend: "vmap", "map" (one after another), "loop" (unrolled), "shard_map"
             (spread over all local devices, one after another on each), "debug"
-            (un-jitted; an exception or a result that is not finite names the client),
+            (not jitted; an exception or a result that is not finite names the client),
             or "auto". They agree to float32 rounding.
         donate: places among `args` whose device buffers the results may take over;
             such an argument cannot be used again.
 
     Returns:
-        `(broadcast, *args) -> results`, jitted (but for "debug"), where every leaf of
+        `(broadcast, *args) -> results`, jitted (except "debug"), where every leaf of
         `args` and `results` has a leading client axis.
 
     Raises:

@@ -28,15 +28,15 @@ from fedjax_private.typing import Array, ClientKeys, LossFn, Metrics, Params
 
 @dataclasses.dataclass(frozen=True)
 class DpSgdConfig:
-    """Local DP-SGD; what is private about it is in its `PrivacyPlan`.
+    """The training part of local DP-SGD; its `PrivacyPlan` holds the private part.
 
     Attributes:
         learning_rate: step size.
         momentum: heavy-ball coefficient in [0, 1).
         steps: noisy steps in one round.
-        physical_batch_size: examples whose gradients are held at once. Affects memory
-            and speed only. None takes what was measured to be fast: on CPUs so few
-            that what they need stays in the cache, elsewhere many.
+        physical_batch_size: examples whose gradients are held at once; affects memory
+            and speed only. None takes a size that was measured to be fast: on CPUs so
+            few that they stay in the cache, elsewhere many.
     """
 
     learning_rate: float
@@ -51,8 +51,8 @@ class DpSgdConfig:
         check_physical_batch_size(self.physical_batch_size)
 
 
-# Folded into a client's noise key for its samples; steps, which fold in their own
-# number for their noise, never reach it.
+# Folded into a client's noise key for its samples. Steps fold in their own number for
+# their noise, which never reaches it.
 SAMPLES = 2**31 - 1
 
 
@@ -65,10 +65,10 @@ SampledSum: TypeAlias = Callable[
 def sampled_sum(
     loss: LossFn, plan: PrivacyPlan, physical: int | None = None
 ) -> SampledSum:
-    """Draws a step's sample and adds up its bounded contributions; no noise yet.
+    """Returns the function that draws a step's sample and sums bounded contributions.
 
-    What it returns is private: only a plan's noise may follow. The sample comes from
-    `keys.noise`; see `dp_sgd`.
+    The sum has no noise yet and is private: only a plan's noise may follow. The sample
+    comes from `keys.noise`; see `dp_sgd`.
     """
     check_physical_batch_size(physical)
     bounded = plan.bounded_sum(loss)
@@ -95,18 +95,18 @@ def sampled_sum(
 
 
 def dp_sgd(loss: LossFn, config: DpSgdConfig, plan: PrivacyPlan) -> Trainer:
-    """DP-SGD (Abadi et al. 2016): Poisson batches, per-example clipping, noise.
+    """Returns DP-SGD (Abadi et al. 2016): Poisson batches, per-example clipping, noise.
 
-    No metrics: nothing but the noisy updates may leave a client. All that is private
-    about a step, and its state between steps and rounds, is the plan's.
+    There are no metrics: nothing but the noisy updates may leave a client. The private
+    part of a step, and its state between steps and rounds, are the plan's.
 
     Formal guarantees: those of `plan`. A client that takes part in n rounds runs
     `plan.event(n * config.steps)`; an accountant may be charged
     `plan.event(config.steps)` a round unless the plan is `correlated`. `keys` must be
-    fresh in every round, and the mechanism's state that of the client's last one. Only
-    `keys.noise` is used, for the samples as well as for the noise: amplification by
-    sampling holds against those who do not know who was drawn, so a public seed may
-    not decide it.
+    fresh in every round, and the mechanism's state that of the client's last round.
+    Only `keys.noise` is used, for samples as well as for noise: amplification by
+    sampling holds only against those who do not know the sample, so that no public
+    seed may decide it.
     """
     start, step = stepper(config.learning_rate, config.momentum)
     sum_of_sample = sampled_sum(loss, plan, config.physical_batch_size)

@@ -25,7 +25,7 @@ from fedjax_private.privacy.plan import PrivacyPlan
 from fedjax_private.privacy.sampling import shuffled
 from fedjax_private.typing import Array, ClientKeys, LossFn, Metrics, Params
 
-# (mean gradient of a batch, params) -> what the local optimiser is given in its place.
+# (mean gradient of a batch, params) -> the gradient for the local optimiser.
 Direction: TypeAlias = Callable[[Params, Params], Params]
 
 
@@ -40,7 +40,7 @@ class SgdConfig:
         epochs: passes over the shard in one round.
         steps: if given, steps in one round instead of `epochs`.
         physical_batch_size: examples whose gradient is taken at once; see
-            `DpSgdConfig`. None takes the whole batch but on CPUs.
+            `DpSgdConfig`. None takes the whole batch, except on CPUs.
     """
 
     learning_rate: float
@@ -60,10 +60,10 @@ class SgdConfig:
 
 
 def steps_of(config: SgdConfig, mask: Array) -> tuple[Array, Array]:
-    """How many steps `sgd` takes on a shard: (in one epoch, in one round), () int32.
+    """Returns the steps of `sgd` on a shard: (in one epoch, in one round), () int32.
 
-    Both follow the shard's own size, unless `config.steps` fixes the second; an empty
-    shard (a padded client) takes none, whatever was asked for.
+    Both follow the shard's size, unless `config.steps` fixes the second; an empty shard
+    (a padded client) takes none in any case.
 
     Args:
         config: of the training.
@@ -79,19 +79,18 @@ def sgd(
     config: SgdConfig,
     direction: Direction = lambda gradient, params: gradient,
 ) -> Trainer:
-    """Mini-batch SGD over shuffled epochs; no privacy.
+    """Returns mini-batch SGD over shuffled epochs; no privacy.
 
-    The number of steps follows the shard's own size, so that clients with fewer
-    examples do less work. Metrics: `loss` (summed over examples trained on) and
-    `examples`.
+    The number of steps follows the shard's size, so that clients with fewer examples do
+    less work. Metrics: `loss` (summed over examples trained on) and `examples`.
 
     Args:
         loss: of each example.
         config: step size, batches and epochs.
-        direction: (mean gradient of a batch, params) -> what the step goes against, by
-            default the gradient itself. A client function that needs more than these
-            two, such as the server's params, makes its trainer where it has them and
-            closes over them; see `algorithms.fedprox` and `algorithms.scaffold`.
+        direction: (mean gradient of a batch, params) -> the gradient of the step, by
+            default the first of these. A client function that needs further values,
+            such as the server's params, builds its trainer where it has them; see
+            `algorithms.fedprox` and `algorithms.scaffold`.
     """
     init, step = stepper(config.learning_rate, config.momentum)
     size = config.batch_size
@@ -148,7 +147,7 @@ def _of_run(
 
 
 def config_of(values: Hyperparameters) -> SgdConfig:
-    """The configuration that a run's hyper-parameters give."""
+    """Returns the configuration by a run's hyper-parameters."""
     assert values.batch_size is not None  # in the table of every arm without DP
     return SgdConfig(
         values.learning_rate,

@@ -1,7 +1,7 @@
-"""What trainers of one client have in common.
+"""Trainers of one client, and the functions that they share.
 
-A `Trainer` turns params and a shard into new params. How they reach a server, if at
-all, is decided by the client functions in `updates`.
+A `Trainer` turns params and a shard into new params. The client functions in `updates`
+send these to a server, or keep them.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from fedjax_private.typing import Array, ClientKeys, LossFn, Metrics, Params
 
 
 class TrainState(NamedTuple):
-    """Params and the state of the local optimiser, and of the privacy mechanism."""
+    """Params, and the states of the local optimiser and of the privacy mechanism."""
 
     params: Params
     optimizer: Any
@@ -42,13 +42,13 @@ StepFn: TypeAlias = Callable[[TrainState, Params], TrainState]
 
 
 def check_physical_batch_size(size: int | None) -> None:
-    """Raises ValueError if a physical batch would hold nothing; None is the default."""
+    """Raises ValueError for a size below 1; None stands for the default."""
     if size is not None and size < 1:
-        raise ValueError(f"a physical batch holds at least one, got {size}.")
+        raise ValueError(f"physical batch size must be at least 1, got {size}.")
 
 
 def check_optimizer(learning_rate: float, momentum: float) -> None:
-    """Raises ValueError unless both are what SGD takes."""
+    """Raises ValueError for a learning rate or momentum that SGD does not take."""
     if not 0.0 < learning_rate < float("inf"):
         raise ValueError(
             f"learning_rate must be positive and finite, got {learning_rate}."
@@ -58,7 +58,7 @@ def check_optimizer(learning_rate: float, momentum: float) -> None:
 
 
 def add_up(term: Callable[[Array | int], Any], count: Array | int) -> Any:
-    """term(0) + ... + term(count - 1), pytrees of arrays; zeros where count is 0."""
+    """Returns term(0) + ... + term(count - 1), pytrees of arrays; 0 for count 0."""
     zeros = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(term, 0)
     )
@@ -67,9 +67,9 @@ def add_up(term: Callable[[Array | int], Any], count: Array | int) -> Any:
     )
 
 
-# Bytes of the largest array of a physical batch on CPUs, where values that stay in a
-# core's cache are worth more than long loops, and the fewest and most examples of it.
-# Measured on this library's CNNs with caches of 512 KiB a core.
+# The bytes of a physical batch's largest array on CPUs, and its fewest and most
+# examples: what fits into a core's cache is worth more than long loops. Measured on
+# this library's CNNs with caches of 512 KiB a core.
 CACHED_BYTES = 400 * 1024
 FEWEST, MOST = 4, 64
 
@@ -77,7 +77,15 @@ FEWEST, MOST = 4, 64
 def physical_batch_size(
     asked: int | None, loss: LossFn, params: Params, data: ClientData, elsewhere: int
 ) -> int:
-    """What was asked for, or else what is fast on the platform."""
+    """Returns a size that is fast on the platform, unless one was asked for.
+
+    Args:
+        asked: the size if given.
+        loss: of each example.
+        params: of the model.
+        data: a shard, whose examples have the inputs' shape.
+        elsewhere: the size on platforms other than CPUs.
+    """
     if asked is not None or jax.default_backend() != "cpu":
         return asked or elsewhere
     program = flat_program(
@@ -94,7 +102,7 @@ def physical_batch_size(
 def stepper(
     learning_rate: float, momentum: float
 ) -> tuple[Callable[[Params], TrainState], StepFn]:
-    """SGD as two functions: params -> first state, (state, gradient) -> next state."""
+    """Returns SGD: params -> first state, and (state, gradient) -> next state."""
     optimizer = optax.sgd(learning_rate, momentum or None)
 
     def init(params: Params) -> TrainState:

@@ -1,4 +1,4 @@
-"""The signature that every client function has."""
+"""The signature of client functions."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
@@ -8,20 +8,20 @@ from fedjax_private.typing import Broadcast, ClientKeys, ClientState, Metrics, P
 
 
 class ClientOutput(NamedTuple):
-    """What one client gives away in one round.
+    """The output of one client in one round.
 
     Attributes:
         update: a pytree of float32 arrays to be *added* over clients, weights already
             applied. It is packed into one vector and goes through the aggregation.
-        metrics: sums for the simulation's own eyes; empty in DP arms.
+        metrics: sums that only the simulation sees; empty in DP arms.
     """
 
     update: Params
     metrics: Metrics
 
 
-# (what the server sent, what the client kept, its shard, its keys) -> (what it gives
-# away, what it keeps). Pure, jittable, vmappable; one client, no leading axis.
+# (broadcast, client state, shard, keys) -> (output, next client state). Pure, jittable
+# and vmappable; one client, no leading axis.
 ClientUpdate: TypeAlias = Callable[
     [Broadcast, ClientState, ClientData, ClientKeys], tuple[ClientOutput, ClientState]
 ]

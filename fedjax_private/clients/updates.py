@@ -1,4 +1,4 @@
-"""Client functions: what a locally trained model gives away, and what it keeps."""
+"""Client functions: the update that a trained client sends, and the state it keeps."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -13,40 +13,40 @@ from fedjax_private.datasets.clients import ClientData
 from fedjax_private.privacy.shares import SharedPlan
 from fedjax_private.typing import Array, ClientKeys, ClientState, LossFn, Params
 
-# How much a client counts in the mean: shard -> () float32.
+# Shard -> weight of the client in the mean, () float32.
 Weight: TypeAlias = Callable[[ClientData], Array]
 
 
 def by_examples(normaliser: float) -> Weight:
-    """Weights a client by its example count over a public normaliser.
+    """Returns weights by a client's example count over a public normaliser.
 
-    The normaliser, say the expected total over a cohort, cancels in the mean; it keeps
-    the sum of the weights near 1, which suits encrypted sums. Not for DP arms: a count
-    is a fact about the records.
+    The normaliser, such as the expected total over a cohort, cancels in the mean; it
+    keeps the sum of the weights near 1, as encrypted sums need. Not for DP arms: a
+    count is a fact about the records.
     """
     return lambda data: data.mask.sum(dtype=jnp.float32) / normaliser
 
 
 def equally(cohort: int) -> Weight:
-    """Weights every client of a cohort by the same public number."""
+    """Returns the same public weight for every client of a cohort."""
     return lambda data: jnp.float32(1.0 / cohort)
 
 
 def kept(trainer: Trainer) -> Callable[[Params], ClientState]:
-    """What a `federated` client keeps between rounds: params -> its first state.
+    """Returns params -> first state of a `federated` client.
 
-    The privacy mechanism's state; `()` where it has none.
+    That is the state of its privacy mechanism, or `()`.
     """
     return lambda params: trainer.init(params).mechanism
 
 
 def federated(trainer: Trainer, weight: Weight) -> ClientUpdate:
-    """Trains from the broadcast params and gives away the weighted difference.
+    """Returns the client function that sends its weighted difference.
 
-    The update is `{"delta": weight * (trained - broadcast), "weight": weight}`: two
-    sums from which the server takes the weighted mean, so that no client's weight
-    needs to be known to anyone. The client's state is that of its privacy mechanism;
-    see `kept`.
+    The client trains from the broadcast params. The update is `{"delta": weight *
+    (trained - broadcast), "weight": weight}`: the server takes the weighted mean from
+    the two sums, so that no client's weight needs to be known. The client's state is
+    that of its privacy mechanism; see `kept`.
     """
 
     def client_update(
@@ -65,7 +65,7 @@ def federated(trainer: Trainer, weight: Weight) -> ClientUpdate:
 
 
 def alone(trainer: Trainer) -> ClientUpdate:
-    """Goes on training the client's own model and gives nothing away."""
+    """Returns the client function that trains its own model and sends nothing."""
 
     def client_update(
         broadcast: None, state: TrainState, data: ClientData, keys: ClientKeys
@@ -79,16 +79,15 @@ def alone(trainer: Trainer) -> ClientUpdate:
 def sharing_noise(
     loss: LossFn, plan: SharedPlan, physical_batch_size: int | None = None
 ) -> ClientUpdate:
-    """One step: gives away the sum of clipped gradients with a share of its noise.
+    """Returns the client function that sends a sum of clipped gradients with a share.
 
-    The update is the slots (P,) of an encrypted sum, encoded already, since the share
-    is added in their arithmetic; see `SharedPlan.share`. The client's state is that of
-    its mechanism, `plan.plan.init(params)` at first. No metrics, and no weight: nothing
-    but the noisy sum may leave a client.
+    It takes one step a round. The update is the slots (P,) of an encrypted sum, already
+    encoded, since the share is added in their arithmetic; see `SharedPlan.share`. The
+    client's state is that of its mechanism, `plan.plan.init(params)` at first. There
+    are no metrics and no weight: nothing but the noisy sum may leave a client.
 
     Formal guarantees: those of `plan`, for released sums only; an upload by itself
-    carries one share. `keys` must be fresh in every round, and of them `keys.noise`
-    alone is used.
+    carries one share. `keys` must be fresh in every round; only `keys.noise` is used.
     """
     sum_of_sample = sampled_sum(loss, plan.plan, physical_batch_size)
 

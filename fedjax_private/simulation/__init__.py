@@ -1,4 +1,8 @@
-"""The round loop, evaluation, checkpoints and what a run leaves behind."""
+"""The round loop of all algorithms.
+
+`chunks` moves rows of clients to the devices and back, `evaluation` scores models, and
+`loop` imports both.
+"""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Clients in chunks of one length: rows of pytrees, on the host and on the devices."""
+"""Rows of pytrees for chunks of clients of one length, on host and devices."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ Ids = npt.NDArray[np.int64]
 
 
 def take(tree: Any, ids: Ids, clients: int) -> Any:
-    """Rows of a pytree by client id; the tree itself where that is all of them."""
+    """Returns rows of a pytree by client id; the tree itself for all clients."""
     if len(ids) == clients:
         return tree
     return jax.tree.map(lambda leaf: leaf[ids], tree)
 
 
 def put(tree: Any, rows: Any, ids: Ids, clients: int) -> Any:
-    """Writes rows back, in place where they are some of a host array's."""
+    """Writes rows back in place and returns the tree; all rows replace it."""
     if len(ids) == clients:
         return rows
     for leaf, row in zip(jax.tree.leaves(tree), jax.tree.leaves(rows), strict=True):
@@ -29,11 +29,10 @@ def put(tree: Any, rows: Any, ids: Ids, clients: int) -> Any:
 
 
 def chunk_length(cohort: int, most: int) -> int:
-    """Clients a chunk: all chunks alike, and divisible by the number of devices.
+    """Returns the clients of a chunk: one length, divisible by the number of devices.
 
-    None is above `most`, unless the next multiple of that number is. One length for a
-    whole run means one compilation. What the last chunk lacks is filled up with clients
-    that have no records.
+    It is at most `most`, rounded up to a multiple of that number. One length for a
+    whole run means one compilation. Clients without records fill the last chunk.
     """
     devices = client_mesh().size
     length = -(-cohort // -(-cohort // most))
@@ -41,7 +40,7 @@ def chunk_length(cohort: int, most: int) -> int:
 
 
 def filled(tree: Any, missing: int) -> Any:
-    """Host arrays with zeros in place of the clients that a chunk lacks."""
+    """Returns host arrays with rows of zeros for the clients that a chunk lacks."""
     if missing == 0:
         return tree
     return jax.tree.map(
@@ -53,14 +52,14 @@ def filled(tree: Any, missing: int) -> Any:
 
 
 def first_rows(tree: Any, count: int) -> Any:
-    """The first rows, taken on the host, where a device's part needs no other's."""
+    """Returns the first rows, cut on the host, so that devices do not communicate."""
     if jax.tree.leaves(tree) and jax.tree.leaves(tree)[0].shape[0] == count:
         return tree
     return jax.tree.map(lambda leaf: leaf[:count], jax.device_get(tree))
 
 
 def spread(per_client: Any) -> Any:
-    """Moves arrays with a leading client axis to the devices, each its own clients'.
+    """Moves arrays with a leading client axis to the devices, an equal part to each.
 
     The number of clients must be divisible by that of the devices.
     """

@@ -39,8 +39,8 @@ def evaluator(model: Model) -> EvaluatorFor:
     mesh = client_mesh()
     spread = PartitionSpec(CLIENT_AXIS)
 
-    # Every device sums over its own images and the host adds the devices up: with no
-    # collective operation there is nothing that could wait for another program.
+    # Every device sums over its own images and the host adds the devices' sums: without
+    # a collective operation no device waits for another program.
     def sums(stack: Params, inputs: Array, labels: Array) -> tuple[Array, Array]:
         def one(params: Params) -> tuple[Array, Array]:
             logits = model.apply(params, inputs)

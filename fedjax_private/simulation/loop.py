@@ -31,17 +31,17 @@ KEPT_BYTES = 1 << 29
 
 @dataclasses.dataclass(frozen=True)
 class Round:
-    """What one round did.
+    """The result of one round.
 
     Attributes:
         number: counted from 1.
         cohort: ids of the clients that took part.
         metrics: the clients' metrics, summed; empty in DP arms.
-        seconds_train: wall seconds of the client phase, its results ready.
+        seconds_train: wall seconds of the client phase, until its results are ready.
         seconds_server: wall seconds of the server phase.
-        report: what the aggregation measured; None where there is none, and where the
-            round was void.
-        void: whether fewer uploads arrived than a released sum must hold. Nothing was
+        report: measurements of the aggregation; None without aggregation and in void
+            rounds.
+        void: whether fewer uploads arrived than a released sum must hold. Nothing is
             decrypted then, and the server's state is that of the round before.
         evaluation: None in rounds that are not evaluated.
         server_state: after the round.
@@ -62,12 +62,12 @@ class Round:
 
 
 def root_keys(seed: int, noise_seed: int | None = None, run: str = "") -> ClientKeys:
-    """The root keys of a run.
+    """Returns the root keys of a run.
 
     Args:
-        seed: of the batches, and of all else that makes runs comparable.
-        noise_seed: of the privacy noise, and of who is sampled, which must be kept
-            from those who know `seed`; None takes the operating system's entropy.
+        seed: of the batches of training without privacy.
+        noise_seed: of privacy noise and private samples, which those who know `seed`
+            must not know; None takes the operating system's entropy.
         run: see `privacy.noise_key`.
     """
     sampling = jax.random.fold_in(jax.random.key(seed), BATCHES)
@@ -79,11 +79,11 @@ BATCHES = 1
 
 
 def cohorts(seed: int, rounds: int, clients: int, size: int | None = None) -> list[Ids]:
-    """Which clients take part in which round: a public schedule.
+    """Returns the ids of the clients that take part in each round: a public schedule.
 
     Each round draws `size` clients without replacement; None takes all. The server
-    chooses and knows the schedule, so it earns no privacy amplification against it,
-    and the accounting takes every scheduled participation at its full cost.
+    draws and knows the schedule, so there is no privacy amplification against it, and
+    the accounting charges every scheduled participation at its full cost.
 
     Raises:
         ValueError: size outside 1..clients.
@@ -101,9 +101,9 @@ def cohorts(seed: int, rounds: int, clients: int, size: int | None = None) -> li
 
 
 def drop_outs(seed: int, schedule: Sequence[Ids], probability: float) -> list[Ids]:
-    """Which clients of each round's cohort never deliver their upload.
+    """Returns the ids of each round's clients whose upload never arrives.
 
-    Each drops out by itself, for reasons that have nothing to do with its records.
+    Each client drops out independently, for reasons unrelated to its records.
 
     Raises:
         ValueError: a probability outside [0, 1).
@@ -114,24 +114,23 @@ def drop_outs(seed: int, schedule: Sequence[Ids], probability: float) -> list[Id
     return [ids[generator.random(len(ids)) < probability] for ids in schedule]
 
 
-DROP_OUTS = 2  # so that who drops out is not decided by the draw of cohorts
+DROP_OUTS = 2  # keeps these draws apart from those of cohorts
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What one run of an algorithm has of its own.
+    """One run of an algorithm.
 
     Attributes:
-        aggregation: sums the updates; None where the algorithm gives nothing away.
+        aggregation: sums the updates; None where clients send nothing.
         data: all clients' shards, on the host.
         params: the initial model.
         schedule: the cohort of each round, as from `cohorts`.
-        roots: root keys; see `algorithms.client_key` for what becomes of them.
-        before_round: called with the round's number, its cohort and the states it
-            starts from, before anything of it is computed; where privacy is spent, this
-            is where it is charged.
+        roots: root keys, from which `algorithms.client_key` derives those of clients.
+        before_round: called with the round's number, cohort and first states, before
+            the round is computed; here a ledger charges its privacy.
         dropped: of each round's cohort, the clients whose upload never arrives, as from
-            `drop_outs`; they have trained all the same. None where nobody drops out.
+            `drop_outs`, although they have trained. None where all uploads arrive.
     """
 
     aggregation: Aggregation | None
@@ -145,7 +144,7 @@ class Run:
     dropped: Sequence[Ids] | None = None
 
     def lost(self, number: int) -> Ids:
-        """The clients whose upload of that round never arrives."""
+        """Returns the clients whose upload of that round never arrives."""
         return self.dropped[number - 1] if self.dropped else np.arange(0)
 
 
@@ -189,14 +188,14 @@ def simulate_together(
 ) -> Iterator[list[Round]]:
     """Runs one algorithm several times, as a single program; yields round by round.
 
-    Runs that differ in seed share each jitted call: clients of all of them lie along
-    one axis, and each trains from its own run's server state with its own run's keys.
-    That is faster where a run by itself has fewer clients than there are devices. Every
-    run's result is what it would be alone.
+    Runs that differ in seed share each jitted call: the clients of all runs lie along
+    one axis, and each trains from its run's server state with its run's keys. That is
+    faster where a run has fewer clients than there are devices. The result of every run
+    is the same as alone.
 
-    Clients go through in chunks, each a single jitted call, and their encoded updates
-    are added chunk by chunk: no array over all clients and all parameters exists,
-    unless the algorithm's clients keep such a state.
+    Each chunk of clients is a single jitted call, and encoded updates are added chunk
+    by chunk: no array over all clients and all parameters exists, unless the
+    algorithm's clients keep such a state.
 
     Args:
         algorithm: see `algorithms`.
@@ -206,13 +205,13 @@ def simulate_together(
         chunk_size: the most clients whose updates are held at once.
 
     Yields:
-        For each round what it did in every run; seconds of training are a run's equal
+        For each round its result in every run; seconds of training are a run's equal
         part of the common ones.
 
     Raises:
-        ValueError: the runs' shapes differ, an aggregation keeps another trust model
-            than the algorithm's privacy assumes, or uploads are lost on which the
-            algorithm counts.
+        ValueError: the runs' shapes differ, an aggregation has another trust model than
+            the algorithm's privacy assumes, or the algorithm needs uploads that are
+            lost.
     """
     count, clients = len(runs), runs[0].data.mask.shape[0]
     if len({(run.data.inputs.shape, len(run.schedule)) for run in runs}) != 1:
@@ -221,13 +220,13 @@ def simulate_together(
         kept = run.aggregation.trust if run.aggregation else None
         if algorithm.trust not in (None, kept):
             raise ValueError(
-                f"the algorithm shares noise under {algorithm.trust}, and the "
-                f"aggregation keeps {kept}: give both the same trust model."
+                f"the algorithm shares noise under {algorithm.trust}, but the "
+                f"aggregation has {kept}: give both the same trust model."
             )
         if not algorithm.tolerates_loss and any(map(len, run.dropped or ())):
             raise ValueError(
-                "the algorithm counts on every upload of its clients, and `dropped` "
-                "loses some: it would train wrongly."
+                "the algorithm needs every upload of its clients, and `dropped` loses "
+                "some: leave it out, or choose another algorithm."
             )
     data = runs[0].data if count == 1 else _joined([run.data for run in runs])
     server_states = [algorithm.init(run.params) for run in runs]
@@ -336,14 +335,14 @@ def simulate_together(
 
 
 def _repeated(state: ClientState, clients: int) -> ClientState:
-    """A first state for every client, on the host, where rows are easily replaced."""
+    """Returns a first state for every client, on the host, where rows are replaced."""
     return jax.tree.map(
         lambda leaf: np.repeat(np.asarray(leaf)[None], clients, axis=0), state
     )
 
 
 def _joined(trees: Sequence[Any]) -> Any:
-    """Pytrees of host arrays, one behind the other along the client axis."""
+    """Returns pytrees of host arrays, concatenated along the client axis."""
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *trees)
 
 
