@@ -86,13 +86,3 @@ def test_clients_without_data_do_not_count():
         algorithm.init(PARAMS), jnp.asarray(session.release()[0])
     )
     assert float(state.params["w"]) == pytest.approx(1 + (1 * 2 - 2 * 1) / 3)
-
-
-def test_keys_differ_between_clients_and_rounds():
-    root = jax.random.key(5)
-    keys = {
-        tuple(jax.random.key_data(algorithms.client_key(root, r, c)).tolist())
-        for r in range(20)
-        for c in range(20)
-    }
-    assert len(keys) == 400
