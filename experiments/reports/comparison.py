@@ -151,7 +151,7 @@ PRIVACY_COLUMNS = (
     "unit",
     "epsilon, outsiders",
     "epsilon, insiders",
-    "claimed",
+    "the paper's claim",
     "delta",
     "noise multiplier",
     "clip norm",
@@ -194,7 +194,7 @@ def _privacy(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
     return [
         "## Privacy",
         "",
-        *markdown_table(PRIVACY_COLUMNS, body),
+        *markdown_table(*_without_empty(PRIVACY_COLUMNS, body)),
         f"The unit is {'; or '.join(UNITS[unit] for unit in units)}. Epsilon is the "
         "largest over clients (their data are disjoint), from the RDP of "
         f"{_priced(private)}. The adversaries:",
@@ -213,6 +213,14 @@ def _privacy(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
         ),
         "",
     ]
+
+
+def _without_empty(
+    head: Sequence[str], body: Sequence[Sequence[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """A table without the columns that hold nothing."""
+    kept = [i for i in range(len(head)) if any(line[i] for line in body)]
+    return [head[i] for i in kept], [[line[i] for i in kept] for line in body]
 
 
 def _by_arm(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -243,18 +251,25 @@ def _exact(scheme: str | None) -> bool:
 
 
 def _adversaries(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
-    """A line for each arm and adversary."""
-    lines: dict[tuple[str, str], str] = {}
+    """A line for each arm and adversary, and for each client count where they differ."""
+    words: dict[tuple[str, str], dict[str, list[int]]] = {}  # -> text -> client counts
     for run in config["runs"].values():
-        for adversary, words in (run["against"] or {}).items():
-            lines.setdefault((run["spec"]["arm"], adversary), words)
+        spec = run["spec"]
+        for adversary, text in (run["against"] or {}).items():
+            counts = words.setdefault((spec["arm"], adversary), {}).setdefault(text, [])
+            if spec["clients"] not in counts:
+                counts.append(spec["clients"])
     shown = _by_arm(rows)
-    several = {arm for arm, adversary in lines if adversary == "insiders"}
-    return [
-        f"- {ARMS[arm].label}{f', {adversary}' if arm in several else ''}: {words}."
-        for (arm, adversary), words in lines.items()
-        if arm in shown
-    ]
+    several = {arm for arm, adversary in words if adversary == "insiders"}
+    lines = []
+    for (arm, adversary), texts in words.items():
+        if arm not in shown:
+            continue
+        name = ARMS[arm].label + (f", {adversary}" if arm in several else "")
+        for text, counts in texts.items():
+            where = f", {', '.join(map(str, counts))} clients" if len(texts) > 1 else ""
+            lines.append(f"- {name}{where}: {text}.")
+    return lines
 
 
 ENCRYPTION_COLUMNS = (
