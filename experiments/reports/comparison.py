@@ -251,7 +251,7 @@ def _exact(scheme: str | None) -> bool:
 
 
 def _adversaries(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
-    """A line for each arm and adversary, and for each client count where they differ."""
+    """A line for each arm and adversary; one a client count where they differ."""
     words: dict[tuple[str, str], dict[str, list[int]]] = {}  # -> text -> client counts
     for run in config["runs"].values():
         spec = run["spec"]
