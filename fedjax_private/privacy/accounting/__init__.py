@@ -9,15 +9,7 @@ In order of import: `events`, `serialization`, `registry`; `sampled_gaussian`,
 `accountant`, `calibration`; `journal`, `histories`, `ledger`.
 """
 
-from fedjax_private.privacy.accounting import (
-    accountant,
-    calibration,
-    conversion,
-    events,
-    journal,
-    ledger,
-    prices,
-)
+from fedjax_private.privacy.accounting import prices
 from fedjax_private.privacy.accounting.accountant import (
     DEFAULT_ORDERS,
     RdpAccountant,
@@ -25,7 +17,6 @@ from fedjax_private.privacy.accounting.accountant import (
 )
 from fedjax_private.privacy.accounting.calibration import (
     calibrate_noise_multiplier,
-    calibrate_sampling_probability,
     calibrate_steps,
 )
 from fedjax_private.privacy.accounting.events import (
@@ -82,18 +73,11 @@ __all__ = [
     "Unsupported",
     "WithoutReplacement",
     "ZCdp",
-    "accountant",
     "calibrate_noise_multiplier",
-    "calibrate_sampling_probability",
     "calibrate_steps",
-    "calibration",
-    "conversion",
-    "events",
     "fingerprint",
     "flatten",
     "from_json",
-    "journal",
-    "ledger",
     "price",
     "prices",
     "register",

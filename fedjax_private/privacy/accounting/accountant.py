@@ -1,11 +1,9 @@
 """The accountant: composes events and converts their cost to epsilon and delta."""
 
 import dataclasses
-import json
 import math
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +15,6 @@ from fedjax_private.privacy.accounting.registry import (
     price,
     pure_epsilon,
 )
-from fedjax_private.privacy.accounting.serialization import from_dict, to_dict
 
 
 def _default_orders() -> tuple[float, ...]:
@@ -86,16 +83,6 @@ class RdpAccountant:
         self._counts: dict[Event, int] = {}
 
     @property
-    def neighbors(self) -> Neighbors:
-        """The neighbouring relation."""
-        return self._neighbors
-
-    @property
-    def orders(self) -> tuple[float, ...]:
-        """The grid of Rényi orders."""
-        return tuple(self._orders.tolist())
-
-    @property
     def events(self) -> dict[Event, int]:
         """The composed single events and their counts."""
         return dict(self._counts)
@@ -161,34 +148,6 @@ class RdpAccountant:
         exact = 0.0 if self._pure() <= epsilon else best.epsilon
         return min(1.0, exact + failure)
 
-    def would_exceed(
-        self, event: Event, epsilon: float, delta: float, count: int = 1
-    ) -> bool:
-        """Whether composing the event `count` times would cost more than the budget."""
-        return self.copy().compose(event, count).spent(delta).epsilon > epsilon
-
-    def to_json(self) -> str:
-        """Returns the relation, the grid and the events as one line of JSON."""
-        return json.dumps(
-            {
-                "neighbors": self._neighbors.value,
-                "orders": self._orders.tolist(),
-                "events": [
-                    {"event": to_dict(event), "count": count}
-                    for event, count in self._counts.items()
-                ],
-            }
-        )
-
-    @classmethod
-    def from_json(cls, text: str) -> "RdpAccountant":
-        """Returns the accountant that `to_json` wrote."""
-        values: dict[str, Any] = json.loads(text)
-        books = cls(neighbors=Neighbors(values["neighbors"]), orders=values["orders"])
-        for entry in values["events"]:
-            books.compose(from_dict(entry["event"]), entry["count"])
-        return books
-
     def _failure(self) -> float:
         """The total variation distance between the run and the priced events."""
         return sum(
@@ -198,8 +157,10 @@ class RdpAccountant:
         )
 
     def _pure(self) -> float:
-        parts = [(_unfailing(e), count) for e, count in self._counts.items()]
-        return sum(count * pure_epsilon(e, self._neighbors) for e, count in parts)
+        return sum(
+            count * pure_epsilon(_unfailing(event), self._neighbors)
+            for event, count in self._counts.items()
+        )
 
     def _rdp(self, orders: Floats) -> Floats:
         total = np.zeros_like(orders)
@@ -209,15 +170,12 @@ class RdpAccountant:
 
     def _spent(self, delta: float) -> Spent:
         """The cost of the priced events at `delta` by RDP, without failures."""
-        return self._best(
-            lambda orders, rdp: conversion.epsilon(orders, rdp, delta),
-            useless_above=None,
-        )
+        return self._best(lambda orders, rdp: conversion.epsilon(orders, rdp, delta))
 
     def _best(
         self,
         convert: Callable[[Floats, Floats], Floats],
-        useless_above: float | None,
+        useless_above: float | None = None,
     ) -> Spent:
         """The least value over the grid and, twice, over a finer grid around it.
 

@@ -1,7 +1,6 @@
 """Amplification by sampling: an event's own theorem, else general bounds."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -63,9 +62,7 @@ def poisson(
         return np.zeros_like(orders)
     if q == 1:
         return price(event.event, orders, neighbors)
-    parts = flatten(event.event)
-    _refuse_sampled(parts, "Poisson")
-    single = _single(parts)
+    single = _single(event.event, "Poisson")
     if isinstance(single, Poisson):
         nested = Poisson(q * single.sampling_probability, single.event)
         return price(nested, orders, neighbors)
@@ -73,7 +70,7 @@ def poisson(
         own = registered_price(single, neighbors).poisson
         if own is not None:
             return np.asarray(own(single, q, orders, neighbors), dtype=np.float64)
-    return _general_poisson(event.event, q, orders, neighbors, price)
+    return _general_poisson(event.event, q, orders, neighbors)
 
 
 def poisson_sum(event: Event, q: float, orders: Floats, neighbors: Neighbors) -> Floats:
@@ -84,11 +81,11 @@ def poisson_sum(event: Event, q: float, orders: Floats, neighbors: Neighbors) ->
     """
     if neighbors is Neighbors.ZERO_OUT:
         neighbors = Neighbors.ADD_REMOVE
-    return _general_poisson(event, q, orders, neighbors, price)
+    return _general_poisson(event, q, orders, neighbors)
 
 
 def _general_poisson(
-    event: Event, q: float, orders: Floats, neighbors: Neighbors, price: Price
+    event: Event, q: float, orders: Floats, neighbors: Neighbors
 ) -> Floats:
     bounds = [_convexity(q, price(event, orders, neighbors), orders)]
     # The other two compare the drawn record with an absent one. In general only
@@ -100,7 +97,7 @@ def _general_poisson(
             bounds.append(_sampled_pure(q, pure, orders))
         whole = np.arange(2.0, math.ceil(orders.max()) + 1)
         at_whole = price(event, whole, neighbors)
-        bounds.append(_chords(_zhu_wang(q, at_whole, _needed(orders)), orders))
+        bounds.append(_zhu_wang(q, at_whole, orders))
     return np.asarray(np.min(bounds, axis=0), dtype=np.float64)
 
 
@@ -146,9 +143,7 @@ def without_replacement(
         return np.zeros_like(orders)
     if q == 1:
         return price(event.event, orders, neighbors)
-    parts = flatten(event.event)
-    _refuse_sampled(parts, "WithoutReplacement")
-    single = _single(parts)
+    single = _single(event.event, "WithoutReplacement")
     if single is not None:
         own = registered_price(single, neighbors).without_replacement
         if own is not None:
@@ -157,7 +152,7 @@ def without_replacement(
     whole = np.arange(2.0, math.ceil(orders.max()) + 1)
     at_whole = price(event.event, whole, neighbors)
     pure = pure_epsilon(event.event, neighbors)
-    general = _chords(_wang(q, at_whole, pure, _needed(orders)), orders)
+    general = _wang(q, at_whole, pure, orders)
     return np.asarray(np.minimum(general, _convexity(q, inner, orders)))
 
 
@@ -168,13 +163,6 @@ def poisson_gaussian(
     if neighbors is Neighbors.REPLACE_ONE:
         return sampled_gaussian.poisson_replace_one(q, event.noise_multiplier, orders)
     return sampled_gaussian.poisson(q, event.noise_multiplier, orders)
-
-
-def without_replacement_gaussian(
-    event: Gaussian, q: float, orders: Floats, neighbors: Neighbors
-) -> Floats:
-    """The Gaussian mechanism on a fixed share; see `sampled_gaussian`."""
-    return sampled_gaussian.without_replacement(q, event.noise_multiplier, orders)
 
 
 def poisson_laplace(
@@ -189,7 +177,7 @@ def poisson_laplace(
         that has the larger share never lowers a hockey-stick divergence. REPLACE_ONE:
         joint convexity.
     """
-    inner = laplace_rdp(event, orders, neighbors, _no_inner)
+    inner = laplace_rdp(event, orders, neighbors, price)
     convexity = _convexity(q, inner, orders)
     scale = event.noise_multiplier
     if neighbors is Neighbors.REPLACE_ONE or scale < 1e-3:
@@ -207,11 +195,8 @@ def poisson_laplace(
             [math.log(0.5) - 1 / scale],
         ]
     )
-    loss = log_mixture(ratio, q)
-    forward = special.logsumexp(log_excess(loss, orders) + mass, axis=1)
-    backward = special.logsumexp(log_excess(-loss, orders) + loss + mass, axis=1)
-    rdp = np.logaddexp(0.0, np.maximum(forward, backward)) / (orders - 1)
-    return np.asarray(np.minimum(rdp * (1 + MARGIN), convexity))
+    rdp = _worse_direction(log_mixture(ratio, q), mass, orders)
+    return np.asarray(np.minimum(rdp, convexity))
 
 
 def _amplified(q: float, e: float) -> float:
@@ -240,25 +225,28 @@ def _sampled_pure(q: float, e: float, orders: Floats) -> Floats:
     """
     loss = log_mixture(np.array([e, -e]), q)
     mass = np.array([special.log_expit(-e), special.log_expit(e)])
+    return _worse_direction(loss, mass, orders)
+
+
+def _worse_direction(loss: Floats, mass: Floats, orders: Floats) -> Floats:
+    """The larger divergence of two laws on points of log ratio `loss`, log mass `mass`.
+
+    The mass is that under the law in the ratio's denominator.
+    """
     forward = special.logsumexp(log_excess(loss, orders) + mass, axis=1)
     backward = special.logsumexp(log_excess(-loss, orders) + loss + mass, axis=1)
     rdp = np.logaddexp(0.0, np.maximum(forward, backward)) / (orders - 1)
     return np.asarray(rdp * (1 + MARGIN), dtype=np.float64)
 
 
-def _zhu_wang(q: float, inner: Floats, needed: Floats) -> dict[int, float]:
-    """(a-1) RDP(a) of a Poisson-sampled event at whole orders.
+def _zhu_wang(q: float, inner: Floats, orders: Floats) -> Floats:
+    """RDP of a Poisson-sampled event from its RDP at 2, 3, ... ceil(largest order).
 
     Zhu, Wang 2019, "Poisson Subsampled Rényi Differential Privacy", theorem 5:
     (1-q)^(a-1) (aq - q + 1) + C(a,2) q^2 (1-q)^(a-2) e^inner(2)
     + 3 sum_{k=3..a} C(a,k) q^k (1-q)^(a-k) e^((k-1) inner(k)).
     With all factors 3 replaced by 1 and all inner(k) by 0 the sum is 1; subtracting
     that leaves positive terms only.
-
-    Args:
-        q: the sampling probability.
-        inner: the event's RDP at 2, 3, ..., at least up to the largest needed order.
-        needed: the whole orders wanted.
     """
     k = np.arange(2.0, inner.size + 2)
     growth = (k - 1) * inner
@@ -269,17 +257,11 @@ def _zhu_wang(q: float, inner: Floats, needed: Floats) -> dict[int, float]:
             math.log(3) + growth + np.log1p(-np.exp(-growth) / 3),
         )
     excess = np.where(np.isinf(growth), math.inf, excess)
-    log1mq = math.log1p(-q)
-    result = {1: 0.0}
-    for a in needed.astype(int):
-        j = k[: a - 1]
-        terms = excess[: a - 1] + _log_choose(a, j) + j * math.log(q) + (a - j) * log1mq
-        result[a] = float(np.logaddexp(0.0, special.logsumexp(terms))) * (1 + MARGIN)
-    return result
+    return _from_whole_orders(excess, q, math.log1p(-q), orders)
 
 
-def _wang(q: float, inner: Floats, pure: float, needed: Floats) -> dict[int, float]:
-    """(a-1) RDP(a) of an event without replacement, at whole orders.
+def _wang(q: float, inner: Floats, pure: float, orders: Floats) -> Floats:
+    """RDP of an event without replacement from its RDP at 2, 3, ... and at order inf.
 
     Wang, Balle, Kasiviswanathan 2019, "Subsampled Rényi Differential Privacy and
     Analytical Moments Accountant", theorem 9: 1 + q^2 C(a,2) min(4 (e^inner(2) - 1),
@@ -295,25 +277,26 @@ def _wang(q: float, inner: Floats, pure: float, needed: Floats) -> dict[int, flo
         second = math.log(4) + growth[0] + np.log(-np.expm1(-growth[0]))
     if math.isfinite(growth[0]):
         excess[0] = min(excess[0], second)
-    result = {1: 0.0}
-    for a in needed.astype(int):
-        terms = excess[: a - 1] + _log_choose(a, k[: a - 1]) + k[: a - 1] * math.log(q)
-        result[a] = float(np.logaddexp(0.0, special.logsumexp(terms))) * (1 + MARGIN)
-    return result
+    return _from_whole_orders(excess, q, 0.0, orders)
 
 
-def _needed(orders: Floats) -> Floats:
-    whole = np.unique([*np.floor(orders), *np.ceil(orders)])
-    return np.asarray(whole[whole >= 2], dtype=np.float64)
+def _from_whole_orders(
+    excess: Floats, q: float, log_rest: float, orders: Floats
+) -> Floats:
+    """RDP at any order, from sum_k C(a,k) q^k e^((a-k) log_rest + excess(k)).
 
-
-def _chords(at_whole: Mapping[int, float], orders: Floats) -> Floats:
-    """RDP at any order from (a-1) RDP(a) at whole orders, 0 at order 1.
-
-    (a-1) RDP(a) is convex in a (van Erven, Harremoes 2014, corollary 2), so a chord
+    The sum over k = 2..a is the moment's excess over 1 at a whole order a. (a-1) RDP(a)
+    is convex in a (van Erven, Harremoes 2014, corollary 2) and 0 at order 1, so a chord
     between upper bounds is an upper bound.
     """
     low, high = np.floor(orders), np.ceil(orders)
+    at_whole = {1: 0.0}
+    for a in {*low.astype(int), *high.astype(int)} - {1}:
+        k = np.arange(2.0, a + 1)
+        terms = (
+            excess[: a - 1] + _log_choose(a, k) + k * math.log(q) + (a - k) * log_rest
+        )
+        at_whole[a] = float(np.logaddexp(0.0, special.logsumexp(terms))) * (1 + MARGIN)
     left = np.array([at_whole[int(a)] for a in low])
     right = np.array([at_whole[int(a)] for a in high])
     share = orders - low
@@ -327,23 +310,13 @@ def _log_choose(n: int, k: npt.NDArray[np.floating[Any]]) -> Floats:
     return np.asarray(log_gamma(n + 1) - log_gamma(k + 1) - log_gamma(n - k + 1))
 
 
-def _single(parts: Mapping[Event, int]) -> Event | None:
-    """The one event that a composition on a single sample amounts to, if any."""
-    if parts and all(isinstance(part, Gaussian) for part in parts):
-        total = 0.0
-        for part, count in parts.items():
-            assert isinstance(part, Gaussian)
-            if part.noise_multiplier == 0:
-                return Gaussian(0)
-            total += count / part.noise_multiplier**2
-        return Gaussian(1 / math.sqrt(total))
-    if len(parts) == 1:
-        [(part, count)] = parts.items()
-        return part if count == 1 else None
-    return None
+def _single(event: Event, sampler: str) -> Event | None:
+    """The one event that a composition on a single sample amounts to, if any.
 
-
-def _refuse_sampled(parts: Mapping[Event, int], sampler: str) -> None:
+    Raises:
+        Unsupported: a part of the composition does not combine with the sampler.
+    """
+    parts = flatten(event)
     for part in parts:
         if isinstance(part, BandedMatrix):
             raise Unsupported(
@@ -355,7 +328,12 @@ def _refuse_sampled(parts: Mapping[Event, int], sampler: str) -> None:
                 f"{sampler} does not combine with WithoutReplacement, whose population "
                 "would be random; Poisson samples of Poisson samples are supported."
             )
-
-
-def _no_inner(event: Event, orders: Floats, neighbors: Neighbors) -> Floats:
-    raise AssertionError("the Laplace mechanism wraps no event")
+    if parts and all(isinstance(part, Gaussian) for part in parts):
+        total = 0.0
+        for part, count in parts.items():
+            assert isinstance(part, Gaussian)
+            if part.noise_multiplier == 0:
+                return Gaussian(0)
+            total += count / part.noise_multiplier**2
+        return Gaussian(1 / math.sqrt(total))
+    return next(iter(parts)) if list(parts.values()) == [1] else None

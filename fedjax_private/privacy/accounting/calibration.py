@@ -63,47 +63,6 @@ def calibrate_noise_multiplier(
     return _search(spent, high, low, epsilon)
 
 
-def calibrate_sampling_probability(
-    make_event: Callable[[float], Event],
-    epsilon: float,
-    delta: float,
-    neighbors: Neighbors,
-) -> float:
-    """Returns the largest sampling probability at a cost of at most epsilon.
-
-    Args:
-        make_event: maps a sampling probability to the whole run's event, whose epsilon
-            must not fall with it.
-        epsilon: the target, above 0.
-        delta: the target, 0 < delta < 1.
-        neighbors: the neighbouring relation.
-
-    Returns:
-        A probability whose event costs between 0.999 epsilon and epsilon; or less,
-        where the bound jumps past the target; or 1, where even that costs less.
-
-    Raises:
-        ValueError: no probability down to 1e-12 meets the target.
-        Unsupported: the event has no price under this relation.
-    """
-
-    def spent(probability: float) -> float:
-        return _spent(make_event(probability), delta, neighbors)
-
-    _check_target(epsilon, delta)
-    if spent(1.0) <= epsilon:
-        return 1.0
-    high, low = 1.0, 0.1
-    while spent(low) > epsilon:
-        high, low = low, low / 10
-        if low < 1e-12:
-            raise ValueError(
-                f"no sampling probability down to 1e-12 brings epsilon down to "
-                f"{epsilon:g} at delta {delta:g}."
-            )
-    return _search(spent, low, high, epsilon)
-
-
 def calibrate_steps(
     make_event: Callable[[int], Event],
     epsilon: float,

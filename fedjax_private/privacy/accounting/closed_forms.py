@@ -91,20 +91,13 @@ def laplace_pure(event: Laplace, neighbors: Neighbors) -> float:
 def pure(event: Pure, orders: Floats, neighbors: Neighbors, price: Price) -> Floats:
     """The divergence of two-valued randomised response.
 
+    log(p^a (1-p)^(1-a) + (1-p)^a p^(1-a)) / (a-1) with p = e^e / (1 + e^e).
+
     Formal guarantees:
         The best bound for any epsilon-DP mechanism, which is a post-processing of
         randomised response (Kairouz, Oh, Viswanath 2015, theorem 2).
     """
-    return pure_divergence(event.epsilon, orders)
-
-
-def pure_epsilon(event: Pure, neighbors: Neighbors) -> float:
-    """The event's own epsilon."""
-    return event.epsilon
-
-
-def pure_divergence(e: float, orders: Floats) -> Floats:
-    """log(p^a (1-p)^(1-a) + (1-p)^a p^(1-a)) / (a-1) with p = e^e / (1 + e^e)."""
+    e = event.epsilon
     if e > 300:
         return np.full_like(orders, e)
     # The ratio is e^e or e^-e under the reference (1-p, p), so the excess over 1 is

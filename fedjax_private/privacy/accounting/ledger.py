@@ -91,8 +91,6 @@ class Ledger:
                 or is damaged before its last line.
             BlockingIOError: another process, or another `Ledger`, has the file open.
         """
-        if not isinstance(neighbors, Neighbors):
-            raise TypeError(f"neighbors must be a Neighbors, got {neighbors!r}.")
         if budget is not None and not (budget[0] >= 0 and 0 < budget[1] < 1):
             raise ValueError(
                 "budget must be (epsilon, delta) with epsilon >= 0 and 0 < delta < 1, "
@@ -185,10 +183,6 @@ class Ledger:
         states = np.unique(self._histories.states).tolist()
         return self._histories.largest_epsilon(states, delta)
 
-    def epsilon_of(self, client: int, delta: float) -> float:
-        """Returns a client's epsilon at `delta`; 0 where it was never charged."""
-        return self._histories.epsilon(self._histories.state_of(client), delta)
-
     def epsilons(self, delta: float) -> dict[int, float]:
         """Returns every charged client's epsilon at `delta`."""
         clients = self._histories.clients.tolist()
@@ -201,27 +195,6 @@ class Ledger:
     def events_of(self, client: int) -> dict[Event, int]:
         """Returns what a client was charged: single events and their counts."""
         return self._histories.events(self._histories.state_of(client))
-
-    def would_exceed(
-        self, clients: Sequence[int], event: Event, count: int = 1
-    ) -> bool:
-        """Whether charging these clients would exceed the budget; enters nothing."""
-        moves = self._histories.moves(client_ids(clients), event, count)
-        try:
-            self._check_budget(moves, None)
-        except BudgetExceeded:
-            return True
-        return False
-
-    @property
-    def neighbors(self) -> Neighbors:
-        """The neighbouring relation."""
-        return self._neighbors
-
-    @property
-    def budget(self) -> tuple[float, float] | None:
-        """(epsilon, delta), or None."""
-        return self._budget
 
     def close(self) -> None:
         """Closes the file; no charge is possible afterwards."""
@@ -239,7 +212,7 @@ class Ledger:
     ) -> None:
         self.close()
 
-    def _check_budget(self, moves: Mapping[int, int], round_number: int | None) -> None:
+    def _check_budget(self, moves: Mapping[int, int], round_number: int) -> None:
         if self._budget is None:
             return
         limit, delta = self._budget

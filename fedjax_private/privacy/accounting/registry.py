@@ -116,16 +116,12 @@ def registered_price(event: Event, neighbors: Neighbors) -> RegisteredPrice:
             f"are {', '.join(sorted(t.__name__ for t in _PRICES))}."
         )
     if neighbors not in known.neighbors:
+        supported = (n.name for n in Neighbors if n in known.neighbors)
         raise Unsupported(
             f"{type(event).__name__} has no price under {neighbors.name}; the "
-            f"supported relations are {names(known.neighbors)}."
+            f"supported relations are {', '.join(supported)}."
         )
     return known
-
-
-def names(neighbors: Collection[Neighbors]) -> str:
-    """Returns the names of relations, in the order of the enum, for a message."""
-    return ", ".join(n.name for n in Neighbors if n in neighbors)
 
 
 def flatten(event: Event, count: int = 1) -> dict[Event, int]:

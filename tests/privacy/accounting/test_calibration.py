@@ -15,7 +15,6 @@ from fedjax_private.privacy.accounting import (
     RdpAccountant,
     Repeated,
     calibrate_noise_multiplier,
-    calibrate_sampling_probability,
     calibrate_steps,
 )
 
@@ -51,23 +50,6 @@ def test_calibrated_noise_lands_at_or_below_the_target(
 
 
 @settings(max_examples=12, deadline=None)
-@given(relations, sigmas, steps, st.floats(0.05, 20), deltas)
-def test_calibrated_sampling_lands_at_or_below_the_target(
-    neighbors, sigma, count, target, delta
-):
-    def make(q):
-        return dp_sgd(q, sigma, count)
-
-    if epsilon(make(1e-11), neighbors, delta) > target:
-        return  # too much noise is missing for any sampling to make up for
-    q = calibrate_sampling_probability(make, target, delta, neighbors)
-    spent = epsilon(dp_sgd(q, sigma, count), neighbors, delta)
-    assert spent <= target
-    more = epsilon(dp_sgd(min(1, q * (1 + 1e-6)), sigma, count), neighbors, delta)
-    assert q == 1.0 or spent >= target * 0.999 or more > target
-
-
-@settings(max_examples=12, deadline=None)
 @given(relations, sigmas, st.floats(1e-4, 0.3), st.floats(0.5, 20), deltas)
 def test_calibrated_steps_are_the_most_that_fit(neighbors, sigma, q, target, delta):
     def cost(count):
@@ -87,12 +69,9 @@ def test_calibrated_steps_are_the_most_that_fit(neighbors, sigma, q, target, del
 def test_calibration_refuses_what_it_can_not_reach():
     with pytest.raises(ValueError, match="no noise multiplier"):
         calibrate_noise_multiplier(lambda s: NoPrivacy(), 1.0, 1e-5, ADD)
-    with pytest.raises(ValueError, match="no sampling probability"):
-        calibrate_sampling_probability(lambda q: NoPrivacy(), 1.0, 1e-5, ADD)
     for target, delta in [(0, 1e-5), (math.inf, 1e-5), (1, 0), (1, 1)]:
         with pytest.raises(ValueError, match="must"):
             calibrate_noise_multiplier(Gaussian, target, delta, ADD)
-    assert calibrate_sampling_probability(lambda q: Gaussian(99), 1, 1e-5, ADD) == 1
 
 
 def test_calibration_against_a_closed_form():

@@ -59,18 +59,13 @@ def test_sequential_and_parallel_composition(ledger):
     assert ledger.epsilon(DELTA) == 0
     assert charge(ledger, 0, [0, 1, 2], count=100)
     assert charge(ledger, 1, [2, 7], count=50)
-    assert ledger.epsilon_of(0, DELTA) == cost(STEP, 100)
-    assert ledger.epsilon_of(2, DELTA) == cost(STEP, 150)
-    assert ledger.epsilon_of(7, DELTA) == cost(STEP, 50)
-    assert ledger.epsilon_of(5, DELTA) == 0
     assert ledger.epsilon(DELTA) == cost(STEP, 150)
     assert ledger.events_of(2) == {STEP: 150}
-    assert ledger.epsilons(DELTA) == {
-        client: ledger.epsilon_of(client, DELTA) for client in (0, 1, 2, 7)
-    }
+    steps = {0: 100, 1: 100, 2: 150, 7: 50}
+    assert ledger.epsilons(DELTA) == {k: cost(STEP, n) for k, n in steps.items()}
     # The dearest client is not the one with the most entries.
     charge(ledger, 2, [7], event=Gaussian(0.5))
-    assert ledger.epsilon(DELTA) == ledger.epsilon_of(7, DELTA) > cost(STEP, 150)
+    assert ledger.epsilon(DELTA) == ledger.epsilons(DELTA)[7] > cost(STEP, 150)
 
 
 def test_counts_and_repetitions_are_alike(ledger):
@@ -107,15 +102,12 @@ def test_the_budget_stops_before_the_step_that_would_exceed_it(tmp_path):
     ledger = Ledger(path, ADD, budget)
     for round_number in range(2):
         charge(ledger, round_number, count=10)
-    assert not ledger.would_exceed([0], STEP, 5)
-    assert ledger.would_exceed([0], STEP, 6)
-    assert not ledger.would_exceed([9], STEP, 25)
     size = path.stat().st_size
     with pytest.raises(BudgetExceeded, match="nothing was charged"):
         charge(ledger, 2, [2, 9], count=6)
     assert path.stat().st_size == size
     assert ledger.epsilon(DELTA) == cost(STEP, 20)
-    assert ledger.epsilon_of(9, DELTA) == 0
+    assert 9 not in ledger.epsilons(DELTA)
     # The refused key is still fresh, and others can go on.
     assert charge(ledger, 2, [9], count=6)
     assert charge(ledger, 3, [2], count=5)
@@ -224,7 +216,7 @@ def test_the_work_follows_distinct_histories_and_not_clients(monkeypatch):
         monkeypatch.undo()
         assert ledger.epsilon(DELTA) == cost(STEP, int(counts.max()))
         client = int(counts.argmin())
-        assert ledger.epsilon_of(client, DELTA) == cost(STEP, int(counts[client]))
+        assert ledger.epsilons(DELTA)[client] == cost(STEP, int(counts[client]))
 
 
 def rows(path):
@@ -279,9 +271,9 @@ def test_a_cut_within_the_first_lines(tmp_path):
         path.write_bytes(whole[:cut])
         with Ledger(path, ADD) as ledger:
             charge(ledger, 1, [4])
-            assert ledger.epsilon_of(4, DELTA) >= cost(STEP)
+            assert ledger.epsilons(DELTA)[4] >= cost(STEP)
         with Ledger(path, ADD) as ledger:
-            assert ledger.epsilon_of(4, DELTA) >= cost(STEP)
+            assert ledger.epsilons(DELTA)[4] >= cost(STEP)
 
 
 def test_damage_elsewhere_is_not_repaired(tmp_path):
@@ -402,4 +394,11 @@ def test_a_ledger_keeps_failures_and_names_the_adversary(tmp_path):
         assert ledger.events_of(3) == {failing: 4}
         assert ledger.epsilon(DELTA) == cost(failing, 4)
         # A failure that leaves no epsilon is beyond any budget.
-        assert ledger.would_exceed([3], Approximate(Gaussian(1e6), 1e-4))
+        with pytest.raises(BudgetExceeded):
+            ledger.charge(
+                clients=[3],
+                round_number=3,
+                event=Approximate(Gaussian(1e6), 1e-4),
+                fingerprint="3",
+                digest="d",
+            )
