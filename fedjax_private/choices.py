@@ -16,7 +16,7 @@ import importlib
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 # value -> None, or what is wrong with it: "must be at least 1".
@@ -281,12 +281,3 @@ def settings_of(entry: Entry) -> tuple[str, ...]:
     ignored = getattr(entry, "ignores", ())
     names = (field.name for field in dataclasses.fields(entry.settings))
     return tuple(name for name in names if name not in ignored)
-
-
-def shared_settings(entries: Iterable[Entry]) -> dict[str, list[str]]:
-    """Setting -> the names of the entries that have it, in order."""
-    owners: dict[str, list[str]] = {}
-    for entry in entries:
-        for name in settings_of(entry):
-            owners.setdefault(name, []).append(entry.name)
-    return owners

@@ -190,8 +190,11 @@ def spelled(message: str, names: Iterable[str]) -> str:
             message = re.sub(rf"{free}{name}(?![\w(/]|\.\w)", f"--{name}", message)
             continue
         message = re.sub(rf"{free}{name}(?==)", f"--{name}", message)
-        said = r"must|takes|lies|names|needs|shifts|is no|is unknown|'"
+        said = (
+            r"must|takes|lies|names|needs at least one value|shifts|is no|is unknown|'"
+        )
         message = re.sub(rf"^{name}(?= (?:{said}))", f"--{name}", message)
+        message = re.sub(rf"(?<=: ){name}(?= must)", f"--{name}", message)
         verbs = r"give|leave out|set|raise|or|and"
         message = re.sub(
             rf"\b({verbs}) {name}(?=[,.;:] |[.]$)", rf"\1 --{name}", message
