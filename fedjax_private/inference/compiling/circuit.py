@@ -7,18 +7,13 @@ encrypted predictions.
 
 import dataclasses
 import itertools
-import json
 import math
-from os import PathLike
-from typing import Any, TypeAlias
-from zipfile import BadZipFile
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-
-_VERSION = 1
 
 # Bounds are the largest values on sample images times this.
 _MARGIN = 2.0
@@ -298,77 +293,6 @@ class Circuit:
         )
         rest = self.layers[end:], self.bounds[end:], self.spreads[end:]
         return first, Circuit((first.outputs,), *rest)
-
-    def save(self, path: "str | PathLike[str]") -> None:
-        """Writes a NumPy archive that `load` reads."""
-        arrays: dict[str, Any] = {}
-        described: list[dict[str, Any]] = []
-        for number, layer in enumerate(self.layers):
-            if isinstance(layer, Affine):
-                arrays[f"matrix{number}"] = layer.matrix
-                arrays[f"bias{number}"] = layer.bias
-                patches = layer.patches and dataclasses.asdict(layer.patches)
-                described.append(
-                    {"name": layer.name, "kind": "affine", "patches": patches}
-                )
-            else:
-                arrays[f"coefficients{number}"] = layer.coefficients
-                described.append({"name": layer.name, "kind": "polynomial"})
-        header = {
-            "version": _VERSION,
-            "input_shape": self.input_shape,
-            "bounds": self.bounds,
-            "spreads": self.spreads,
-            "layers": described,
-        }
-        with open(path, "wb") as file:
-            np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
-
-    @classmethod
-    def load(cls, path: "str | PathLike[str]") -> "Circuit":
-        """The circuit in a file that `save` wrote.
-
-        Raises:
-            ValueError: if the file is not a circuit, or of another version.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                header = json.loads(str(archive["header"]))
-                if header["version"] != _VERSION:
-                    raise ValueError(f"version {header['version']}")
-                layers = tuple(
-                    _read(archive, number, entry)
-                    for number, entry in enumerate(header["layers"])
-                )
-            shape = tuple(map(int, header["input_shape"]))
-            measured = (
-                tuple(map(float, header[name])) for name in ("bounds", "spreads")
-            )
-            return cls(shape, layers, *measured)
-        except (EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
-            raise ValueError(
-                f"{path} holds no circuit of format version {_VERSION}: {error}."
-            ) from error
-
-
-def _read(archive: Any, number: int, entry: Any) -> Layer:
-    if entry["kind"] != "affine":
-        values = archive[f"coefficients{number}"].astype(np.float64)
-        return Polynomial(str(entry["name"]), values)
-    patches = None
-    if entry["patches"]:
-        rows, columns = entry["patches"]["padding"]
-        patches = Patches(
-            tuple(entry["patches"]["kernel"]),
-            tuple(entry["patches"]["strides"]),
-            (tuple(rows), tuple(columns)),
-        )
-    return Affine(
-        str(entry["name"]),
-        archive[f"matrix{number}"].astype(np.float64),
-        archive[f"bias{number}"].astype(np.float64),
-        patches,
-    )
 
 
 def _check_numbers(name: str, *arrays: Floats) -> None:

@@ -11,7 +11,7 @@ from fedjax_private.inference.compiling.canonical import Program, canonical_form
 from fedjax_private.inference.compiling.circuit import Circuit
 from fedjax_private.inference.planning.costs import Cost, cost_of
 from fedjax_private.inference.planning.errors import profiles_of
-from fedjax_private.inference.planning.flooding import leakage, least_flooding_bits
+from fedjax_private.inference.planning.flooding import least_flooding_bits
 from fedjax_private.inference.planning.layouts import BatchLayout, Layout
 from fedjax_private.inference.planning.packings import (
     PACKINGS,
@@ -68,40 +68,6 @@ class Plan:
         """Predicted deviation of a score from the plain one, noise included."""
         total = math.hypot(self.schedule.error_std, self.flooding_std)
         return total * self.output_scale
-
-    @property
-    def leakage(self) -> float:
-        """Divergence in nats by which the noise of all answers reveals the weights.
-
-        See `flooding`; the statistical distance is at most the root of half of it.
-        """
-        public = self.public
-        requests = public.queries // public.images_per_request
-        answers = requests * public.answer_ciphertexts
-        return leakage(public.choice.dimension, public.flooding_bits, answers)
-
-    def report(self) -> str:
-        """The plan and its cost as text, one fact a line."""
-        public, cost, choice = self.public, self.cost, self.public.choice
-        bits = choice.bits_of(choice.limbs)
-        return "\n".join(
-            (
-                f"packing: {public.packing}",
-                f"images a request: {public.images_per_request}",
-                f"ring: dimension {choice.dimension}",
-                f"modulus: {bits} bits in {choice.limbs} primes",
-                f"rotation keys: {len(public.rotations)}",
-                f"evaluation keys: {public.evaluation_keys_bytes / 1e6:.1f} MB",
-                f"request: {public.request_bytes / 1e6:.2f} MB",
-                f"answer: {public.answer_bytes / 1e6:.2f} MB",
-                f"client: {cost.client_seconds:.2f} s a request",
-                f"server: {cost.server_seconds:.2f} s a request",
-                f"server memory: {cost.memory_bytes / 1e6:.0f} MB a session",
-                f"score error: {self.error_std:.1e} (standard deviation)",
-                f"flooding: {public.flooding_bits} bits, {self.leakage:.2g} nats over "
-                f"{public.queries} images",
-            )
-        )
 
 
 def plan(

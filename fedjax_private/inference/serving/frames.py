@@ -171,9 +171,8 @@ class Channel:
                 "or others before it were lost; open a new session."
             )
         if not least <= length <= most:
-            raise WireError(
-                f"a payload of {length} bytes where {_span(least, most)} are allowed."
-            )
+            allowed = f"{least}" if least == most else f"{least} to {most}"
+            raise WireError(f"a payload of {length} bytes where {allowed} are allowed.")
         return Body(self.key, prefix, kind, length)
 
     def read(
@@ -192,10 +191,6 @@ class Channel:
 
     def _tag(self, header: bytes) -> bytes:
         return hmac.new(self.key, b"H" + header, "sha256").digest()
-
-
-def _span(least: int, most: int) -> str:
-    return f"{least}" if least == most else f"{least} to {most}"
 
 
 def opening_channel(token: bytes, offer: bytes) -> Channel:

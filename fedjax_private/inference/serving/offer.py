@@ -68,48 +68,42 @@ class Offer:
         if not isinstance(fields, dict) or fields.get("version") != _VERSION:
             raise WireError(f"not an offer of version {_VERSION}.")
         try:
-            run = bytes.fromhex(_text(fields, "run"))
-            normalization = Normalization(
-                _number(fields, "offset"), _number(fields, "scale")
-            )
-        except ValueError as error:
+            run = bytes.fromhex(_field(fields, "run", str))
+            offset = float(_field(fields, "offset", int, float))
+            scale = float(_field(fields, "scale", int, float))
+            normalization = Normalization(offset, scale)
+        except (OverflowError, ValueError) as error:
             raise WireError(f"the server's offer is malformed: {error}") from error
         if len(run) != RUN_BYTES:
             raise WireError("the server's offer does not name a run.")
-        plan, classes = fields.get("plan"), fields.get("classes")
-        if not isinstance(plan, str) or not isinstance(classes, list):
-            raise WireError("the server's offer lacks a plan or classes.")
-        public = PublicPlan.from_bytes(plan.encode(errors="replace"))
+        plan = _field(fields, "plan", str).encode(errors="replace")
+        public = PublicPlan.from_bytes(plan)
+        classes, split = _field(fields, "classes", list), fields.get("split")
         if len(classes) not in (0, public.outputs):
             raise WireError("the server's offer must name all of the scores, or none.")
         return cls(
             run,
-            _text(fields, "model"),
-            _text(fields, "dataset"),
+            _shown(fields.get("model")),
+            _shown(fields.get("dataset")),
             normalization,
-            tuple(_text({"class": name}, "class") for name in classes),
-            None if fields.get("split") is None else _text(fields, "split"),
+            tuple(map(_shown, classes)),
+            None if split is None else _shown(split),
             public,
         )
 
 
-def _text(fields: dict[str, Any], name: str) -> str:
-    value = fields.get(name)
-    # Names are shown on the client's terminal.
+def _field(fields: dict[str, Any], name: str, *kinds: type) -> Any:
+    if type(fields.get(name)) not in kinds:
+        raise WireError(f"the server's offer lacks {name}.")
+    return fields[name]
+
+
+def _shown(name: Any) -> str:
+    """The name, if it can be shown on the client's terminal."""
     if (
-        not isinstance(value, str)
-        or len(value) > _NAME_CHARACTERS
-        or not value.isprintable()
+        not isinstance(name, str)
+        or len(name) > _NAME_CHARACTERS
+        or not name.isprintable()
     ):
-        raise WireError(f"the server's offer has no {name} that can be shown.")
-    return value
-
-
-def _number(fields: dict[str, Any], name: str) -> float:
-    value = fields.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise WireError(f"the server's offer has no number {name}.")
-    try:
-        return float(value)
-    except OverflowError as error:
-        raise WireError(f"the server's offer has no number {name}.") from error
+        raise WireError("the server's offer has a name that cannot be shown.")
+    return name

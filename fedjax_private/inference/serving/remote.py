@@ -18,7 +18,6 @@ import ssl
 import threading
 import time
 import urllib.parse
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,13 @@ from fedjax_private.inference.serving.offer import OFFER_BYTES, Offer
 _ERROR_BYTES = 1 << 14
 _CHUNK_BYTES = 1 << 18
 _MOST_ANSWER_BYTES = 1 << 30
+
+# By the kind of a body: method, path in the session, and the kind of its answer.
+_EXCHANGES = {
+    Kind.KEYS: ("PUT", "/keys", Kind.READY),
+    Kind.REQUEST: ("POST", "/predict", Kind.ANSWER),
+    Kind.CLOSE: ("DELETE", "", Kind.CLOSED),
+}
 
 
 class ServiceError(RuntimeError):
@@ -96,8 +102,9 @@ class RemoteModel:
             WireError: if the server does not know the token, or its offer or answers
                 are not those of a server of this version.
         """
-        connection = _Connection(url, timeout)
-        try:
+        with contextlib.ExitStack() as on_error:
+            connection = _Connection(url, timeout)
+            on_error.callback(connection.close)
             data = connection.ask("GET", "/model", b"", OFFER_BYTES)
             offer, nonce = Offer.from_bytes(data), frames.nonce()
             hello = frames.opening_channel(token, data).write(Kind.HELLO, 0, nonce)
@@ -105,15 +112,9 @@ class RemoteModel:
             welcome = connection.ask("POST", "/sessions", hello, longest)
             channels = frames.read_welcome(token, data, nonce, welcome)
             model = cls(connection, offer, channels)
-        except BaseException:
-            connection.close()
-            raise
-        try:
-            keys = model.querier.evaluation_keys()
-            model._exchange("PUT", "/keys", Kind.KEYS, keys, Kind.READY, 0)
-        except BaseException:
-            model.close()
-            raise
+            on_error.callback(model.close)
+            model._exchange(Kind.KEYS, model.querier.evaluation_keys())
+            on_error.pop_all()
         return model
 
     def predict(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -142,56 +143,35 @@ class RemoteModel:
         scores = np.zeros((len(images), plan.outputs))
         for first in range(0, len(images), plan.images_per_request):
             some = images[first : first + plan.images_per_request].astype(np.float32)
-            scores[first : first + len(some)] = self._predict(some)
+            request = self.querier.encrypt(some)
+            answer = self._exchange(Kind.REQUEST, request, plan.answer_bytes)
+            scores[first : first + len(some)] = self.querier.decrypt(answer, len(some))
         return scores
 
     def close(self) -> None:
         """Ends the session, and the server frees its keys. Later calls do nothing."""
         with contextlib.suppress(ServiceError, RefusedError, WireError):
             if not self._connection.closed:
-                self._exchange("DELETE", "", Kind.CLOSE, b"", Kind.CLOSED, 0)
+                self._exchange(Kind.CLOSE)
         self._connection.close()
 
     def __enter__(self) -> "RemoteModel":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _predict(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        request = self.querier.encrypt(images)
-        answer = self._exchange(
-            "POST",
-            "/predict",
-            Kind.REQUEST,
-            request,
-            Kind.ANSWER,
-            self.offer.plan.answer_bytes,
-        )
-        return self.querier.decrypt(answer, len(images))
-
-    def _exchange(
-        self,
-        method: str,
-        path: str,
-        kind: Kind,
-        payload: bytes,
-        answer: Kind,
-        most: int,
-    ) -> bytes:
+    def _exchange(self, kind: Kind, payload: bytes = b"", most: int = 0) -> bytes:
         """Sends a body of the session; returns the payload of its answer."""
+        method, path, answer = _EXCHANGES[kind]
         most = min(most, _MOST_ANSWER_BYTES)
         with self._lock:
             number = self._counter
             self._counter += 1
             body = self._to_server.write(kind, number, payload)
-            longest = frames.size(most)
-            data = self._connection.ask(method, self._path + path, body, longest)
+            data = self._connection.ask(
+                method, self._path + path, body, frames.size(most)
+            )
         return self._to_client.read(data, answer, number, most=most)
 
 

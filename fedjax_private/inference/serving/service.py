@@ -41,7 +41,7 @@ import logging
 import pickle
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 import aiohttp
@@ -216,12 +216,11 @@ class Service:
             if not session.ready:
                 raise Refusal(409, "this session has no evaluation keys yet.")
             images = self._plan.images_per_request
-            with _over_limit():
-                self._quota.check(images)
+            self._quota.check(images)
             await self._pass_on(request, session, body, Command.EVALUATE)
             try:
-                with _over_limit():  # again: other sessions may have used the quota
-                    self._quota.charge(images)
+                # Checks again: other sessions may have used the quota.
+                self._quota.charge(images)
             except BaseException:
                 await session.worker.discard()
                 raise
@@ -332,14 +331,6 @@ class Service:
         await self._sessions.end_all("the server shuts down")
 
 
-@contextlib.contextmanager
-def _over_limit() -> Iterator[None]:
-    try:
-        yield
-    except RefusedError as error:
-        raise Refusal(429, str(error)) from error
-
-
 async def _exactly(content: aiohttp.StreamReader, length: int) -> bytes:
     try:
         return await content.readexactly(length)
@@ -358,6 +349,8 @@ async def _refusals(request: web.Request, handler: _Handler) -> web.StreamRespon
         return await handler(request)
     except Refusal as error:
         status, reason = error.status, str(error)
+    except RefusedError as error:  # at the query limit
+        status, reason = 429, str(error)
     except ProtocolError as error:
         status, reason = 400, str(error)
     except web.HTTPException as error:

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 
+from fedjax_private.choices import Settings, positive, setting
 from fedjax_private.inference.serving.frames import Channel, Kind
 from fedjax_private.inference.serving.worker import Worker
 
@@ -14,32 +15,15 @@ Log = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits:
-    """Limits on what clients may use of a service.
+class Limits(Settings):
+    """Limits on what clients may use of a service."""
 
-    Attributes:
-        sessions: most sessions that are open at once; each has a process.
-        idle_seconds: an unused session ends after this time.
-        body_seconds: a body must arrive within this time.
-        work_seconds: keys must be loaded, and a request evaluated, within this time.
-        memory: bytes of address space of a session's process.
-        at_once: evaluations that share the cores; others wait.
-    """
-
-    sessions: int = 16
-    idle_seconds: float = 600.0
-    body_seconds: float = 300.0
-    work_seconds: float = 120.0
-    memory: int = 8 << 30
-    at_once: int = 2
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            if not 0 < getattr(self, field.name) < float("inf"):
-                raise ValueError(
-                    f"{field.name} must be positive and finite, got "
-                    f"{getattr(self, field.name)}."
-                )
+    sessions: int = setting(16, "open at once, each with a process", positive)
+    idle_seconds: float = setting(600.0, "until an unused session ends", positive)
+    body_seconds: float = setting(300.0, "in which a body must arrive", positive)
+    work_seconds: float = setting(120.0, "to load keys, or for a request", positive)
+    memory: int = setting(8 << 30, "bytes of address space of a process", positive)
+    at_once: int = setting(2, "evaluations at a time; others wait", positive)
 
 
 class Refusal(Exception):

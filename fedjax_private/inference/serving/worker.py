@@ -117,11 +117,6 @@ class Worker:
         await worker._write(struct.pack("<Q", len(task)), task)
         return worker
 
-    @property
-    def pid(self) -> int:
-        """The process's id."""
-        return self._process.pid
-
     async def begin(self, command: Command) -> None:
         """Begins a message. Raises WorkerEnded."""
         await self._write(bytes([command]))
@@ -224,8 +219,7 @@ def _answer_messages(
         chunks: list[bytes] = []
         while length := _CHUNK.unpack(_exactly(reader, _CHUNK.size))[0]:
             chunks.append(_exactly(reader, length))
-        authentic = _exactly(reader, 1) == b"\1"
-        if not authentic:
+        if _exactly(reader, 1) != b"\1":  # not authentic
             continue
         data = b"".join(chunks)
         chunks.clear()

@@ -8,7 +8,6 @@ from fedjax_private.inference.compiling.circuit import (
     Polynomial,
 )
 from tests.inference.networks import (
-    CUBIC,
     convolution,
     dense,
     images,
@@ -75,33 +74,6 @@ def test_splitting_composes():
     for name in (circuit.names[-1], "absent"):
         with pytest.raises(ValueError, match="no layer"):
             circuit.split(name)
-
-
-def test_a_saved_circuit_is_the_same(tmp_path):
-    circuit = network(powers=CUBIC)
-    circuit.save(tmp_path / "circuit.npz")
-    again = Circuit.load(tmp_path / "circuit.npz")
-    inputs = images(circuit.input_shape, 5)
-    np.testing.assert_array_equal(again.plain(inputs), circuit.plain(inputs))
-    assert again.names == circuit.names
-    assert again.bounds == circuit.bounds
-    assert again.spreads == circuit.spreads
-    assert again.layers[0].patches == circuit.layers[0].patches
-
-
-@pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04" + bytes(99)])
-def test_other_files_are_no_circuits(tmp_path, content):
-    path = tmp_path / "circuit.npz"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="holds no circuit"):
-        Circuit.load(path)
-
-
-def test_an_archive_of_objects_is_not_read(tmp_path):
-    path = tmp_path / "circuit.npz"
-    np.savez(path, header=np.array([{"version": 1}], object))
-    with pytest.raises(ValueError, match="holds no circuit"):
-        Circuit.load(path)
 
 
 def test_bounds_are_twice_what_was_seen():

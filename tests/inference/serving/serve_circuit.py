@@ -3,12 +3,12 @@
 import asyncio
 import json
 import os
+import pickle
 import sys
 from pathlib import Path
 
 from fedjax_private.datasets.examples import Normalization
 from fedjax_private.inference import plan
-from fedjax_private.inference.compiling.circuit import Circuit
 from fedjax_private.inference.serving.access import Quota, read_token
 from fedjax_private.inference.serving.offer import RUN_BYTES, Offer
 from fedjax_private.inference.serving.service import Service
@@ -18,7 +18,7 @@ from fedjax_private.inference.serving.worker import Task
 
 def main(folder: Path) -> None:
     options = json.loads((folder / "options.json").read_text())
-    circuit = Circuit.load(folder / "circuit.npz")
+    circuit = pickle.loads((folder / "circuit.pickle").read_bytes())
     planned = plan(circuit, packing=options["packing"])
     token = read_token(folder / "token")
     limits = Limits(**options["limits"])

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import pickle
 import socket
 import subprocess
 import threading
@@ -69,7 +70,7 @@ class Server:
         **limits,
     ):
         self.token = make_token(folder / "token")
-        circuit.save(folder / "circuit.npz")
+        (folder / "circuit.pickle").write_bytes(pickle.dumps(circuit))
         options = {
             "packing": packing,
             "split": split,
