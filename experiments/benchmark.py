@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import command
-from experiments.benchmarks import measure, peers
+from experiments.benchmarks import measure
+from experiments.benchmarks.peers.registry import PEERS
 from experiments.benchmarks.suites import SUITES, number
 from experiments.settings import flags
 from fedjax_private import runs
@@ -29,9 +30,9 @@ ALL = "all"
 
 
 def _known_peers(names: tuple[str, ...]) -> str | None:
-    if set(names) <= {ALL, *peers.PEERS}:
+    if set(names) <= {ALL, *PEERS}:
         return None
-    return f"must be names of {', '.join(peers.PEERS)}, or {ALL}"
+    return f"must be names of {', '.join(PEERS)}, or {ALL}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ class BenchmarkConfig(Settings):
     suite: tuple[str, ...] = chosen(SUITES, USUAL, "what to measure")
     peers: tuple[str, ...] = setting(
         (),
-        f"other libraries (alone: all that fit): {', '.join(peers.PEERS)}",
+        f"other libraries (alone: all that fit): {', '.join(PEERS)}",
         _known_peers,
     )
     repeats: int = setting(15, "times that each contender is run", at_least(1))
@@ -69,7 +70,7 @@ def benchmark(argv: Sequence[str]) -> int:
     def say(line: str) -> None:
         console.print(line, highlight=False, soft_wrap=True, style="dim")
 
-    wanted = tuple(peers.PEERS) if ALL in what.peers else what.peers
+    wanted = tuple(PEERS) if ALL in what.peers else what.peers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     common = {
         "versions": runs.environment.versions(),
@@ -87,7 +88,7 @@ def benchmark(argv: Sequence[str]) -> int:
         if (preface := suite.preface()) is not None:
             console.print(preface)
         for case in suite.cases(what.quick):
-            row = measure.measure(case, wanted, what.repeats, cores, say)
+            row = measure.measure(suite.name, case, wanted, what.repeats, cores, say)
             console.print(suite.table(row))
             if out is not None:
                 with out.open("a") as file:

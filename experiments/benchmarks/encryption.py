@@ -1,6 +1,7 @@
 """Suite `encryption`: the parts of encrypted sums, and whole rounds with them."""
 
 import functools
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -11,16 +12,15 @@ import numpy as np
 import rich.box
 import rich.table
 
-from experiments.benchmarks.learning import Rounds
+from experiments.benchmarks.learning import rounds
 from experiments.benchmarks.measure import Case, Work
+from experiments.benchmarks.peers.registry import STAGES
 from experiments.benchmarks.suites import Suite
 from fedjax_private import aggregation
 from fedjax_private.aggregation import SCHEMES, SchemeEntry, SumTask
 from fedjax_private.aggregation.schemes.openfhe import request_for
 from fedjax_private.choices import Choice
 from fedjax_private.encryption import Scheme, derive
-
-PARTS = ("encrypt", "add", "decrypt")
 
 # Name of a case and of a line of the table -> how sums are encrypted.
 VARIANTS: Mapping[str, Choice[SchemeEntry]] = {
@@ -72,126 +72,93 @@ def derived_parameters() -> rich.table.Table:
     return table
 
 
-class _Sums:
-    """Sums of the same vectors, one after another.
-
-    Attributes:
-        fields: of the row, from the last sum.
-    """
-
-    def __init__(
-        self, scheme: Choice[SchemeEntry], parameters: int, clients: int
-    ) -> None:
-        trust = aggregation.trust_of(scheme, uploads=clients)
-        self._sums = aggregation.make(scheme, vector_size=parameters, trust=trust)
-        self._clients, self._round = np.arange(clients), 0
-        rng = np.random.default_rng(0)
-        # The size of weighted model updates.
-        vectors = 0.1 / clients * rng.standard_normal((clients, parameters))
-        keys = jax.random.split(jax.random.key(0), clients)
-        encode = jax.vmap(self._sums.codec.encode)
-        self._slots = np.asarray(encode(keys, jnp.asarray(vectors, jnp.float32)))
-        self.fields: dict[str, Any] = {}
-
-    def repeat(self, times: int) -> list[list[float]]:
-        """See `Work`: seconds to encrypt one upload, to add all, to decrypt."""
-        seconds = []
-        for _ in range(times):
-            self._round += 1
-            session = self._sums.open(self._round)
-            session.add(self._clients, self._slots)
-            _, report = session.release()
-            self.fields = {
-                "bytes_per_parameter": report.upload_bytes_per_client
-                / self._slots.shape[1],
-                "link_bytes": dict(report.link_bytes),
-                "max_error": report.max_error,
-            }
-            seconds.append(
-                [
-                    report.seconds_encrypt / len(self._clients),
-                    report.seconds_add,
-                    report.seconds_decrypt,
-                ]
-            )
-        return seconds
-
-
 def _open_sums(
     name: str, parameters: int, clients: int
 ) -> tuple[Work, Mapping[str, Any]]:
-    work = _Sums(VARIANTS[name], parameters, clients)
-    work.repeat(1)
-    return work, work.fields
+    """Sums of the same vectors: seconds to encrypt one upload, add all, decrypt."""
+    scheme = VARIANTS[name]
+    trust = aggregation.trust_of(scheme, uploads=clients)
+    sums = aggregation.make(scheme, vector_size=parameters, trust=trust)
+    rng = np.random.default_rng(0)
+    # The size of weighted model updates.
+    vectors = 0.1 / clients * rng.standard_normal((clients, parameters))
+    keys = jax.random.split(jax.random.key(0), clients)
+    encode = jax.vmap(sums.codec.encode)
+    slots = np.asarray(encode(keys, jnp.asarray(vectors, jnp.float32)))
+    numbers, fields = itertools.count(1), {}
+
+    def once() -> list[float]:
+        session = sums.open(next(numbers))
+        session.add(np.arange(clients), slots)
+        _, report = session.release()
+        fields["bytes_per_parameter"] = report.upload_bytes_per_client / slots.shape[1]
+        fields["link_bytes"] = dict(report.link_bytes)
+        fields["max_error"] = report.max_error
+        return [
+            report.seconds_encrypt / clients,
+            report.seconds_add,
+            report.seconds_decrypt,
+        ]
+
+    once()
+    return once, fields
 
 
 # How the updates of a round are summed.
 ROUNDS = ("none", "ckks", "exact")
 
 
-class _EveryRound:
-    """The same round with each of `ROUNDS`."""
-
-    def __init__(self, count: int, examples: int, epochs: int) -> None:
-        self._rounds = [
-            Rounds(
-                count,
-                examples,
-                20,
-                epochs=epochs,
-                name="tutorial_cnn",
-                encryption=encryption,
-            )
-            for encryption in ROUNDS
-        ]
-
-    def repeat(self, times: int) -> list[list[float]]:
-        """See `Work`: seconds of one round with each."""
-        return [
-            [seconds for rounds in self._rounds for seconds in rounds.repeat(1)]
-            for _ in range(times)
-        ]
-
-
 def _open_rounds(
     count: int, examples: int, epochs: int
 ) -> tuple[Work, Mapping[str, Any]]:
-    work = _EveryRound(count, examples, epochs)
-    work.repeat(2)
-    return work, {}
+    """The same round with each of `ROUNDS`."""
+    works = [
+        rounds(
+            count,
+            examples,
+            20,
+            epochs=epochs,
+            name="tutorial_cnn",
+            encryption=encryption,
+        )
+        for encryption in ROUNDS
+    ]
+
+    def once() -> list[float]:
+        return [work() for work in works]
+
+    once(), once()
+    return once, {}
 
 
 def _cases(quick: bool) -> list[Case]:
     """Sums of a million values and of a small model's updates; whole rounds."""
 
-    def sums(name: str, parameters: int, clients: int, compared: bool) -> Case:
+    def summed(name: str, parameters: int, clients: int, compared: bool) -> Case:
+        sizes = {"parameters": parameters, "clients": clients}
         return Case(
-            suite="encryption",
-            name=f"{name}_{parameters}",
-            fields={"parameters": parameters, "clients": clients, "scheme": name},
-            open=functools.partial(_open_sums, name, parameters, clients),
-            for_peers={"parameters": parameters, "clients": clients}
-            if compared
-            else None,
-            parts=PARTS,
+            f"{name}_{parameters}",
+            {**sizes, "scheme": name},
+            functools.partial(_open_sums, name, **sizes),
+            for_peers=sizes if compared else None,
+            parts=STAGES["encryption"],
         )
 
-    def rounds(count: int, examples: int, epochs: int) -> Case:
+    def whole(count: int, examples: int, epochs: int) -> Case:
         sizes = {"clients": count, "examples": examples, "epochs": epochs}
         return Case(
-            suite="encryption",
-            name=f"round_{count}",
-            fields={**sizes, "model": "tutorial_cnn"},
-            open=functools.partial(_open_rounds, count, examples, epochs),
+            f"round_{count}",
+            {**sizes, "model": "tutorial_cnn"},
+            functools.partial(_open_rounds, count, examples, epochs),
             parts=ROUNDS,
         )
 
     if quick:
-        return [sums("ckks", 1_000, 2, True), rounds(2, 20, 1)]
-    cases = [sums(name, 1_000_000, 8, True) for name in ("exact", "ckks")]
-    cases += [sums(name, 1_000_000, 8, False) for name in ("ckks_unprotected",)]
-    cases += [sums(name, 26_011, 32, False) for name in VARIANTS]
-    return [*cases, rounds(32, 120, 5)]
+        return [summed("ckks", 1_000, 2, True), whole(2, 20, 1)]
+    cases = [summed(name, 1_000_000, 8, True) for name in ("exact", "ckks")]
+    cases.append(summed("ckks_unprotected", 1_000_000, 8, False))
+    cases += [summed(name, 26_011, 32, False) for name in VARIANTS]
+    return [*cases, whole(32, 120, 5)]
 
 
 ENCRYPTION = Suite(

@@ -1,6 +1,5 @@
 """Suite `inference`: one encrypted image for latency, and a full batch of them."""
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +8,7 @@ import jax
 import numpy as np
 
 from experiments.benchmarks.measure import Case, Work
-from experiments.benchmarks.peers import STAGES
+from experiments.benchmarks.peers.registry import STAGES
 from experiments.benchmarks.suites import Suite
 from experiments.reports.predictions import ask
 from fedjax_private import inference, models
@@ -22,27 +21,8 @@ FEW = 3
 QUERIES = 10**5
 
 
-@dataclasses.dataclass(frozen=True)
-class Queries:
-    """The same request again and again, both sides in this process, as bytes.
-
-    Attributes:
-        querier: the client.
-        evaluator: the server.
-        images: (B, H, W, C) float32, normalised.
-    """
-
-    querier: inference.Querier
-    evaluator: inference.Evaluator
-    images: Any
-
-    def repeat(self, times: int) -> list[list[float]]:
-        """See `Work`."""
-        return [ask(self.querier, self.evaluator, self.images)[1] for _ in range(times)]
-
-
 def _open(packing: str) -> tuple[Work, Mapping[str, Any]]:
-    """With an untrained network: times do not depend on the weights."""
+    """Both sides in this process; untrained, as times do not depend on the weights."""
     digits = load("mnist_5k")
     model = models.for_dataset("polynomial_cnn", digits)
     stored = digits.train.inputs
@@ -62,7 +42,7 @@ def _open(packing: str) -> tuple[Work, Mapping[str, Any]]:
     keys = querier.evaluation_keys()
     evaluator.load_keys(keys)
     scores, _ = ask(querier, evaluator, images)
-    return Queries(querier, evaluator, images), {
+    return lambda: ask(querier, evaluator, images)[1], {
         "images": len(images),
         "upload_bytes": public.request_bytes,
         "answer_bytes": public.answer_bytes,
@@ -77,7 +57,6 @@ def _cases(quick: bool) -> list[Case]:
 
     def case(packing: str, most: int = 1_000) -> Case:
         return Case(
-            suite="inference",
             name=packing,
             fields={"model": "polynomial_cnn", "packing": packing},
             open=functools.partial(_open, packing),

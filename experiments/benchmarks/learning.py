@@ -5,15 +5,13 @@ weights of its own; in `round` all start from the server's.
 """
 
 import math
-import time
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.measure import Call, Case, Work
+from experiments.benchmarks.measure import Case, Work, timed
 from experiments.benchmarks.suites import Suite
 from fedjax_private import aggregation, algorithms, clients, models, simulation
 from fedjax_private.datasets import ClientData, Normalization
@@ -98,31 +96,23 @@ def _step(name: str, count: int, batch: int, private: bool) -> tuple[Work, Any]:
     params, data, keys = simulation.spread(
         (params, _shards(count, batch), jax.random.split(jax.random.key(1), count))
     )
-    call = Call(lambda: each(None, params, data, keys))
-    start = time.perf_counter()
-    call.repeat(1)
-    fields = {"seconds_first_call": time.perf_counter() - start}
-    call.repeat(1)
-    return call, fields
+    work = timed(lambda: each(None, params, data, keys))
+    fields = {"seconds_first_call": work()}
+    work()
+    return work, fields
 
 
 def _client_cases(quick: bool) -> list[Case]:
     """One local step of every client, with DP and without."""
 
     def case(name: str, model: str, count: int, batch: int, private: bool) -> Case:
+        fields = {"clients": count, "batch": batch, "model": model}
+        compared = model == "tutorial_cnn"
         return Case(
-            suite="clients",
-            name=name,
-            fields={"clients": count, "batch": batch, "model": model},
-            open=lambda: _step(model, count, batch, private),
-            for_peers={
-                "clients": count,
-                "batch": batch,
-                "model": model,
-                "private": private,
-            }
-            if model == "tutorial_cnn"
-            else None,
+            name,
+            fields,
+            lambda: _step(model, count, batch, private),
+            for_peers={**fields, "private": private} if compared else None,
             examples=count * batch,
             operations=operations(build_model(model)),
         )
@@ -137,63 +127,50 @@ def _client_cases(quick: bool) -> list[Case]:
     return cases
 
 
-class Rounds:
-    """An endless run of FedAvg by `simulate`, timed round by round."""
-
-    def __init__(
-        self,
-        count: int,
-        examples: int,
-        batch: int,
-        *,
-        epochs: int = 1,
-        name: str = "fedavg_cnn_small",
-        encryption: str = "none",
-    ) -> None:
-        model = build_model(name)
-        params = model.init(jax.random.key(0))
-        sums = aggregation.make(
-            encryption,
-            vector_size=models.parameter_count(params) + 1,
-            trust=aggregation.trust_of(encryption, uploads=count),
-        )
-        trainer = clients.sgd(
-            model.loss,
-            clients.SgdConfig(LEARNING_RATE, batch_size=batch, epochs=epochs),
-        )
-        fedavg = algorithms.fedavg(
-            clients.federated(trainer, clients.by_examples(count * examples)),
-            algorithms.server_optimizer("sgd", 1.0),
-            sums.codec,
-            params,
-        )
-        nothing = simulation.Evaluation(np.zeros(1), np.zeros(1))
-        self._rounds: Iterator[Any] = simulation.simulate(
-            fedavg,
-            sums,
-            _shards(count, examples),
-            params,
-            simulation.cohorts(0, 1_000_000, count),
-            simulation.root_keys(0),
-            evaluate=lambda params: nothing,
-            evaluate_every=1_000_000,
-        )
-
-    def repeat(self, times: int) -> list[float]:
-        """See `Work`."""
-        seconds = []
-        for _ in range(times):
-            start = time.perf_counter()
-            jax.block_until_ready(next(self._rounds).server_state)
-            seconds.append(time.perf_counter() - start)
-        return seconds
+def rounds(
+    count: int,
+    examples: int,
+    batch: int,
+    *,
+    epochs: int = 1,
+    name: str = "fedavg_cnn_small",
+    encryption: str = "none",
+) -> Work:
+    """The rounds of an endless run of FedAvg, one by one."""
+    model = build_model(name)
+    params = model.init(jax.random.key(0))
+    sums = aggregation.make(
+        encryption,
+        vector_size=models.parameter_count(params) + 1,
+        trust=aggregation.trust_of(encryption, uploads=count),
+    )
+    trainer = clients.sgd(
+        model.loss, clients.SgdConfig(LEARNING_RATE, batch_size=batch, epochs=epochs)
+    )
+    fedavg = algorithms.fedavg(
+        clients.federated(trainer, clients.by_examples(count * examples)),
+        algorithms.server_optimizer("sgd", 1.0),
+        sums.codec,
+        params,
+    )
+    nothing = simulation.Evaluation(np.zeros(1), np.zeros(1))
+    run = simulation.simulate(
+        fedavg,
+        sums,
+        _shards(count, examples),
+        params,
+        simulation.cohorts(0, 1_000_000, count),
+        simulation.root_keys(0),
+        evaluate=lambda params: nothing,
+        evaluate_every=1_000_000,
+    )
+    return timed(lambda: next(run).server_state)
 
 
 def _open_rounds(count: int, examples: int, batch: int) -> tuple[Work, Any]:
-    work = Rounds(count, examples, batch)
-    (first,) = work.repeat(1)
-    fields = {"seconds_first_round": first}
-    work.repeat(1)
+    work = rounds(count, examples, batch)
+    fields = {"seconds_first_round": work()}
+    work()
     return work, fields
 
 
@@ -201,12 +178,11 @@ def _round_cases(quick: bool) -> list[Case]:
     """A round of FedAvg at several numbers of clients: 100 examples, batches of 20."""
 
     def case(count: int, compared: bool) -> Case:
-        sizes: Mapping[str, int] = {"clients": count, "examples": 100, "batch": 20}
+        sizes = {"clients": count, "examples": 100, "batch": 20}
         return Case(
-            suite="round",
-            name=f"fedavg_{count}",
-            fields={**sizes, "model": "fedavg_cnn_small"},
-            open=lambda: _open_rounds(count, 100, 20),
+            f"fedavg_{count}",
+            {**sizes, "model": "fedavg_cnn_small"},
+            lambda: _open_rounds(count, 100, 20),
             for_peers={**sizes, "epochs": 1} if compared else None,
         )
 

@@ -12,48 +12,29 @@ from experiments.benchmarks.measure import Case, Work
 from experiments.benchmarks.suites import Suite
 
 
-class _Command:
-    """The sweep with a cache of compiled code of its own, empty at first.
-
-    Args:
-        arguments: of the command.
-        cold: whether the cache is emptied before each time.
-    """
-
-    def __init__(self, arguments: tuple[str, ...], cold: bool) -> None:
-        self._arguments, self._cold = arguments, cold
-        self._cache = tempfile.TemporaryDirectory(prefix="sweep-cache-")
-
-    def repeat(self, times: int) -> list[float]:
-        """See `Work`."""
-        seconds = []
-        for _ in range(times):
-            if self._cold:
-                self._cache.cleanup()
-                self._cache = tempfile.TemporaryDirectory(prefix="sweep-cache-")
-            with tempfile.TemporaryDirectory() as out:
-                start = time.perf_counter()
-                subprocess.run(
-                    [
-                        sys.executable,
-                        "-m",
-                        "experiments.sweep",
-                        *self._arguments,
-                        f"--out={out}/run",
-                    ],
-                    check=True,
-                    env={**os.environ, "XDG_CACHE_HOME": self._cache.name},
-                    stdout=subprocess.DEVNULL,
-                )
-                seconds.append(time.perf_counter() - start)
-        return seconds
-
-
 def _open(arguments: tuple[str, ...], cold: bool) -> tuple[Work, Any]:
-    work = _Command(arguments, cold)
+    """The sweep with a cache of compiled code of its own, an empty one if `cold`."""
+    filled = tempfile.TemporaryDirectory(prefix="sweep-cache-")
+
+    def once() -> float:
+        with (
+            tempfile.TemporaryDirectory(prefix="sweep-cache-") as empty,
+            tempfile.TemporaryDirectory() as out,
+        ):
+            cache = empty if cold else filled.name
+            command = [sys.executable, "-m", "experiments.sweep", *arguments]
+            start = time.perf_counter()
+            subprocess.run(
+                [*command, f"--out={out}/run"],
+                check=True,
+                env={**os.environ, "XDG_CACHE_HOME": cache},
+                stdout=subprocess.DEVNULL,
+            )
+            return time.perf_counter() - start
+
     if not cold:
-        work.repeat(1)
-    return work, {}
+        once()
+    return once, {}
 
 
 def _cases(quick: bool) -> list[Case]:
@@ -65,7 +46,7 @@ def _cases(quick: bool) -> list[Case]:
     if not quick:
         cases.append(("full_cold", (), True, 1))
     return [
-        Case("sweep", name, {}, functools.partial(_open, arguments, cold), most=most)
+        Case(name, {}, functools.partial(_open, arguments, cold), most=most)
         for name, arguments, cold, most in cases
     ]
 

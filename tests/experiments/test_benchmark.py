@@ -28,13 +28,13 @@ def test_rows_are_written_as_cases_finish(tmp_path, capsys):
 def test_a_suite_of_the_user_s_own(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "my_suite.py").write_text(
-        "from experiments.benchmarks.measure import Call, Case\n"
+        "from experiments.benchmarks.measure import Case, timed\n"
         "from experiments.benchmarks.suites import Suite\n"
-        "case = Case('mine', 'none', {'size': 3}, lambda: (Call(lambda: None), {}))\n"
+        "case = Case('none', {'size': 3}, lambda: (timed(lambda: None), {}))\n"
         "MINE = Suite('mine', 'nothing at all', lambda quick: [case])\n"
     )
     (row,) = run(tmp_path / "rows.jsonl", "--suite=my_suite:MINE")
-    assert (row["suite"], row["case"], row["size"]) == ("mine", "none", 3)
+    assert (row["suite"], row["case"], row["size"]) == ("my_suite:MINE", "none", 3)
 
 
 @pytest.mark.slow

@@ -4,7 +4,9 @@ import time
 
 import pytest
 
-from experiments.benchmarks import measure, peers
+from experiments.benchmarks import measure
+from experiments.benchmarks.peers import client
+from experiments.benchmarks.peers.environments import PeerUnavailable
 
 
 class Fake:
@@ -17,12 +19,6 @@ class Fake:
     def repeat(self, times):
         self.log.append((self.name, times))
         return [self.seconds] * times
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
 
     def close(self):
         self.log.append((self.name, "closed"))
@@ -38,29 +34,33 @@ def log(monkeypatch):
     def start(name, case, threads, say):
         assert case == STEP
         if name == "opacus_ghost":
-            raise peers.PeerUnavailable("there is no ghost here.")
+            raise PeerUnavailable("there is no ghost here.")
         # One thread suits this one best.
         return Fake(f"{name}-{threads}", 0.1 * threads, turns)
 
-    monkeypatch.setattr(peers, "start", start)
+    monkeypatch.setattr(client, "start", start)
     return turns
 
 
 def test_contenders_take_turns(log):
+
+    def ours():
+        log.append(("ours", 1))
+        return 0.02
+
     case = measure.Case(
-        "clients",
         "step",
         {"clients": 2},
-        lambda: (Fake("ours", 0.02, log), {"seconds_first_call": 1.0}),
+        lambda: (ours, {"seconds_first_call": 1.0}),
         for_peers=STEP,
         examples=8,
         operations=1e6,
     )
     said = []
     wanted = ("torch_func", "opacus_ghost", "torch", "tenseal")
-    row = measure.measure(case, wanted, 3, 2, said.append)
-    turns = [entry for entry in log if entry[1] == 2]
-    assert turns == [("ours", 2), ("torch_func-1", 2)] * 3
+    row = measure.measure("clients", case, wanted, 3, 2, said.append)
+    turns = [entry for entry in log if entry[1] in (1, 2)]
+    assert turns == [("ours", 1), ("ours", 1), ("torch_func-1", 2)] * 3
     assert ("torch_func-2", "closed") in log and log[-1] == ("torch_func-1", "closed")
     assert row["examples_per_second"] == pytest.approx(400)
     assert row["peers"] == {"torch_func": pytest.approx(80)}
@@ -71,26 +71,16 @@ def test_contenders_take_turns(log):
     assert any("no ghost" in line for line in said)
 
 
-class Parts:
-    """Reports other seconds of its two parts in each repeat."""
-
-    def __init__(self):
-        self.times = iter([[1.0, 10.0], [3.0, 30.0], [2.0, 20.0]])
-
-    def repeat(self, times):
-        return [next(self.times) for _ in range(times)]
-
-
 def test_parts_have_medians_of_their_own():
+    seconds = iter([[1.0, 10.0], [3.0, 30.0], [2.0, 20.0]])
     case = measure.Case(
-        "sums", "one", {}, lambda: (Parts(), {}), parts=("add", "decrypt"), most=3
+        "one", {}, lambda: (lambda: next(seconds), {}), parts=("add", "decrypt"), most=3
     )
-    row = measure.measure(case, (), 100, 1, lambda line: None)
+    row = measure.measure("sums", case, (), 100, 1, lambda line: None)
     assert row["repeats"] == 3
     assert row["seconds_add"] == 2.0 and row["seconds_decrypt"] == 20.0
     assert row["seconds_add_quartiles"] == [1.5, 2.5]
 
 
 def test_a_call_is_timed_until_its_result_is_there():
-    (seconds,) = measure.Call(lambda: time.sleep(0.02)).repeat(1)
-    assert seconds >= 0.02
+    assert measure.timed(lambda: time.sleep(0.02))() >= 0.02
