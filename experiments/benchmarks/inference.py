@@ -37,7 +37,7 @@ def _open(packing: str) -> tuple[Work, Mapping[str, Any]]:
     # Images repeat until every slot is used.
     indices = np.arange(public.images_per_request) % len(stored)
     images = digits.normalization(stored[indices])
-    querier = inference.Querier.create(public)
+    querier = inference.Querier(public)
     evaluator = inference.Evaluator(circuit, plan)
     keys = querier.evaluation_keys()
     evaluator.load_keys(keys)

@@ -5,26 +5,3 @@ peer's environment. There only NumPy, the peer's own packages and the files of t
 folder are importable, by bare name: `registry`, `work`, `cases`, and a module a peer
 and suite. So none of these imports `experiments` or `fedjax_private`.
 """
-
-from experiments.benchmarks.peers.client import Worker, start
-from experiments.benchmarks.peers.environments import PeerUnavailable
-from experiments.benchmarks.peers.registry import (
-    PEERS,
-    STAGES,
-    SUITES,
-    Peer,
-    serving,
-    unsuitable,
-)
-
-__all__ = [
-    "PEERS",
-    "STAGES",
-    "SUITES",
-    "Peer",
-    "PeerUnavailable",
-    "Worker",
-    "serving",
-    "start",
-    "unsuitable",
-]

@@ -1,11 +1,10 @@
-"""The cases that all peers compute, as NumPy arrays: data, weights, constants.
+"""What several peers compute, as NumPy arrays: data, weights, constants.
 
 Runs in the peers' environments: imports NumPy and the standard library only.
 """
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -57,7 +56,6 @@ class ClientsCase:
     private: bool
 
     def __post_init__(self):
-        _require_positive(self, "clients", "batch")
         if self.model != "tutorial_cnn":
             raise ValueError(f"model must be tutorial_cnn for peers, got {self.model}.")
 
@@ -91,7 +89,6 @@ class RoundCase:
     epochs: int
 
     def __post_init__(self):
-        _require_positive(self, "clients", "examples", "batch", "epochs")
         if self.examples % self.batch:
             raise ValueError(
                 f"batch must divide the {self.examples} examples, got {self.batch}."
@@ -107,47 +104,6 @@ class RoundCase:
         shape = (self.clients, self.examples)
         images = rng.integers(0, 256, (*shape, *IMAGE), np.uint8)
         return images, rng.integers(0, CLASSES, shape, np.int32)
-
-
-@dataclasses.dataclass(frozen=True)
-class EncryptionCase:
-    """One encrypted sum.
-
-    Attributes:
-        parameters: the length of every client's vector.
-        clients: uploads that are added.
-    """
-
-    parameters: int
-    clients: int
-
-    def __post_init__(self):
-        _require_positive(self, "parameters", "clients")
-
-    def vectors(self, count: int) -> np.ndarray:
-        """(count, N) float32, of the magnitude of model updates."""
-        rng = np.random.default_rng(0)
-        return 0.1 * rng.standard_normal((count, self.parameters), np.float32)
-
-
-@dataclasses.dataclass(frozen=True)
-class InferenceCase:
-    """The prediction of one encrypted image by each library's own small network.
-
-    Attributes:
-        images: in one request; must be 1.
-    """
-
-    images: int
-
-    def __post_init__(self):
-        _require_positive(self, "images")
-        if self.images != 1:
-            raise ValueError(f"images must be 1 for peers, got {self.images}.")
-
-    def image(self) -> np.ndarray:
-        """(28, 28) float64 in [0, 1]."""
-        return np.random.default_rng(0).random(IMAGE[:2])
 
 
 def weights(
@@ -172,10 +128,3 @@ def weights(
         }
         for name, shape in shapes.items()
     }
-
-
-def _require_positive(case: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(case, name)
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number above 0, got {value!r}.")

@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from experiments.benchmarks.peers.environments import (
@@ -37,52 +36,35 @@ _LONGEST_ERROR = 300
 
 
 class Worker:
-    """A running peer, warmed up; the end of a `with` block closes it.
+    """A running peer, warmed up; `close` ends it.
+
+    Args:
+        peer: a key of `PEERS`.
+        case: the work.
+        threads: 1 keeps it on one core.
+        executable: the Python of its environment.
 
     Attributes:
-        peer: its name.
         ready: its ready line: `warmup_seconds` (of the first call of the variant in
             use, compilation included), `variant`, `versions`, and the `READY_NUMBERS`
             of its suite.
+
+    Raises:
+        PeerUnavailable: on construction and in `repeat`, which close it then: it ended,
+            reported an error, was too slow, or gave an answer that breaks the protocol.
     """
 
-    peer: str
     ready: Mapping[str, Any]
 
     def __init__(
-        self,
-        peer: str,
-        case: Mapping[str, Any],
-        threads: int,
-        executable: str | Path,
-        *,
-        script: Path = SCRIPT,
-        start_seconds: float = START_SECONDS,
-        answer_seconds: float = ANSWER_SECONDS,
+        self, peer: str, case: Mapping[str, Any], threads: int, executable: str | Path
     ):
-        """Starts the worker and waits until it is ready.
-
-        Args:
-            peer: a key of `PEERS`.
-            case: the work.
-            threads: 1 keeps it on one core.
-            executable: the Python of its environment.
-            script: the program that it runs.
-            start_seconds: within which it must be ready.
-            answer_seconds: within which it must answer.
-
-        Raises:
-            PeerUnavailable: it ended, reported an error, was too slow, or gave an
-                answer that breaks the protocol.
-        """
-        self.peer = peer
-        self._suite = suite_of(case)
-        self._answer_seconds = answer_seconds
+        self._peer, self._suite = peer, suite_of(case)
         self._received = b""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
         try:
             self._process = subprocess.Popen(
-                [str(executable), "-s", str(script)],
+                [str(executable), "-s", str(SCRIPT)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
@@ -93,16 +75,12 @@ class Worker:
             self._errors.close()
             raise PeerUnavailable(f"{peer} cannot be started: {error}.") from error
         request = {"peer": peer, "case": dict(case), "threads": threads}
-        self.ready = self._ask(request, start_seconds, self._is_ready)
+        self.ready = self._ask(request, START_SECONDS, self._is_ready)
 
     def repeat(self, times: int) -> list[Any]:
-        """Does the work a number of times.
+        """The seconds of doing the work a number of times.
 
-        Returns:
-            The seconds of each time; in suites with `STAGES`, a list of each stage's.
-
-        Raises:
-            PeerUnavailable: as on construction; the worker is closed then.
+        In suites with `STAGES` they are lists, one number a stage.
         """
 
         def fits(answer: dict[str, Any]) -> bool:
@@ -113,12 +91,7 @@ class Worker:
                 and all(map(self._is_measurement, seconds))
             )
 
-        return self._ask({"repeat": times}, self._answer_seconds, fits)["seconds"]
-
-    @property
-    def exit_status(self) -> int | None:
-        """Of its process; None while that runs."""
-        return self._process.poll()
+        return self._ask({"repeat": times}, ANSWER_SECONDS, fits)["seconds"]
 
     def close(self) -> None:
         """Ends the worker."""
@@ -128,17 +101,6 @@ class Worker:
             self._process.stdin.close()
             self._process.wait(CLOSE_SECONDS)
         self._kill()
-
-    def __enter__(self) -> "Worker":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _kill(self) -> None:
         """Ends the worker at once, with all processes that it has started."""
@@ -157,48 +119,43 @@ class Worker:
         fits: Callable[[dict[str, Any]], bool],
     ) -> dict[str, Any]:
         try:
-            self._send(request)
-            line = self._line(seconds)
             try:
-                answer = json.loads(line)
+                self._process.stdin.write(json.dumps(request).encode() + b"\n")
+                self._process.stdin.flush()
+            except OSError:
+                raise self._ended() from None
+            try:
+                answer = json.loads(self._line(seconds))
             except ValueError:
                 answer = None
             if isinstance(answer, dict) and isinstance(answer.get("error"), str):
                 raise PeerUnavailable(
-                    f"{self.peer}: {answer['error'][:_LONGEST_ERROR]}"
+                    f"{self._peer}: {answer['error'][:_LONGEST_ERROR]}"
                 )
             if not isinstance(answer, dict) or not fits(answer):
                 raise PeerUnavailable(
-                    f"{self.peer} gave an answer that breaks the protocol."
+                    f"{self._peer} gave an answer that breaks the protocol."
                 )
         except BaseException:
             self._kill()
             raise
         return answer
 
-    def _send(self, request: dict[str, Any]) -> None:
-        try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError:
-            raise self._ended() from None
-
     def _line(self, seconds: float) -> bytes:
+        """The next line; raises ValueError if it is too long."""
         output = self._process.stdout.fileno()
         deadline = time.monotonic() + seconds
         while b"\n" not in self._received:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([output], [], [], left)[0]:
                 raise PeerUnavailable(
-                    f"{self.peer} gave no answer within {seconds:g} s."
+                    f"{self._peer} gave no answer within {seconds:g} s."
                 )
             if not (chunk := os.read(output, _LONGEST_LINE)):
                 raise self._ended()
             self._received += chunk
             if len(self._received) > _LONGEST_LINE:
-                raise PeerUnavailable(
-                    f"{self.peer} gave an answer that breaks the protocol."
-                )
+                raise ValueError("a line is too long.")
         line, _, self._received = self._received.partition(b"\n")
         return line
 
@@ -207,7 +164,7 @@ class Worker:
         self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _LONGEST_LINE))
         lines = self._errors.read().decode(errors="replace").split("\n")
         said = [line.strip() for line in lines if line.strip()] or ["it wrote nothing"]
-        return PeerUnavailable(f"{self.peer} ended: {said[-1][:_LONGEST_ERROR]}")
+        return PeerUnavailable(f"{self._peer} ended: {said[-1][:_LONGEST_ERROR]}")
 
     def _is_ready(self, answer: dict[str, Any]) -> bool:
         numbers = ("warmup_seconds", *READY_NUMBERS.get(self._suite, ()))
@@ -227,10 +184,7 @@ class Worker:
 
 
 def start(
-    peer: str,
-    case: Mapping[str, Any],
-    threads: int = 1,
-    say: Callable[[str], None] = lambda text: None,
+    peer: str, case: Mapping[str, Any], threads: int, say: Callable[[str], None]
 ) -> Worker:
     """Starts a peer; makes its environment if it is missing.
 

@@ -6,8 +6,6 @@ Runs in the peers' environments too: imports the standard library only.
 import dataclasses
 from collections.abc import Mapping
 
-SUITES = ("clients", "round", "encryption", "inference")
-
 # Suite -> stages of its work, timed one by one; other suites are timed as a whole.
 STAGES: Mapping[str, tuple[str, ...]] = {
     "encryption": ("encrypt", "add", "decrypt"),
@@ -36,11 +34,6 @@ class Peer:
     packages: tuple[str, ...]
     privacy: frozenset[bool] = frozenset({True})
 
-    @property
-    def suites(self) -> frozenset[str]:
-        """The suites that it serves."""
-        return frozenset(self.modules)
-
 
 _TORCH_CLIENTS = {"clients": "torch_clients"}
 _SUMS = {"encryption": "tenseal_sums"}
@@ -64,9 +57,12 @@ PEERS: Mapping[str, Peer] = {
 }
 
 
-def serving(suite: str) -> tuple[str, ...]:
-    """The names of a suite's peers."""
-    return tuple(name for name, peer in PEERS.items() if suite in peer.suites)
+_SUITES = {
+    frozenset({"clients", "batch", "model", "private"}): "clients",
+    frozenset({"clients", "examples", "batch", "epochs"}): "round",
+    frozenset({"parameters", "clients"}): "encryption",
+    frozenset({"images"}): "inference",
+}
 
 
 def suite_of(case: Mapping[str, object]) -> str:
@@ -75,14 +71,8 @@ def suite_of(case: Mapping[str, object]) -> str:
     Raises:
         ValueError: no suite has cases with these fields.
     """
-    fields = {
-        frozenset({"clients", "batch", "model", "private"}): "clients",
-        frozenset({"clients", "examples", "batch", "epochs"}): "round",
-        frozenset({"parameters", "clients"}): "encryption",
-        frozenset({"images"}): "inference",
-    }
     try:
-        return fields[frozenset(case)]
+        return _SUITES[frozenset(case)]
     except KeyError:
         raise ValueError(f"no suite has cases with {', '.join(case)}.") from None
 
@@ -95,7 +85,7 @@ def unsuitable(name: str, case: Mapping[str, object]) -> str | None:
         suite = suite_of(case)
     except ValueError as error:
         return str(error)
-    if suite not in PEERS[name].suites:
+    if suite not in PEERS[name].modules:
         return f"{name} does not serve the suite {suite}."
     if suite == "clients" and case["private"] not in PEERS[name].privacy:
         kind = "private" if case["private"] else "non-private"

@@ -1,12 +1,10 @@
 """Encrypted sums with TenSEAL, with the parameters that NVFlare sets."""
 
-import time
 from typing import Any
 
-import cases
 import numpy as np
 import tenseal
-from work import Work
+from work import Work, staged
 
 # NVFlare's HEBuilder.
 DEGREE = 8192
@@ -20,7 +18,7 @@ DISTINCT = 4
 
 def build(peer: str, case: dict[str, Any], threads: int) -> Work:
     """The work of `tenseal` (one secret key) or `tenseal_public_key`."""
-    what = cases.EncryptionCase(**case)
+    parameters, clients = case["parameters"], case["clients"]
     kinds = tenseal.ENCRYPTION_TYPE
     context = tenseal.context(
         tenseal.SCHEME_TYPE.CKKS,
@@ -30,27 +28,24 @@ def build(peer: str, case: dict[str, Any], threads: int) -> Work:
         n_threads=threads,
     )
     context.global_scale = SCALE
-    vectors = what.vectors(min(what.clients, DISTINCT))
+    # Of the magnitude of model updates.
+    rng = np.random.default_rng(0)
+    shape = (min(clients, DISTINCT), parameters)
+    vectors = 0.1 * rng.standard_normal(shape, np.float32)
     uploads = [encrypt(context, vector) for vector in vectors]
-    uploads = [uploads[k % len(uploads)] for k in range(what.clients)]
-
-    def call() -> list[float]:
-        seconds = [time.perf_counter()]
-        encrypt(context, vectors[0])
-        seconds.append(time.perf_counter())
-        total = add(context, uploads)
-        seconds.append(time.perf_counter())
-        decrypt(total)
-        seconds.append(time.perf_counter())
-        return np.diff(seconds).tolist()
-
+    uploads = [uploads[k % len(uploads)] for k in range(clients)]
+    call = staged(
+        lambda _: encrypt(context, vectors[0]),
+        lambda _: add(context, uploads),
+        decrypt,
+    )
     warmup = sum(call())
-    expected = sum(vectors[k % len(vectors)].astype(float) for k in range(what.clients))
+    expected = sum(vectors[k % len(vectors)].astype(float) for k in range(clients))
     errors = np.abs(decrypt(add(context, uploads)) - expected)
     about = {
         "variant": "one secret key" if peer == "tenseal" else "public key",
         "warmup_seconds": warmup,
-        "bytes_per_parameter": sum(map(len, uploads[0])) / what.parameters,
+        "bytes_per_parameter": sum(map(len, uploads[0])) / parameters,
         "max_error": float(errors.max()),
     }
     return Work(call, about)

@@ -1,5 +1,6 @@
 """The protocol, with workers that obey it and workers that do not."""
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -18,33 +19,32 @@ READY = 'print(json.dumps({"ready": True, "warmup_seconds": 0.5}), flush=True)\n
 
 
 @pytest.fixture
-def started(tmp_path):
-    workers = []
+def started(tmp_path, monkeypatch):
+    with contextlib.ExitStack() as workers:
 
-    def start(program, case=CLIENTS, peer="torch_func", **limits):
-        script = tmp_path / "fake.py"
-        script.write_text(PREAMBLE + program)
-        limits = {"start_seconds": 300, "answer_seconds": 300, **limits}
-        worker = client.Worker(peer, case, 1, sys.executable, script=script, **limits)
-        workers.append(worker)
-        return worker
+        def start(program, case=CLIENTS, peer="torch_func"):
+            script = tmp_path / "fake.py"
+            script.write_text(PREAMBLE + program)
+            monkeypatch.setattr(client, "SCRIPT", script)
+            worker = client.Worker(peer, case, 1, sys.executable)
+            workers.callback(worker.close)
+            return worker
 
-    yield start
-    for worker in workers:
-        worker.close()
+        yield start
 
 
-def test_a_worker_is_told_what_to_do_and_asked_again_and_again(started):
+def test_a_worker_is_told_what_to_do_and_asked_again_and_again(started, tmp_path):
     program = READY.replace("0.5}", '0.5, "variant": json.dumps(request)}')
     program += 'for line in sys.stdin: n = json.loads(line)["repeat"]; '
     program += 'print(json.dumps({"seconds": [0.25] * n}), flush=True)\n'
-    with started(program) as worker:
-        told = '{"peer": "torch_func", "case": {"clients": 2, "batch": 4, '
-        assert worker.ready["variant"].startswith(told)
-        assert worker.repeat(1) == [0.25]
-        assert worker.repeat(3) == [0.25] * 3
-        assert worker.exit_status is None
-    assert worker.exit_status == 0
+    program += f"open({str(tmp_path / 'ended')!r}, 'w')\n"
+    worker = started(program)
+    told = '{"peer": "torch_func", "case": {"clients": 2, "batch": 4, '
+    assert worker.ready["variant"].startswith(told)
+    assert worker.repeat(1) == [0.25]
+    assert worker.repeat(3) == [0.25] * 3
+    worker.close()
+    assert (tmp_path / "ended").exists()
     worker.close()
 
 
@@ -118,7 +118,6 @@ def test_a_worker_that_fails_later(started, program, said):
     worker = started(READY + program)
     with pytest.raises(PeerUnavailable, match=said):
         worker.repeat(2)
-    assert worker.exit_status is not None
 
 
 def alive(pid):
@@ -128,13 +127,16 @@ def alive(pid):
         return False
 
 
-def test_a_worker_that_hangs_is_ended_with_its_children(started, tmp_path):
+def test_a_worker_that_hangs_is_ended_with_its_children(started, tmp_path, monkeypatch):
+    monkeypatch.setattr(client, "START_SECONDS", 0.2)
     with pytest.raises(PeerUnavailable, match=r"no answer within 0\.2 s"):
-        started("time.sleep(999)", start_seconds=0.2)
+        started("time.sleep(999)")
+    monkeypatch.setattr(client, "START_SECONDS", 300.0)
+    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.2)
     pid = tmp_path / "pid"
     child = "import subprocess; child = subprocess.Popen(['sleep', '999'])\n"
     child += f"open({str(pid)!r}, 'w').write(str(child.pid))\n"
-    worker = started(child + READY + "time.sleep(999)", answer_seconds=0.2)
+    worker = started(child + READY + "time.sleep(999)")
     with pytest.raises(PeerUnavailable, match=r"no answer within 0\.2 s"):
         worker.repeat(1)
     deadline = time.monotonic() + 300

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ ROUND = {"clients": 2, "examples": 8, "batch": 4, "epochs": 1}
 
 
 @pytest.fixture
-def made_up(tmp_path):
+def made_up(tmp_path, monkeypatch):
     """Starts the worker of opacus_hooks on a module with the given `build`."""
     for name in ("worker.py", "registry.py", "work.py"):
         shutil.copy(FOLDER / name, tmp_path)
@@ -30,8 +31,8 @@ def made_up(tmp_path):
             "import os, sys, time, work\nprint('Welcome!')\nos.write(1, b'{garbage')\n"
             f"def build(peer, case, threads):\n    {body}\n"
         )
-        script = tmp_path / "worker.py"
-        return client.Worker("opacus_hooks", CLIENTS, 1, sys.executable, script=script)
+        monkeypatch.setattr(client, "SCRIPT", tmp_path / "worker.py")
+        return closing(client.Worker("opacus_hooks", CLIENTS, 1, sys.executable))
 
     return start
 
@@ -62,10 +63,18 @@ def test_only_one_core_for_one_thread(made_up):
         assert worker.ready["variant"] == [1, "1"]
 
 
+def test_stages_are_timed_one_by_one(worker_modules):
+    seen = []
+    call = worker_modules("work").staged(
+        lambda before: seen.append(before) or 1, lambda one: seen.append(one)
+    )
+    assert len(call()) == 2 and seen == [None, 1]
+
+
 @pytest.mark.slow
 def test_a_real_peer():
     """naive_jax in this interpreter, with the files of the folder alone."""
-    with client.Worker("naive_jax", ROUND, 1, sys.executable) as worker:
+    with closing(client.Worker("naive_jax", ROUND, 1, sys.executable)) as worker:
         assert worker.ready["variant"] == "vmap"
         assert set(worker.ready["versions"]) == {"jax"}
         assert all(seconds > 0 for seconds in worker.repeat(2))
