@@ -322,8 +322,11 @@ def _most_sensitive(
             jnp.asarray(prepared.data.inputs[client][real]),
             jnp.asarray(prepared.data.labels[client][real]),
         )
-        # The last entry of an update is its weight; no gradient tells of it.
-        scores.append(np.append(score / max(score.max(), 1e-30) / len(clients), 0.0))
+        # An update holds one or more values a parameter, and its weight at the end, of
+        # which no gradient tells.
+        share = np.asarray(score) / max(score.max(), 1e-30) / len(clients)
+        times = (prepared.size - 1) // prepared.parameters
+        scores.append(np.append(np.tile(share, times), 0.0))
     whole = aggregation.make(
         scheme,
         vector_size=len(scores[0]),
