@@ -4,9 +4,6 @@ from .clients import (
 from .clients import (
     client_data as client_data,
 )
-from .clients import (
-    next_power_of_two as next_power_of_two,
-)
 from .examples import (
     Dataset as Dataset,
 )

@@ -1,7 +1,7 @@
 """The clients' data as one pytree with a client axis."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -34,15 +34,6 @@ class ClientData:
     labels: Array
     mask: Array
 
-    @property
-    def clients(self) -> int:
-        """K. Meaningless on one client's slice."""
-        return int(self.mask.shape[0])
-
-    def counts(self) -> Array:
-        """Real examples per client: int32 (K,), or () for one client's slice."""
-        return self.mask.sum(axis=-1, dtype=np.int32)
-
     def take(self, client_ids: npt.ArrayLike | jax.Array) -> "ClientData":
         """The clients at `client_ids` (C,): the same type with leading axis C.
 
@@ -56,47 +47,31 @@ class ClientData:
         return ClientData(self.inputs[ids], self.labels[ids], self.mask[ids])
 
 
-def next_power_of_two(count: int) -> int:
-    """The smallest power of two that is at least `count`, and at least 1."""
-    return 1 << max(count - 1, 0).bit_length()
-
-
 def client_data(
-    examples: Examples,
-    parts: Sequence[npt.NDArray[np.integer]],
-    *,
-    round_up: Callable[[int], int] = next_power_of_two,
+    examples: Examples, parts: Sequence[npt.NDArray[np.integer]]
 ) -> ClientData:
     """Gathers each client's examples and pads them with zeros to a common length.
 
     Compiled code is specific to N_max, and the largest client's size changes with the
     seed, the scheme and its parameters. Rounded up to a power of two, a few lengths
     serve a whole sweep, so that its runs share compilations. The price is memory: less
-    than twice that of the largest client, for every client. Under a heavy skew, or with
-    large images, pass `round_up=lambda count: count`.
+    than twice that of the largest client, for every client.
 
     Args:
         examples: usually a training set.
         parts: for each client the positions of its examples, (n_k,) integers; see
             `partition`. An empty part gives a client whose mask is all False.
-        round_up: maps the largest part's size to N_max.
 
     Returns:
         NumPy arrays on the host; `jax.device_put` moves them.
 
     Raises:
-        ValueError: no clients, a position outside the examples, or a `round_up` that
-            rounds down.
+        ValueError: no clients, or a position outside the examples.
     """
     if not parts:
         raise ValueError("client data needs at least one client, got no parts.")
     largest = max(len(part) for part in parts)
-    length = round_up(largest)
-    if length < largest:
-        raise ValueError(
-            f"round_up gave {length} for a client of {largest} examples; it must not "
-            "round down."
-        )
+    length = 1 << max(largest - 1, 0).bit_length()
     inputs = np.zeros(
         (len(parts), length, *examples.inputs.shape[1:]), examples.inputs.dtype
     )

@@ -34,9 +34,6 @@ from .polynomial import (
 from .polynomial import (
     PolynomialCnn as PolynomialCnn,
 )
-from .polynomial import (
-    pre_activations as pre_activations,
-)
 from .registry import (
     MODELS as MODELS,
 )

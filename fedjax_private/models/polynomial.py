@@ -20,7 +20,7 @@ from numpy.polynomial import Chebyshev, Legendre, Polynomial
 
 from fedjax_private.models.entry import Activation, ModelEntry
 from fedjax_private.models.model import PENALTIES
-from fedjax_private.typing import Array, Params
+from fedjax_private.typing import Array
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 # Of a float64 array, elementwise.
@@ -28,9 +28,6 @@ Function: TypeAlias = Callable[[Any], Any]
 
 # The activations below are fitted on [-BOUND, BOUND].
 BOUND = 2.0
-# Of the penalty for pre-activations outside of it.
-PENALTY_WEIGHT = 0.1
-
 # Nodes of the quadrature on either half of an interval.
 _NODES = 128
 
@@ -94,8 +91,7 @@ def coefficients(function: Function, degree: int, bound: float, method: str) -> 
     The methods are those that CryptoDL compares:
 
     - `chebyshev` interpolates at the degree + 1 Chebyshev points of the first kind;
-    - `least_squares` has the smallest mean squared error on the interval; see
-      `fitted` for values as they occur;
+    - `least_squares` has the smallest mean squared error on the interval;
     - `derivative` integrates the polynomial of degree - 1 whose mean squared distance
       to the function's derivative is smallest; the constant makes the mean error zero.
 
@@ -103,57 +99,14 @@ def coefficients(function: Function, degree: int, bound: float, method: str) -> 
         function: of a float64 array, elementwise; continuous, and smooth but for a kink
             at 0.
         degree: not negative.
-        bound: positive.
+        bound: positive and finite.
         method: of `METHODS`.
 
     Returns:
         Ascending powers of x, (degree + 1,) float64.
-
-    Raises:
-        ValueError: an unknown method, a negative degree, or a bound that is not
-            positive and finite.
     """
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}: choose of {', '.join(METHODS)}.")
-    if degree < 0:
-        raise ValueError(f"degree must not be negative, got {degree}.")
-    if not 0.0 < bound < np.inf:
-        raise ValueError(f"bound must be positive and finite, got {bound}.")
-    return _padded(METHODS[method](function, degree, bound), degree)
-
-
-def fitted(function: Function, degree: int, samples: npt.ArrayLike) -> Floats:
-    """The polynomial with the smallest mean squared error on values as they occur.
-
-    A fit to values that were computed from private records reveals something of these
-    records, and the training's epsilon does not cover it: use public or random images.
-
-    Args:
-        function: of a float64 array, elementwise.
-        degree: not negative.
-        samples: for instance the `pre_activations` of a layer, of any shape.
-
-    Returns:
-        Ascending powers of x, (degree + 1,) float64.
-
-    Raises:
-        ValueError: fewer than degree + 1 different finite values.
-    """
-    values = np.unique(np.asarray(samples, np.float64))
-    if len(values) <= degree or not np.isfinite(values).all():
-        raise ValueError(
-            f"samples must hold at least {degree + 1} different values, all finite, "
-            f"for degree {degree}."
-        )
-    every = np.asarray(samples, np.float64).ravel()
-    fit = Legendre.fit(every, function(every), degree)
-    return _padded(fit.convert(kind=Polynomial), degree)
-
-
-def _padded(fit: Polynomial, degree: int) -> Floats:
-    result = np.zeros(degree + 1)
-    result[: len(fit.coef)] = fit.coef
-    return result
+    fit = METHODS[method](function, degree, bound).coef
+    return np.pad(fit, (0, degree + 1 - len(fit)))
 
 
 def activation_of(coefficients: npt.ArrayLike) -> Activation:
@@ -161,16 +114,14 @@ def activation_of(coefficients: npt.ArrayLike) -> Activation:
 
     It consists of products with constants, products of powers, and sums.
 
-    Raises:
-        ValueError: fewer than two coefficients.
+    Args:
+        coefficients: (degree + 1,), at least two.
     """
-    constant, *others = (float(c) for c in np.asarray(coefficients, np.float64))
-    if not others:
-        raise ValueError("a polynomial activation has degree 1 or more.")
+    constant, slope, *others = (float(c) for c in np.asarray(coefficients, np.float64))
 
     def activation(x: Array) -> Array:
-        result, power = constant + others[0] * x, x
-        for coefficient in others[1:]:
+        result, power = constant + slope * x, x
+        for coefficient in others:
             power = power * x
             result = result + coefficient * power
         return result
@@ -233,7 +184,7 @@ class PolynomialCnn(nn.Module):
     features: int = 5
     hidden: int = 32
     bound: float = BOUND
-    penalty_weight: float = PENALTY_WEIGHT
+    penalty_weight: float = 0.1
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
@@ -244,28 +195,11 @@ class PolynomialCnn(nn.Module):
         return nn.Dense(self.num_classes)(x)
 
     def _activated(self, x: Array) -> Array:
-        self.sow("intermediates", "pre_activations", x)
         # Predictions do not ask for it.
         if self.penalty_weight and self.is_mutable_collection(PENALTIES):
             penalty = self.penalty_weight * range_penalty(x, self.bound)
             self.sow(PENALTIES, "range", penalty)
         return self.activation(x)
-
-
-def pre_activations(module: nn.Module, params: Params, inputs: Array) -> list[Array]:
-    """The inputs of each activation of a `PolynomialCnn`, in order.
-
-    Args:
-        module: the network.
-        params: its parameters.
-        inputs: normalised images, (B, H, W, C) float32.
-
-    Returns:
-        One array (B, ...) for each activation.
-    """
-    sown: Any
-    _, sown = module.apply({"params": params}, inputs, mutable=["intermediates"])
-    return list(sown["intermediates"]["pre_activations"])
 
 
 def _build(

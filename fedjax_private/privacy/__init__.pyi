@@ -20,7 +20,7 @@ from .discrete import (
 from .discrete import (
     discrete_gaussian_distance as discrete_gaussian_distance,
 )
-from .gradients.formed import per_example_gradients as per_example_gradients
+from .gradients.sums import per_example_gradients as per_example_gradients
 from .mechanisms import MECHANISMS as MECHANISMS
 from .mechanisms.adaptive import AdaptiveClipping as AdaptiveClipping
 from .mechanisms.mechanism import (

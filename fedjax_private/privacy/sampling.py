@@ -192,8 +192,7 @@ class ShuffledEpochs(Sampler):
     )
 
     def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise ValueError(f"batch must be at least 1, got {self.batch}.")
+        choices.check(self, batch=choices.at_least(1))
 
     def sample(self, key: PRNGKey, mask: Array, step: Array | int) -> Selection:
         """See `Sampler`."""

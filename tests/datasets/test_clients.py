@@ -7,7 +7,6 @@ from fedjax_private.datasets import (
     ClientData,
     Examples,
     client_data,
-    next_power_of_two,
 )
 
 
@@ -20,7 +19,6 @@ def make(labels):
 def test_client_data_pads_and_masks():
     examples = make([5, 6, 7, 8])
     data = client_data(examples, [np.array([0, 2, 3]), np.array([1])])
-    assert data.clients == 2
     assert data.inputs.shape == (2, 4, 2, 3, 1)
     assert (data.inputs.dtype, data.labels.dtype, data.mask.dtype) == (
         np.uint8,
@@ -31,9 +29,9 @@ def test_client_data_pads_and_masks():
     np.testing.assert_array_equal(data.mask, [[1, 1, 1, 0], [1, 0, 0, 0]])
     np.testing.assert_array_equal(data.inputs[0, :3], examples.inputs[[0, 2, 3]])
     assert not data.inputs[~data.mask].any()
-    np.testing.assert_array_equal(data.counts(), [3, 1])
+    np.testing.assert_array_equal(data.mask.sum(axis=1), [3, 1])
     taken = data.take([1, 1, 0])
-    np.testing.assert_array_equal(taken.counts(), [1, 1, 3])
+    np.testing.assert_array_equal(taken.mask.sum(axis=1), [1, 1, 3])
     with pytest.raises(IndexError):
         data.take([2])
 
@@ -45,7 +43,7 @@ def test_client_data_is_a_pytree_that_vmaps():
 
     def one_client(client):
         assert client.inputs.shape == (2, 2, 3, 1)
-        return jnp.sum(client.labels * client.mask), client.counts()
+        return jnp.sum(client.labels * client.mask), jnp.sum(client.mask)
 
     sums, counts = jax.jit(jax.vmap(one_client))(data)
     np.testing.assert_array_equal(sums, [3, 3])
@@ -54,15 +52,12 @@ def test_client_data_is_a_pytree_that_vmaps():
     np.testing.assert_array_equal(picked.labels, [[3, 0]])
 
 
-def test_round_up():
-    assert [next_power_of_two(n) for n in (0, 1, 2, 3, 4, 5, 1024, 1025)] == [
-        *(1, 1, 2, 4, 4, 8, 1024, 2048)
-    ]
-    examples, parts = make(range(5)), [np.arange(5)]
-    exact = client_data(examples, parts, round_up=lambda count: count)
-    assert exact.mask.shape == (1, 5)
-    with pytest.raises(ValueError, match="round down"):
-        client_data(examples, parts, round_up=lambda count: 4)
+@pytest.mark.parametrize(
+    ("largest", "length"), [(0, 1), (1, 1), (3, 4), (4, 4), (5, 8)]
+)
+def test_lengths_are_powers_of_two(largest, length):
+    data = client_data(make(range(5)), [np.arange(largest), np.arange(0)])
+    assert data.mask.shape == (2, length)
 
 
 def test_client_data_rejects_positions():
@@ -72,7 +67,7 @@ def test_client_data_rejects_positions():
         with pytest.raises(ValueError, match="outside the 3 examples"):
             client_data(make([0, 1, 2]), [np.array(bad)])
     empty = client_data(make([0]), [np.array([], int)])
-    np.testing.assert_array_equal(empty.counts(), [0])
+    np.testing.assert_array_equal(empty.mask, [[False]])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.int32])

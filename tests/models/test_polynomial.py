@@ -29,6 +29,13 @@ def images(size, seed=0):
     return np.where(drawn, bright, 0).astype(np.uint8)
 
 
+def pre_activations(module, params, inputs):
+    """The outputs of the layers below the activations."""
+    _, state = module.apply({"params": params}, inputs, capture_intermediates=True)
+    layers = state["intermediates"]
+    return [layers[name]["__call__"][0] for name in ("Conv_0", "Dense_0")]
+
+
 def cnn(**options):
     module = models.PolynomialCnn(10, **options)
     return module, from_flax(module, (28, 28, 1), Normalization())
@@ -96,43 +103,6 @@ def test_least_squares_is_what_numpy_fits_and_no_method_is_closer(name, degree):
     assert abs(mean_error) < 1e-3
 
 
-@pytest.mark.parametrize(
-    ("degree", "bound", "method", "named"),
-    [
-        (2, 1.0, "taylor", "method"),
-        (-1, 1.0, "chebyshev", "degree"),
-        (2, 0.0, "derivative", "bound"),
-        (2, np.nan, "least_squares", "bound"),
-    ],
-)
-def test_bad_requests_are_named(degree, bound, method, named):
-    with pytest.raises(ValueError, match=named):
-        poly.coefficients(poly.relu, degree, bound, method)
-
-
-def test_a_fit_to_values_as_they_occur():
-    samples = np.random.default_rng(0).normal(0.5, 1.0, (50, 40))
-    found = poly.fitted(np.tanh, 3, samples)
-    every = samples.ravel()
-    np.testing.assert_allclose(found, np.polyfit(every, np.tanh(every), 3)[::-1])
-    wide = poly.coefficients(np.tanh, 3, 5.0, "least_squares")
-    errors = [
-        np.mean((Polynomial(c)(every) - np.tanh(every)) ** 2) for c in (found, wide)
-    ]
-    assert errors[0] < errors[1] / 2
-
-
-@pytest.mark.parametrize("samples", [[], [1.0, 1.0, 2.0], [0.0, 1.0, 2.0, np.inf]])
-def test_too_few_samples_are_refused(samples):
-    with pytest.raises(ValueError, match="samples"):
-        poly.fitted(np.tanh, 2, samples)
-
-
-def test_activations_need_a_degree():
-    with pytest.raises(ValueError, match="degree"):
-        poly.activation_of([1.0])
-
-
 @pytest.mark.parametrize("name", models.POLYNOMIALS)
 def test_activations_are_products_and_sums_and_fit_in_their_range(name):
     activation = models.ACTIVATIONS[name]
@@ -166,7 +136,7 @@ def test_the_loss_is_cross_entropy_and_the_weighted_penalty_of_each_example():
     labels = np.arange(6, dtype=np.int32)
     logits = model.apply(params, inputs)
     plain = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    first, second = poly.pre_activations(module, params, Normalization()(inputs))
+    first, second = pre_activations(module, params, Normalization()(inputs))
     assert first.shape == (6, 12, 12, 5) and second.shape == (6, 32)
     excess = sum(
         np.sum(np.maximum(np.abs(np.asarray(x, np.float64)) - 0.5, 0) ** 2, axis=1)
@@ -268,7 +238,7 @@ def test_the_penalty_shrinks_the_range_of_a_trained_model():
         params = model.init(jax.random.key(0))
         for _ in range(60):
             params = step(params)
-        found = poly.pre_activations(module, params, Normalization()(inputs))
+        found = pre_activations(module, params, Normalization()(inputs))
         return max(float(jnp.abs(x).max()) for x in found)
 
     free, held = largest(0.0), largest(0.3)

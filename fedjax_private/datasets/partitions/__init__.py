@@ -26,11 +26,9 @@ def _adapted(name: str, function: Any) -> Partitioner:
             f"partition={name} must be a Partitioner or a function of labels, clients "
             f"and a random generator, got {type(function).__name__}."
         )
-
-    def deal(labels: Any, clients: int, settings: Any, rng: np.random.Generator) -> Any:
-        return function(labels, clients, rng)
-
-    return Partitioner(name, name, deal)
+    return Partitioner(
+        name, name, lambda labels, clients, _, rng: function(labels, clients, rng)
+    )
 
 
 _HERE = "fedjax_private.datasets.partitions"

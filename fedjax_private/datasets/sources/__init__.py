@@ -21,11 +21,8 @@ def _adapted(name: str, value: Any) -> Source:
             f"dataset {name} must be a Dataset, a Source or a function that returns a "
             f"Dataset, got {type(value).__name__}."
         )
-
-    def load(name: str, settings: Any) -> Dataset:
-        return value if isinstance(value, Dataset) else value()
-
-    return Source(name, name, load)
+    load = value if callable(value) else lambda: value
+    return Source(name, name, lambda name, settings: load())
 
 
 _HERE = "fedjax_private.datasets.sources"

@@ -19,12 +19,13 @@ import numpy.typing as npt
 from fedjax_private.datasets.examples import Dataset, DatasetError, Examples
 from fedjax_private.datasets.sources.source import Source
 
+_PREFIX = "idx:"
 _UNSIGNED_BYTE = 8
 _MAX_BYTES = 1 << 32  # no set of this kind comes near; a forged header may
 _MAX_CLASSES = 62  # EMNIST by class: digits, upper and lower case
 
 
-def read_idx(directory: str | os.PathLike[str], *, name: str | None = None) -> Dataset:
+def read_idx(directory: str | os.PathLike[str]) -> Dataset:
     """Reads train and test images and labels from four IDX files.
 
     Args:
@@ -32,11 +33,10 @@ def read_idx(directory: str | os.PathLike[str], *, name: str | None = None) -> D
             same with `t10k`; also found with a dot for the second-last hyphen
             (`train-images.idx3-ubyte`) and with `.gz` at the end. Whether a file is
             compressed is read from its content.
-        name: of the data set; by default `idx:` and the directory.
 
     Returns:
         Images as uint8 (N, H, W, 1). `num_classes` is 10 if all labels are digits, else
-        the largest label plus one.
+        the largest label plus one. The name is `idx:` and the directory.
 
     Raises:
         DatasetError: a directory or file that is missing or unreadable, one that is
@@ -57,7 +57,7 @@ def read_idx(directory: str | os.PathLike[str], *, name: str | None = None) -> D
             f"{root}: a label of {largest} is out of range; labels lie in "
             f"0..{_MAX_CLASSES - 1}."
         )
-    return Dataset(name or f"idx:{directory}", train, test, max(largest + 1, 10))
+    return Dataset(f"{_PREFIX}{directory}", train, test, max(largest + 1, 10))
 
 
 def _examples(root: pathlib.Path, split: str) -> Examples:
@@ -129,11 +129,10 @@ def _parse(
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-_PREFIX = "idx:"
 IDX = Source(
     "idx",
     "four MNIST IDX files in a directory, named idx:DIR",
-    lambda name, settings: read_idx(name.removeprefix(_PREFIX), name=name),
+    lambda name, settings: read_idx(name.removeprefix(_PREFIX)),
     usage="idx:DIR",
     matches=lambda name: name.startswith(_PREFIX),
 )

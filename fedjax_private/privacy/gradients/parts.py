@@ -4,7 +4,7 @@ import dataclasses
 import math
 import string
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -92,16 +92,11 @@ class Part(NamedTuple):
     weighted_sum: Callable[[Array], Array]
 
 
-# (site, position of the operand) -> its gradients, or None for equations of another
-# kind.
-_Kind: TypeAlias = Callable[[EvaluatedSite, int], Part | None]
-
-
 def part_of(site: EvaluatedSite, position: int) -> Part:
     """Returns the gradients with respect to an operand, in the cheapest form."""
-    for kind in _KINDS:
-        if (part := kind(site, position)) is not None:
-            return part
+    part = _product(site, position) or _lookup(site, position)
+    if part is not None:
+        return part
     gradients = site.gradients(position)
     return Part(l2_norms(gradients), lambda factors: weighted_sum(factors, gradients))
 
@@ -182,6 +177,3 @@ def _lookup(site: EvaluatedSite, position: int) -> Part | None:
     first = jnp.argmax(equal, axis=2) == jnp.arange(indices.shape[1])
     norms = l2_norms(jnp.where(first[..., None], together, 0))
     return Part(norms, lambda factors: site.weighted_sum(0, factors))
-
-
-_KINDS: tuple[_Kind, ...] = (_product, _lookup)

@@ -1,14 +1,52 @@
-"""Per-example gradients as clients use them: whichever way is cheapest."""
+"""Per-example gradients: by definition, and whichever way is cheapest."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from fedjax_private.privacy.gradients.bookkeeping import bookkept_gradients
-from fedjax_private.privacy.gradients.formed import formed_gradients
-from fedjax_private.privacy.gradients.types import ExampleGradients, GradientsFn
+from fedjax_private.privacy.gradients.types import (
+    ExampleGradients,
+    GradientsFn,
+    l2_norms,
+    weighted_sum,
+)
 from fedjax_private.typing import Array, LossFn, Params
+
+
+def per_example_gradients(loss: LossFn) -> Callable[[Params, Array, Array], Array]:
+    """(params, inputs (B, ...), labels (B,)) -> (B, P), in `ravel_pytree` order."""
+
+    def one(params: Params, inputs: Array, label: Array) -> Array:
+        gradient = jax.grad(lambda p: loss(p, inputs[None], label[None])[0])(params)
+        return ravel_pytree(gradient)[0]
+
+    return jax.vmap(one, (None, 0, 0))
+
+
+def formed_gradients(loss: LossFn) -> GradientsFn:
+    """Returns the gradients' norms and sums by definition; tests compare with it."""
+
+    def one(params: Params, inputs: Array, label: Array) -> tuple[Array, Params]:
+        return jax.value_and_grad(lambda p: loss(p, inputs[None], label[None])[0])(
+            params
+        )
+
+    def gradients(params: Params, inputs: Array, labels: Array) -> ExampleGradients:
+        losses, formed = jax.vmap(one, (None, 0, 0))(params, inputs, labels)
+        leaves, structure = jax.tree.flatten(formed)
+
+        def total(factors: Array) -> Params:
+            each = jnp.broadcast_to(factors, (len(leaves), len(inputs)))
+            sums = map(weighted_sum, each, leaves)
+            return jax.tree.unflatten(structure, sums)
+
+        norms = jnp.stack([l2_norms(gradient) for gradient in leaves])
+        return ExampleGradients(losses, norms, total)
+
+    return gradients
 
 
 def example_gradients(loss: LossFn) -> GradientsFn:

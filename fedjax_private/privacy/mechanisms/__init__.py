@@ -1,7 +1,7 @@
-"""Mechanisms by name: one file each, which ends in its entry.
+"""Mechanisms by name: a file for each kind, which ends in its entries.
 
-`mechanism` holds the entry's class; `gaussian` is DP-SGD, whose clipping `per_layer`,
-`automatic` and `adaptive` replace; `banded` stands by itself.
+`mechanism` holds the entry's class; `gaussian` is DP-SGD with each stateless clipping,
+`adaptive` the same with a clip norm that moves; `banded` stands by itself.
 """
 
 from fedjax_private.choices import Registry
@@ -14,8 +14,8 @@ MECHANISMS: Registry[Mechanism] = Registry(
     {
         "gaussian": f"{_HERE}.gaussian:GAUSSIAN",
         "banded": f"{_HERE}.banded:BANDED",
-        "per_layer": f"{_HERE}.per_layer:PER_LAYER",
-        "automatic": f"{_HERE}.automatic:AUTOMATIC",
+        "per_layer": f"{_HERE}.gaussian:PER_LAYER",
+        "automatic": f"{_HERE}.gaussian:AUTOMATIC",
         "adaptive": f"{_HERE}.adaptive:ADAPTIVE",
     },
     adapted,

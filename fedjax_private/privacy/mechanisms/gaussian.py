@@ -1,12 +1,18 @@
-"""DP-SGD: Poisson sampling, flat clipping, independent Gaussian noise.
+"""DP-SGD: Poisson sampling, clipping, independent Gaussian noise.
 
 Abadi, Chu, Goodfellow, McMahan, Mironov, Talwar, Zhang 2016, "Deep Learning with
-Differential Privacy".
+Differential Privacy". The entries differ in their clipping.
 """
 
-from typing import Any
+import dataclasses
 
-from fedjax_private.privacy.clipping import Clipping, FlatClipping
+from fedjax_private import choices
+from fedjax_private.privacy.clipping import (
+    AutomaticClipping,
+    Clipping,
+    FlatClipping,
+    PerLayerClipping,
+)
 from fedjax_private.privacy.mechanisms.mechanism import Mechanism, MechanismSettings
 from fedjax_private.privacy.noise import GaussianNoise
 from fedjax_private.privacy.plan import PrivacyPlan
@@ -24,12 +30,32 @@ def dp_sgd_plan(settings: MechanismSettings, clipping: Clipping) -> PrivacyPlan:
     )
 
 
-def _make(settings: MechanismSettings, own: Any) -> PrivacyPlan:
-    return dp_sgd_plan(settings, FlatClipping(settings.clip_norm))
+@dataclasses.dataclass(frozen=True)
+class AutomaticSettings(choices.Settings):
+    """Settings of automatic clipping."""
+
+    clip_stability: float = choices.setting(
+        AutomaticClipping.stability,
+        "what is added to a gradient's norm before dividing by it",
+        choices.positive,
+    )
 
 
 GAUSSIAN = Mechanism(
     "gaussian",
     "DP-SGD (Abadi et al. 2016): Poisson sampling, flat clipping, Gaussian noise",
-    _make,
+    lambda settings, own: dp_sgd_plan(settings, FlatClipping(settings.clip_norm)),
+)
+PER_LAYER = Mechanism(
+    "per_layer",
+    "DP-SGD with each parameter array clipped by itself (McMahan et al. 2018)",
+    lambda settings, own: dp_sgd_plan(settings, PerLayerClipping(settings.clip_norm)),
+)
+AUTOMATIC = Mechanism(
+    "automatic",
+    "DP-SGD with normalised gradients (Bu et al. 2023)",
+    lambda settings, own: dp_sgd_plan(
+        settings, AutomaticClipping(settings.clip_norm, own.clip_stability)
+    ),
+    AutomaticSettings,
 )

@@ -155,7 +155,7 @@ def test_a_function_of_the_users(own_module):
 
 def test_an_entry_of_the_users(own_module):
     scheme = PARTITIONS.choose(f"{own_module}:CAPPED", {"most": 3})
-    assert scheme.described() == {"name": "capped", "most": 3}
+    assert scheme.described() == {"name": f"{own_module}:CAPPED", "most": 3}
     assert [len(part) for part in partition(LABELS, 5, scheme, 0)] == [3] * 5
     with pytest.raises(ValueError, match="most must be at least 1"):
         PARTITIONS.choose(f"{own_module}:CAPPED", {"most": 0})

@@ -116,7 +116,9 @@ def test_a_source_of_the_users_has_settings(own_module):
     assert len(load(f"{own_module}:SOURCE", size=9).test) == 9
     with pytest.raises(ValueError, match="size must be at least 1"):
         load(f"{own_module}:SOURCE", size=0)
-    with pytest.raises(ValueError, match="data_dir is no setting of dataset sized"):
+    with pytest.raises(
+        ValueError, match=f"data_dir is no setting of dataset {own_module}"
+    ):
         load(f"{own_module}:SOURCE", data_dir="/nowhere")
 
 

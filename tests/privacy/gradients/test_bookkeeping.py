@@ -18,7 +18,7 @@ from fedjax_private.datasets import Normalization
 from fedjax_private.models.lowering import lowered
 from fedjax_private.privacy.gradients import parts
 from fedjax_private.privacy.gradients.bookkeeping import bookkept_gradients
-from fedjax_private.privacy.gradients.formed import formed_gradients
+from fedjax_private.privacy.gradients.sums import formed_gradients
 
 pytestmark = pytest.mark.usefixtures("full_precision")
 

@@ -5,9 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_private.privacy.gradients.formed import formed_gradients
 from fedjax_private.privacy.gradients.sites import read_loss
-from fedjax_private.privacy.gradients.sums import example_gradients, summed_gradient
+from fedjax_private.privacy.gradients.sums import (
+    example_gradients,
+    formed_gradients,
+    per_example_gradients,
+    summed_gradient,
+)
 
 pytestmark = pytest.mark.usefixtures("full_precision")
 
@@ -61,3 +65,25 @@ def test_a_summed_gradient_is_that_of_the_valid_examples():
     expected = jax.value_and_grad(right)(params)
     np.testing.assert_allclose(total, expected[0], rtol=1e-5)
     np.testing.assert_allclose(gradient, expected[1], rtol=1e-5)
+
+
+ROWS, TARGETS = jnp.array([[1.0, 2.0], [3.0, -1.0]]), jnp.array([1.0, 0.0])
+WEIGHTS = jnp.array([1.0, 1.0])
+
+
+def least_squares(params, inputs, labels):
+    """Least squares: the gradient is (x w - y) x."""
+    return 0.5 * (inputs @ params - labels) ** 2
+
+
+def test_per_example_gradients_are_their_definition():
+    gradients = per_example_gradients(least_squares)(WEIGHTS, ROWS, TARGETS)
+    np.testing.assert_allclose(gradients, [[2.0, 4.0], [6.0, -2.0]])
+
+
+def test_formed_gradients_have_the_norms_and_sums_of_the_definition():
+    gradients = formed_gradients(least_squares)(WEIGHTS, ROWS, TARGETS)
+    np.testing.assert_allclose(gradients.losses, [2.0, 2.0])
+    np.testing.assert_allclose(gradients.norms, [np.sqrt([20.0, 40.0])], rtol=1e-6)
+    total = gradients.weighted_sum(jnp.array([1.0, 0.5]))
+    np.testing.assert_allclose(total, [5.0, 3.0])
