@@ -96,13 +96,13 @@ def sweep(argv: Sequence[str]) -> int:
         notes.append("--quick: few rounds and a single seed; a look, not a result.")
     inputs = runs.Inputs()
     shown_by: dict[runs.Spec, list[runs.Spec]] = {}  # run -> the cells that show it
-    ready = []
-    for spec in cells:
-        shown_by.setdefault(trained_as(spec, what), []).append(spec)
-        if spec.seed == 0:
-            ready.append(
-                parsed.checked(lambda spec=spec: runs.prepare(spec, inputs(spec)))
-            )
+    for cell in cells:
+        shown_by.setdefault(trained_as(cell, what), []).append(cell)
+    ready = [
+        parsed.checked(lambda spec=spec: runs.prepare(spec, inputs(spec)))
+        for spec in shown_by
+        if spec.seed == 0
+    ]
     directory = parsed.checked(
         lambda: command.directory("sweep", parsed[command.OutputConfig])
     )

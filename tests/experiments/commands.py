@@ -1,0 +1,19 @@
+"""Runs commands as a user does, in processes of their own."""
+
+import subprocess
+
+from fedjax_private.encryption.openfhe.backend import interpreter
+
+SMALL = ("--model=linear", "--rounds=2", "--clients=3")
+
+
+def run(command, *argv, **options):
+    """The finished process of `python -m experiments.<command>`."""
+    return subprocess.run(
+        [*interpreter(), "-m", f"experiments.{command}", *map(str, argv)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        **options,
+    )

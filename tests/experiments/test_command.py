@@ -1,0 +1,55 @@
+import os
+
+import pytest
+
+from experiments import command
+from experiments.settings import flags
+from fedjax_private.aggregation import SCHEMES
+from fedjax_private.runs import Spec
+
+
+def parsed():
+    return flags.parse("usage", (Spec, command.OutputConfig), ["command"])
+
+
+def test_directories_are_named_after_the_command_and_the_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = command.directory("train", command.OutputConfig())
+    assert first.path.parent.name == "runs" and first.path.is_dir()
+    assert first.path.name.startswith("train-2")
+    out = command.OutputConfig(out=os.fspath(tmp_path / "mine"))
+    assert command.directory("train", out).path == tmp_path / "mine"
+
+
+def test_what_cannot_run_here_is_told(monkeypatch, capsys):
+    scheme = SCHEMES.find("ckks")
+    lacking = {"unavailable": lambda: "Not on this machine."}
+    broken = type(scheme)(**{**vars(scheme), **lacking})
+    specs = [
+        Spec(arm=arm, clients=clients, encryption=broken)
+        for clients in (2, 4)
+        for arm in ("fl", "fl_he", "private_ai")
+    ]
+    able, notes = command.available(specs, parsed())
+    assert able == [spec for spec in specs if spec.arm == "fl"]
+    assert notes == ["Not run: fl_he, private_ai. Not on this machine."]
+    assert command.available(able, parsed()) == (able, [])
+    with pytest.raises(SystemExit) as exit_:
+        command.available(specs[1:3], parsed())
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == "error: Not on this machine.\n"
+
+
+def test_a_command_ends_with_its_status_and_after_ctrl_c_with_130(capsys):
+    def interrupted(argv):
+        raise KeyboardInterrupt
+
+    for work, status in ((lambda argv: 0, 0), (lambda argv: 1, 1), (interrupted, 130)):
+        with pytest.raises(SystemExit) as exit_:
+            command.main(work)
+        assert exit_.value.code == status
+    assert capsys.readouterr().err == "interrupted.\n"
+
+
+def test_tables_are_wide_where_there_is_no_terminal():
+    assert command.console().width == 120

@@ -1,0 +1,189 @@
+"""`experiments.sweep`: what it runs, and what it leaves."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from experiments.sweep import QUICK_ROUNDS, SweepConfig, quick, specs, sweep, trained_as
+from fedjax_private.encryption.openfhe.backend import interpreter
+from fedjax_private.runs import ARMS, ROW_NAMES, Spec, checkpoints, read_rows
+from tests.experiments.commands import SMALL, run
+
+
+def test_a_sweep_is_a_run_for_every_cell():
+    what = SweepConfig(
+        arms=tuple(ARMS), clients=(2, 4), partitions=("iid", "shards"), seeds=3
+    )
+    cells = list(specs(what, Spec(rounds=5)))
+    assert len(cells) == len(set(cells)) == len(ARMS) * 2 * 2 * 3
+    assert {spec.rounds for spec in cells} == {5}
+    seeds = [spec.seed for spec in cells]
+    assert seeds == sorted(seeds)  # a whole comparison comes before the next
+    assert set(SweepConfig().arms) == set(ARMS) - {"private_ai_local"}
+
+
+def test_pooled_data_are_trained_once_a_seed():
+    what = SweepConfig(clients=(2, 4))
+    run_by = {trained_as(spec, what) for spec in specs(what, Spec())}
+    for arm in what.arms:
+        count = sum(spec.arm == arm for spec in run_by)
+        assert count == 3 * (1 if ARMS[arm].pooled else 4)
+
+
+def test_quick_leaves_what_was_named():
+    small, base = quick(SweepConfig(clients=(6,)), Spec(), frozenset({"clients"}))
+    assert (small.clients, small.seeds) == ((6,), 1)
+    assert base.rounds == QUICK_ROUNDS
+    assert quick(SweepConfig(), Spec(), frozenset())[0].clients == (4, 8)
+    assert quick(SweepConfig(), Spec(rounds=9), frozenset())[1].rounds == 9
+
+
+def test_bad_settings_are_refused_in_python_too():
+    for values, named in (
+        ({"arms": ("magic",)}, "arms names 'magic'"),
+        ({"clients": ()}, "clients needs at least one value"),
+        ({"partitions": ("iid", "iid")}, "partitions names a value twice"),
+        ({"clients": (0,)}, "clients must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            SweepConfig(**values)
+
+
+def test_a_small_sweep_in_this_process(tmp_path, capsys):
+    out = tmp_path / "run"
+    flags = ("--arms=centralized,fl,local", "--partitions=iid,dirichlet", "--alpha=1")
+    assert sweep(["sweep", *flags, *SMALL, "--seeds=2", f"--out={out}"]) == 0
+    rows = read_rows(out / "runs.jsonl")
+    cells = {(r["arm"], r["clients"], r["partition"], r["seed"]) for r in rows}
+    assert len(rows) == len(cells) == 3 * 1 * 2 * 2
+    names = checkpoints.names(out)
+    assert {row["run"] for row in rows} == set(names) and len(names) == 2 + 2 * 4
+    config = json.loads((out / "config.json").read_text())
+    dirichlet = config["runs"]["fl-3-dirichlet-0"]["spec"]["partition"]
+    assert dirichlet == {"name": "dirichlet", "size_skew": 0.0, "alpha": 1.0}
+    assert set(config["runs"]) == {name for name in names if name.endswith("-0")}
+    assert "2 seed(s)" in (out / "report.md").read_text()
+    shown = capsys.readouterr().out
+    assert len([x for x in shown.splitlines() if "seed=" in x]) == len(names)
+
+
+def test_nothing_is_written_before_all_cells_are_checked(tmp_path, capsys):
+    out = tmp_path / "run"
+    for flag, named in (
+        ("--cohort=4", "--cohort must lie between 1 and the 3 clients"),
+        ("--clients=3,5000", "--clients=5000 is more than the 4000 training examples"),
+        ("--arms=fl,fl_dp --noise=distributed", "arm fl_dp encrypts nothing"),
+    ):
+        with pytest.raises(SystemExit) as exit_:
+            sweep(["sweep", "--arms=fl", *SMALL, *flag.split(), f"--out={out}"])
+        assert exit_.value.code == 2
+        assert named in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.fixture(scope="module")
+def quickly(tmp_path_factory):
+    out = tmp_path_factory.mktemp("quick") / "run"
+    return run("sweep", "--quick", f"--out={out}"), out
+
+
+@pytest.mark.slow
+@pytest.mark.needs_openfhe
+def test_a_quick_sweep_leaves_every_file_and_row(quickly):
+    finished, out = quickly
+    assert finished.returncode == 0, finished.stderr
+    rows = read_rows(out / "runs.jsonl")
+    cells = {(r["arm"], r["clients"], r["partition"], r["seed"]) for r in rows}
+    arms = SweepConfig().arms
+    assert cells == set(itertools.product(arms, (4, 8), ("iid", "shards"), (0,)))
+    assert len(rows) == len(cells)
+    for row in rows:
+        assert list(row) == list(ROW_NAMES)
+        arm = ARMS[row["arm"]]
+        private = ("epsilon", "delta", "noise_multiplier", "clip_norm", "steps")
+        encrypted = ("encryption", "seconds_encrypt", "max_aggregation_error")
+        assert all((row[name] is not None) is arm.private for name in private)
+        assert all((row[name] is not None) is arm.encrypted for name in encrypted)
+        federated = arm.federated
+        assert (row["upload_bytes_per_client_round"] is not None) is federated
+        assert (row["epsilon_insider"] is not None) is (federated and arm.private)
+        assert 0.1 < row["accuracy"] <= 1.0
+        assert (row["honest_clients"] is not None) is arm.shared
+        if arm.private:
+            assert 2.8 < row["epsilon"] <= 2.9
+        if arm.shared:
+            assert row["epsilon"] < row["epsilon_insider"] < 5
+        if arm.encrypted:
+            assert 0 < row["max_aggregation_error"] < 1e-4
+    for name in ("config.json", "rounds.jsonl", "summary.csv", "report.md"):
+        assert (out / name).stat().st_size > 100
+    assert (out / "accuracy_clients.png").read_bytes().startswith(b"\x89PNG")
+    assert any((out / "tb").rglob("events*"))
+    assert any((out / "checkpoints").iterdir())
+    assert json.loads((out / "config.json").read_text())["versions"]["jax"]
+
+
+@pytest.mark.slow
+@pytest.mark.needs_openfhe
+def test_a_quick_sweep_prints_its_runs_and_its_table(quickly):
+    finished, out = quickly
+    lines = [x for x in finished.stdout.splitlines() if "seed=0" in x]
+    assert len(lines) == 2 + 5 * 4  # pooled arms once, the others in every cell
+    assert "paper's accuracy" in finished.stdout
+    assert str(out) in finished.stdout.replace("\n", "")
+
+
+@pytest.mark.slow
+def test_interrupted_sweeps_keep_what_has_finished(tmp_path):
+    # Where this runs in the background it ignores the signal, as its children would.
+    own = signal.signal(signal.SIGINT, signal.default_int_handler)
+    flags = ("--arms=fl", "--seeds=500", f"--out={tmp_path}")
+    process = subprocess.Popen(
+        [*interpreter(), "-m", "experiments.sweep", *flags, *SMALL],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    signal.signal(signal.SIGINT, own)
+    try:
+        deadline = time.monotonic() + 400
+        while not read_rows(tmp_path / "runs.jsonl") and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert str(tmp_path) in out.replace("\n", "")
+    assert "Traceback" not in err
+    assert read_rows(tmp_path / "runs.jsonl")
+    assert (tmp_path / "report.md").exists()
+
+
+@pytest.mark.slow
+def test_without_openfhe_plain_arms_run_and_encrypted_ones_say_why(tmp_path):
+    """An empty module in OpenFHE's place, as on a platform it has no wheel for."""
+    (tmp_path / "openfhe.py").write_text("raise ImportError('no such platform')")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    out = tmp_path / "run"
+    flags = ("--arms=fl,fl_he", "--seeds=1", "--partitions=iid", f"--out={out}")
+    both = run("sweep", *flags, *SMALL, env=environment)
+    assert both.returncode == 1
+    assert [row["arm"] for row in read_rows(out / "runs.jsonl")] == ["fl"]
+    assert "CPython 3.10" in (out / "report.md").read_text()
+
+
+@pytest.mark.needs_openfhe
+def test_a_run_that_fails_is_reported_beside_the_others(tmp_path, capsys):
+    out = tmp_path / "run"
+    flags = ("--arms=fl,fl_he", "--partitions=iid", "--seeds=1", "--learning_rate=1e30")
+    assert sweep(["sweep", *flags, *SMALL, f"--out={out}"]) == 1
+    assert [row["arm"] for row in read_rows(out / "runs.jsonl")] == ["fl"]
+    assert "Failed: fl_he-3-iid-0: client " in capsys.readouterr().out
+    assert "Failed: fl_he-3-iid-0: client " in (out / "report.md").read_text()

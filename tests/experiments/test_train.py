@@ -1,0 +1,247 @@
+"""`experiments.train`, mostly in this process."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.train import train
+from fedjax_private import runs
+from fedjax_private.runs import read_rows
+from tests.experiments.commands import SMALL, run
+
+RESEARCH = Path(__file__).parent.parent / "runs"  # holds research.py
+
+
+def trained(out, *flags):
+    """The row of a run that ends well."""
+    assert train(["train", *SMALL, *flags, f"--out={out}"]) == 0
+    (row,) = read_rows(out / "runs.jsonl")
+    return row
+
+
+def refused(capsys, out, *flags):
+    """The sentence with which a run is refused before any work."""
+    with pytest.raises(SystemExit) as exit_:
+        train(["train", *SMALL, *flags, f"--out={out}"])
+    assert exit_.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert not (out / "runs.jsonl").exists()
+    return line
+
+
+def test_a_run_leaves_every_file_and_prints_its_result(tmp_path, capsys):
+    out = tmp_path / "run"
+    row = trained(out, "--arm=fl_dp", "--noise_multiplier=1")
+    printed = capsys.readouterr().out
+    assert f"accuracy {row['accuracy']:.4f}  epsilon {row['epsilon']:.3f}" in printed
+    assert f"written to {out}" in printed
+    for name in ("config.json", "rounds.jsonl", "summary.csv", "report.md"):
+        assert (out / name).stat().st_size > 100
+    assert (out / "accuracy_clients.png").read_bytes().startswith(b"\x89PNG")
+    assert "from the operating system's" in (out / "report.md").read_text()
+    config = json.loads((out / "config.json").read_text())
+    assert config["command"] == "train" and "--arm=fl_dp" in config["argv"]
+    assert list(config["runs"]) == ["fl_dp-3-iid-0"]
+    loaded = runs.load(out)
+    assert loaded.rows == [row] and loaded.spec["noise_multiplier"] == 1.0
+
+
+@pytest.mark.slow
+def test_a_seeded_run_repeats_in_another_process(tmp_path):
+    """With equal charges: they do not depend on where in memory an entry lies."""
+    found = []
+    for name in ("here", "there"):
+        out = tmp_path / name
+        flags = ("--arm=fl_dp", "--noise_multiplier=1", "--noise_seed=7")
+        finished = run("train", *SMALL, *flags, f"--out={out}")
+        assert finished.returncode == 0, finished.stderr
+        (row,) = read_rows(out / "runs.jsonl")
+        ledger = out / "ledger" / "fl_dp-3-iid-0.jsonl"
+        found.append((row["loss"], ledger.read_text().splitlines()[1:]))
+        assert "those of a simulation" in (out / "report.md").read_text()
+    assert found[0] == found[1]
+    assert len(found[0][1]) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--arm=fl", "--clients=4001"), "--clients=4001 is more than the 4000"),
+        (("--arm=fl", "--dataset=no_such_set"), "no_such_set"),
+        (("--arm=fl", "--dataset=nowhere:data"), "nowhere"),
+        (("--arm=fl", "--cohort=4"), "--cohort must lie between 1 and the 3 clients"),
+        (("--arm=fl", "--model=polynomial_cnn", "--activation=tanh"), "--activation"),
+        (("--arm=fl", "--algorithm=truex"), "--algorithm=truex is for arm private_ai"),
+        (("--arm=fl", "--client=dp_sgd"), "--client=dp_sgd noises its steps"),
+        (("--arm=fl_dp", "--noise=distributed"), "give --arm=private_ai or --noise="),
+        (("--arm=fl_dp", "--mechanism=magic"), "--mechanism 'magic' is unknown"),
+        (("--arm=fl_dp", "--mechanism=nowhere:f"), "--mechanism=nowhere:f"),
+        (
+            ("--arm=fl", "--algorithm=scaffold", "--drop_out=0.1"),
+            "without some: leave out --drop_out",
+        ),
+        (
+            ("--arm=private_ai", "--encryption=none"),
+            "--encryption=none lets the server read every share",
+        ),
+    ],
+)
+def test_bad_input_ends_before_any_training(flags, named, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert named in refused(capsys, out, *flags)
+    assert not out.exists()
+
+
+@pytest.mark.needs_openfhe
+@pytest.mark.parametrize(
+    ("flag", "named"),
+    [
+        ("--local_steps=2", "give --local_steps=1 or --noise=local, got 2 steps"),
+        ("--noprotect", "--noprotect lets released sums reveal the key"),
+        ("--honest_clients=4", "--honest_clients must lie between 1 and the 3 uploads"),
+        ("--mechanism=adaptive", "use --noise=local or another --mechanism"),
+        ("--key_holder=clients --epsilon_against=insiders", "another --encryption"),
+    ],
+)
+def test_noise_that_cannot_be_shared_is_bad_input(flag, named, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert named in refused(capsys, out, "--arm=private_ai", *flag.split())
+    assert not out.exists()
+
+
+def test_bad_input_of_a_process_is_one_line_and_leaves_nothing(tmp_path):
+    finished = run("train", "--arm=fl", *SMALL, "--clients=4001", cwd=tmp_path)
+    assert finished.returncode == 2
+    (line,) = finished.stderr.splitlines()
+    assert line.startswith("error: --clients=4001")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_that_cannot_be_written_is_named(capsys):
+    named = refused(capsys, Path("/proc/nowhere"), "--arm=fl")
+    assert "cannot write to --out=/proc/nowhere" in named
+
+
+def test_a_directory_that_holds_a_run_is_not_written_again(tmp_path, capsys):
+    (tmp_path / "runs.jsonl").write_text("{}\n")
+    with pytest.raises(SystemExit) as exit_:
+        train(["train", "--arm=fl", *SMALL, f"--out={tmp_path}"])
+    assert exit_.value.code == 2
+    assert "or pass --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "runs.jsonl").read_text() == "{}\n"
+    assert trained(tmp_path, "--arm=fl", "--overwrite")["arm"] == "fl"
+
+
+@pytest.mark.needs_openfhe
+def test_training_that_cannot_be_encrypted_ends_with_one_sentence(tmp_path, capsys):
+    out = tmp_path / "run"
+    argv = ["train", "--arm=fl_he", *SMALL, "--learning_rate=1e30", f"--out={out}"]
+    assert train(argv) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: fl_he-3-iid-0 failed: ")
+    assert read_rows(out / "runs.jsonl") == []
+
+
+def test_without_openfhe_an_encrypted_arm_says_what_it_needs(tmp_path):
+    """An empty module in OpenFHE's place, as on a platform it has no wheel for."""
+    (tmp_path / "openfhe.py").write_text("raise ImportError('no such platform')")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    finished = run("train", "--arm=fl_he", *SMALL, env=environment)
+    assert finished.returncode == 2
+    assert "CPython 3.10" in finished.stderr
+
+
+@pytest.mark.needs_openfhe
+def test_the_report_tells_epsilons_and_sums(tmp_path):
+    out = tmp_path / "run"
+    shared = ("--arm=private_ai", "--encryption=exact", "--noise_multiplier=2")
+    row = trained(out, *shared, "--key_holder=clients")
+    assert row["epsilon_insider"] == float("inf")
+    text = (out / "report.md").read_text()
+    assert "BASELINE" in text
+    assert f"| {row['epsilon']:.4f} | inf |" in text
+    assert "and read single uploads" in text
+
+
+class TestOwnEntries:
+    """A researcher's file beside the place where the command is given."""
+
+    def test_a_fork_s_mechanism_is_run_from_its_folder(self, tmp_path):
+        out = tmp_path / "run"
+        finished = run(
+            "train",
+            "--arm=fl_dp",
+            *SMALL,
+            "--epsilon=1.5",
+            "--mechanism=research:laplace",
+            f"--out={out}",
+            env=os.environ | {"PYTHONPATH": os.fspath(RESEARCH)},
+        )
+        assert finished.returncode == 0, finished.stderr
+        (row,) = read_rows(out / "runs.jsonl")
+        assert 1.49 < row["epsilon"] <= 1.5
+        assert row["steps"] == 4
+        assert np.isfinite(row["loss"])
+        assert "mechanism research:laplace" in (out / "report.md").read_text()
+
+    @pytest.fixture
+    def on_the_path(self, monkeypatch):
+        monkeypatch.syspath_prepend(RESEARCH)
+
+    @pytest.mark.usefixtures("on_the_path")
+    def test_many_at_once_with_settings_of_their_own(self, tmp_path):
+        row = trained(
+            tmp_path / "run",
+            "--arm=fl",
+            "--dataset=research:rings",
+            "--model=research:RINGS",
+            "--width=12",
+            "--partition=research:CAPPED",
+            "--most=30",
+            "--algorithm=research:SHRINKING",
+            "--decay=0.9",
+            "--client=research:twice",
+        )
+        named = ("dataset", "model", "partition", "algorithm", "params")
+        assert [row[name] for name in named] == [
+            "rings",
+            "research:RINGS",
+            "research:CAPPED",
+            "research:SHRINKING",
+            3 * 12 + 13 * 2,
+        ]
+        loaded = runs.load(tmp_path / "run")
+        assert loaded.spec["partition"] == {"name": "research:CAPPED", "most": 30}
+
+    @pytest.mark.usefixtures("on_the_path")
+    def test_a_scheme_and_a_server_optimizer(self, tmp_path):
+        row = trained(
+            tmp_path / "run",
+            "--arm=fl_he",
+            "--encryption=research:BOXED",
+            "--scale=8",
+            "--server_optimizer=research:signs",
+            "--server_learning_rate=0.01",
+        )
+        assert row["encryption"] == "research:BOXED"
+        assert "A box of scale 8" in (tmp_path / "run" / "report.md").read_text()
+
+    @pytest.mark.usefixtures("on_the_path")
+    @pytest.mark.parametrize(
+        ("flag", "named"),
+        [
+            ("--mechanism=research:NUMBER", "--mechanism=research:NUMBER must be"),
+            ("--mechanism=research:not_a_plan", "--mechanism=research:not_a_plan"),
+            ("--mechanism=research:nothing", "no attribute 'nothing'"),
+            ("--partition=research:CAPPED --most=0", "--most must be at least 1"),
+            ("--width=3", "width"),
+        ],
+    )
+    def test_bad_ones_are_bad_input(self, flag, named, tmp_path, capsys):
+        out = tmp_path / "run"
+        assert named in refused(capsys, out, "--arm=fl_dp", *flag.split())
+        assert not out.exists()
