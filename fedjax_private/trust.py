@@ -60,16 +60,13 @@ class Trust:
     def __post_init__(self) -> None:
         if self.uploads < 1:
             raise ValueError(f"a sum needs at least one upload, got {self.uploads}.")
-        if self.honest is not None and not 1 <= self.honest <= self.uploads:
-            raise ValueError(
-                f"honest must lie between 1 and the {self.uploads} uploads of a sum, "
-                f"got {self.honest}."
-            )
-        if self.quorum is not None and not 1 <= self.quorum <= self.uploads:
-            raise ValueError(
-                f"quorum must lie between 1 and the {self.uploads} holders, got "
-                f"{self.quorum}."
-            )
+        for name, most in (("honest", "uploads of a sum"), ("quorum", "holders")):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= self.uploads:
+                raise ValueError(
+                    f"{name} must lie between 1 and the {self.uploads} {most}, got "
+                    f"{value}."
+                )
 
     @property
     def honest_clients(self) -> int:

@@ -3,9 +3,10 @@
 `make` sets a scheme of `SCHEMES` up for one training run. Each part imports from those
 before it:
 
-    types <- plain <- codecs <- reference        the contract; sums in the clear
+    types <- plain                               the contract; sums in the clear
     topologies <- settings                       how uploads travel; what users choose
-    descriptions <- encrypted, processes         encrypted sums, of one process or many
+    sums                                         what encrypted sums have in common
+    encrypted, processes                         encrypted sums, of one process or many
     selective                                    encrypts the most revealing entries
     entry <- schemes <- registry                 the schemes, a file each, by name
 """

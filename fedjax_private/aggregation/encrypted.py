@@ -1,25 +1,16 @@
 """Encrypted sums: clients encrypt, a server adds, an authority or holders decrypt."""
 
 import dataclasses
+import functools
 import time
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fedjax_private.aggregation.codecs import codec_of, grid_of
-from fedjax_private.aggregation.descriptions import describe_sums
-from fedjax_private.aggregation.plain import BYTES_PER_VALUE
-from fedjax_private.aggregation.reference import ReferenceSum
-from fedjax_private.aggregation.topologies import (
-    TOPOLOGIES,
-    Encrypt,
-    Network,
-    Parties,
-    Traffic,
-)
+from fedjax_private.aggregation.sums import EncryptedSums, ReferenceSum
+from fedjax_private.aggregation.topologies import TOPOLOGIES, Parties
 from fedjax_private.aggregation.types import (
-    Codec,
     FloatArray,
     IntArray,
     Session,
@@ -28,37 +19,24 @@ from fedjax_private.aggregation.types import (
 from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.material import Material
 from fedjax_private.encryption.messages.wire import AUTHORITY, SERVER
-from fedjax_private.encryption.parameters import Parameters, SumRequest, derive
+from fedjax_private.encryption.parameters import SumRequest
 from fedjax_private.encryption.parties.authority import KeyAuthority
 from fedjax_private.encryption.parties.encryptor import Encryptor
 from fedjax_private.encryption.parties.fusion import Fusion
 from fedjax_private.encryption.parties.holders import KeyHolder
 from fedjax_private.encryption.parties.joint_key import make_joint_key
 from fedjax_private.encryption.parties.server import AggregationServer
+from fedjax_private.encryption.parties.traffic import Traffic
 from fedjax_private.encryption.workers import Workers
-from fedjax_private.quantization import Grid
 from fedjax_private.trust import Trust
 
 # The most ciphertexts in memory at once, unless one upload has more.
 _CIPHERTEXTS = 512
 
 
-class _Decryption(Protocol):
-    """The parties that can decrypt under one key."""
-
-    material: Material
-
-    @property
-    def used_up(self) -> bool:
-        """Whether the key has decrypted as much as its noise protects."""
-
-    def decrypt(
-        self, server: Party, adding: AggregationServer, traffic: Traffic
-    ) -> npt.NDArray[Any]:
-        """Ends the round; returns the sum (values,)."""
-
-
 class _ByAuthority:
+    """The key authority, which can decrypt alone."""
+
     def __init__(
         self, parties: Parties, request: SumRequest, trust: Trust, workers: Workers
     ) -> None:
@@ -81,6 +59,8 @@ class _ByAuthority:
 
 
 class _ByHolders:
+    """All holders of shares of a key, who decrypt together."""
+
     def __init__(
         self, parties: Parties, request: SumRequest, trust: Trust, quorum: int
     ) -> None:
@@ -111,12 +91,12 @@ class _ByHolders:
 class _Key:
     """The roles of one key; a rotation replaces them."""
 
-    decryption: _Decryption
+    decryption: _ByAuthority | _ByHolders
     encryptor: Encryptor
     server: AggregationServer
 
 
-class EncryptedAggregation:
+class EncryptedAggregation(EncryptedSums):
     """Encrypted aggregation for one training run.
 
     All parties live in this process because the run is a simulation; they still
@@ -153,60 +133,34 @@ class EncryptedAggregation:
         fan_out: int = 8,
         workers: Workers | None = None,
     ) -> None:
-        self.request, self.trust, self.quorum = request, trust, quorum
-        self.topology, self.fan_out = topology, fan_out
-        self.parameters: Parameters = derive(request)
-        self.vector_size = request.values
+        super().__init__(request, trust, quorum, topology)
+        self.fan_out = fan_out
         self._workers = workers or Workers.start()
         self._parties = Parties()
-        self._seconds_keys = 0.0
         self._key = self._make_key()
-
-    @property
-    def codec(self) -> Codec:
-        """CKKS: float32 as it is. Exact: randomised rounding to integers mod 2^b."""
-        return codec_of(self.request)
-
-    @property
-    def grid(self) -> Grid:
-        """Exact: which integers stand for which values."""
-        return grid_of(self.request)
-
-    @property
-    def key_id(self) -> bytes:
-        """(16,) bytes that name the current key."""
-        return self._key.server.material.key_id
-
-    @property
-    def description(self) -> str:
-        """A sentence or two for reports: scheme, parameters, who decrypts, topology."""
-        return describe_sums(self.parameters, self.trust, self.quorum, self.topology)
 
     def open(self, round_number: int) -> Session:
         """Opens the session of one round; no round can be released twice."""
         if self._key.decryption.used_up:
             self._key = self._make_key()
-        seconds, self._seconds_keys = self._seconds_keys, 0.0
         self._key.server.open(round_number)
+        seconds = self._taken_seconds_keys()
         return _EncryptedSession(self, self._key, self._parties, round_number, seconds)
 
     def _make_key(self) -> _Key:
         start = time.perf_counter()
-        decryption: _Decryption
-        if self.request.scheme.threshold:
-            decryption = _ByHolders(
-                self._parties, self.request, self.trust, self.quorum
-            )
+        parties, request, trust = self._parties, self.request, self.trust
+        decryption: _ByAuthority | _ByHolders
+        if request.scheme.threshold:
+            decryption = _ByHolders(parties, request, trust, self.quorum)
         else:
-            decryption = _ByAuthority(
-                self._parties, self.request, self.trust, self._workers
-            )
+            decryption = _ByAuthority(parties, request, trust, self._workers)
         material = Material.from_bytes(decryption.material.to_bytes())
         relays = TOPOLOGIES[self.topology].relays
         key = _Key(
             decryption,
             Encryptor(material, self._workers),
-            AggregationServer(self._parties(SERVER), material, relays),
+            AggregationServer(parties(SERVER), material, relays),
         )
         self._seconds_keys += time.perf_counter() - start
         return key
@@ -222,13 +176,13 @@ class _EncryptedSession:
         seconds_keys: float,
     ) -> None:
         self._key, self._parties, self._round = key, parties, round_number
-        self._vector_size = aggregation.vector_size
         # A few uploads at a time: one is up to eight times its vector, and a chunk of
         # them may not fit into memory.
         self._block = max(1, _CIPHERTEXTS // aggregation.parameters.rows)
         self._traffic = Traffic()
-        network = Network(key.server, parties, self._traffic, aggregation.fan_out)
-        self._route = TOPOLOGIES[aggregation.topology](network)
+        self._route = TOPOLOGIES[aggregation.topology](
+            key.server, parties, self._traffic, aggregation.fan_out
+        )
         self._reference = ReferenceSum(aggregation.request, round_number)
         self._seconds_encrypt, self._seconds_keys = 0.0, seconds_keys
         self._upload_bytes = 0
@@ -243,19 +197,15 @@ class _EncryptedSession:
             encrypted = self._key.encryptor.ciphertexts(ids, slots[block])
             self._seconds_encrypt += time.perf_counter() - start
             for client, ciphertexts in zip(ids, encrypted, strict=True):
-                self._route.send(self._parties(client), self._uploading(ciphertexts))
+                upload = functools.partial(self._upload, ciphertexts)
+                self._route.send(self._parties(client), upload)
 
-    def _uploading(self, ciphertexts: memoryview) -> Encrypt:
-        def upload(client: Party, receiver: int) -> bytes:
-            start = time.perf_counter()
-            data = self._key.encryptor.upload(
-                client, receiver, self._round, ciphertexts
-            )
-            self._seconds_encrypt += time.perf_counter() - start
-            self._upload_bytes += len(data)
-            return data
-
-        return upload
+    def _upload(self, ciphertexts: memoryview, client: Party, receiver: int) -> bytes:
+        start = time.perf_counter()
+        data = self._key.encryptor.upload(client, receiver, self._round, ciphertexts)
+        self._seconds_encrypt += time.perf_counter() - start
+        self._upload_bytes += len(data)
+        return data
 
     def release(self) -> tuple[FloatArray, SessionReport]:
         self._reference.close()
@@ -267,17 +217,15 @@ class _EncryptedSession:
             self._parties(SERVER), self._key.server, self._traffic
         )
         seconds = time.perf_counter() - start - (self._traffic.seconds_add - added)
-        uploads = self._reference.uploads
-        report = SessionReport(
-            uploads=uploads,
-            upload_bytes_per_client=round(self._upload_bytes / uploads),
-            download_bytes_per_client=BYTES_PER_VALUE * self._vector_size,
+        report = self._reference.report(
+            total,
+            upload_bytes_per_client=round(
+                self._upload_bytes / len(self._reference.clients)
+            ),
             seconds_encrypt=self._seconds_encrypt,
             seconds_add=self._traffic.seconds_add,
             seconds_decrypt=seconds,
-            max_error=self._reference.error(total),
             seconds_keys=self._seconds_keys,
-            saturated=self._reference.saturated,
             link_bytes=self._traffic.per_message(),
         )
         return total.astype(np.float64), report

@@ -28,23 +28,27 @@ IDENTITY = Codec(
 
 
 class PlainSum:
-    """A float64 sum of the vectors of distinct clients, on the host.
+    """A float64 sum of the vectors of distinct clients in one round, on the host.
 
     Args:
         size: how many values each vector has.
+        round_number: for error messages.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, round_number: int) -> None:
         self.clients: set[int] = set()
         self.total: FloatArray = np.zeros(size)
+        self._round, self._open = round_number, True
 
     def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
         """Adds a chunk: `clients` (C,) ids, `slots` (C, size).
 
         Raises:
+            RuntimeError: if the round has been ended.
             ValueError: if the shapes do not match; nothing has been added then.
             RefusedError: if a client comes twice; nothing has been added then.
         """
+        self._check_open()
         if slots.shape != (len(clients), self.total.size):
             raise ValueError(
                 f"slots of shape {slots.shape} where "
@@ -59,6 +63,15 @@ class PlainSum:
             )
         self.clients.update(ids)
         self.total += slots.sum(axis=0, dtype=np.float64)
+
+    def close(self) -> None:
+        """Ends the round. Raises RuntimeError if it has been ended before."""
+        self._check_open()
+        self._open = False
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise RuntimeError(f"round {self._round} has been released already.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,42 +109,32 @@ class PlainAggregation:
 
 class _PlainSession:
     def __init__(self, aggregation: PlainAggregation, round_number: int) -> None:
-        self._aggregation = aggregation
-        self._round = round_number
-        self._sum: PlainSum | None = PlainSum(aggregation.vector_size)
+        self._least = aggregation.trust.uploads
+        self._sum = PlainSum(aggregation.vector_size, round_number)
         self._seconds_add = 0.0
 
     def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
-        total = self._open_sum()
         # Waits for the device first, so that training is not timed as addition.
         slots = np.asarray(slots)
         start = time.perf_counter()
-        total.add(clients, slots)
+        self._sum.add(clients, slots)
         self._seconds_add += time.perf_counter() - start
 
     def release(self) -> tuple[FloatArray, SessionReport]:
-        total = self._open_sum()
-        self._sum = None
-        uploads = len(total.clients)
-        wanted = self._aggregation.trust.uploads
-        if uploads < wanted:
+        self._sum.close()
+        uploads, total = len(self._sum.clients), self._sum.total
+        if uploads < self._least:
             raise RefusedError(
                 f"a sum of {uploads} uploads is not released: it must hold at least "
-                f"{wanted}."
+                f"{self._least}."
             )
-        vector_bytes = BYTES_PER_VALUE * self._aggregation.vector_size
         report = SessionReport(
             uploads=uploads,
-            upload_bytes_per_client=vector_bytes,
-            download_bytes_per_client=vector_bytes,
+            upload_bytes_per_client=BYTES_PER_VALUE * total.size,
+            download_bytes_per_client=BYTES_PER_VALUE * total.size,
             seconds_encrypt=0.0,
             seconds_add=self._seconds_add,
             seconds_decrypt=0.0,
             max_error=0.0,
         )
-        return total.total, report
-
-    def _open_sum(self) -> PlainSum:
-        if self._sum is None:
-            raise RuntimeError(f"round {self._round} has been released already.")
-        return self._sum
+        return total, report

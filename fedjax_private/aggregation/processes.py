@@ -11,12 +11,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from fedjax_private.aggregation.codecs import codec_of, grid_of
-from fedjax_private.aggregation.descriptions import describe_sums
-from fedjax_private.aggregation.plain import BYTES_PER_VALUE
-from fedjax_private.aggregation.reference import ReferenceSum
+from fedjax_private.aggregation.sums import EncryptedSums, ReferenceSum
 from fedjax_private.aggregation.types import (
-    Codec,
     FloatArray,
     IntArray,
     Session,
@@ -24,23 +20,24 @@ from fedjax_private.aggregation.types import (
 )
 from fedjax_private.encryption.messages.material import Material
 from fedjax_private.encryption.messages.wire import AUTHORITY, SERVER
-from fedjax_private.encryption.openfhe.backend import interpreter
-from fedjax_private.encryption.parameters import SumRequest, derive
+from fedjax_private.encryption.parameters import SumRequest
 from fedjax_private.encryption.parties.children import Child, call_all
 from fedjax_private.encryption.parties.holders import KeyHolder
 from fedjax_private.encryption.parties.joint_key import make_joint_key
 from fedjax_private.encryption.parties.sockets import Run
-from fedjax_private.quantization import Grid
 from fedjax_private.trust import Trust
 
+# Of clients, which share them by their numbers modulo that.
+MOST_PROCESSES = 8
 
-class ProcessAggregation:
+
+class ProcessAggregation(EncryptedSums):
     """Encrypted aggregation whose server, clients and decryptors are processes.
 
     They exchange bytes over local sockets: see `encryption.parties.processes`. Sums,
     keys and their rotation, and refusals are as in `EncryptedAggregation`; so is that
-    one session is open at a time. Close it, or use it as a context manager; processes
-    also end with the object and with this program.
+    one session is open at a time. Close it when done; processes also end with the
+    object and with this program.
 
     Formal guarantees: those of `encryption.parties.processes`: no secret key is ever in
     the server's memory, nor in this program's. This program sees every vector, because
@@ -52,11 +49,6 @@ class ProcessAggregation:
         request: what is to be summed.
         trust: who decrypts, and the fewest uploads that a released sum holds.
         quorum: holders that can stand in for others; unused with an authority.
-        workers: threads of each process, for ciphertexts.
-        processes: how many processes the clients share, by their numbers modulo that;
-            one for each upload by default, at most 8.
-        python: the command that starts an interpreter; this one by default.
-        capture: whether the server keeps all bytes that it receives, for `captured`.
 
     Attributes:
         children: the processes by name: `server`, `authority` where one key is used,
@@ -65,7 +57,6 @@ class ProcessAggregation:
     Raises:
         ValueError: if no parameters serve the request, or the arguments disagree.
         OpenFHEUnavailable: where OpenFHE cannot be imported.
-        OSError: if the command does not start an interpreter.
     """
 
     def __init__(
@@ -74,67 +65,36 @@ class ProcessAggregation:
         trust: Trust,
         *,
         quorum: int = 1,
-        workers: int = 1,
-        processes: int | None = None,
-        python: Sequence[str] | None = None,
-        capture: bool = False,
     ) -> None:
-        if processes is None:
-            processes = min(request.uploads, 8)
-        if processes < 1 or workers < 1:
-            raise ValueError(
-                "clients need at least one process, and each at least one worker; got "
-                f"{processes} and {workers}."
-            )
-        self.request, self.trust, self.quorum = request, trust, quorum
-        self.vector_size = request.values
-        self.parameters = derive(request)
+        super().__init__(request, trust, quorum, "star")
         self._holders = range(request.holders if request.scheme.threshold else 0)
-        self._seconds_keys = 0.0
         self.children: dict[str, Child] = {}
-        run = Run(
-            folder=tempfile.mkdtemp(prefix="fedjax_private-"),
-            authkey=secrets.token_bytes(32),
-            request=request,
-            trust=trust,
-            quorum=quorum,
-            threads=workers,
-            capture=capture,
-        )
-        self._end = weakref.finalize(self, _end, self.children, run.folder)
+        folder = tempfile.mkdtemp(prefix="fedjax_private-")
+        run = Run(folder, secrets.token_bytes(32), request, trust, quorum)
+        self._end = weakref.finalize(self, _end, self.children, folder)
 
         def start(role: str, name: str) -> Child:
-            child = Child(run, role, name, python or interpreter())
-            self.children[name] = child
+            child = self.children[name] = Child(run, role, name)
             return child
 
         try:
             self._server = start("server", "server")
             self._authority = None if self._holders else start("authority", "authority")
-            self._clients = [start("clients", f"clients {i}") for i in range(processes)]
+            self._clients = [
+                start("clients", f"clients {i}")
+                for i in range(min(request.uploads, MOST_PROCESSES))
+            ]
             self._introduce()
         except BaseException:
             self.close()
             raise
 
     @property
-    def codec(self) -> Codec:
-        """CKKS: float32 as it is. Exact: randomised rounding to integers mod 2^b."""
-        return codec_of(self.request)
-
-    @property
-    def grid(self) -> Grid:
-        """Exact: which integers stand for which values."""
-        return grid_of(self.request)
-
-    @property
     def description(self) -> str:
         """Sentences for reports: scheme, parameters, who decrypts, and where."""
         who = "key authority" if self._authority else "key holders (clients too)"
-        return (
-            describe_sums(self.parameters, self.trust, self.quorum, "star")
-            + f" Server, clients and {who} run in separate processes."
-        )
+        sums = super().description
+        return f"{sums} Server, clients and {who} run in separate processes."
 
     def open(self, round_number: int) -> Session:
         """Opens the session of one round; no round can be released twice.
@@ -145,25 +105,15 @@ class ProcessAggregation:
         decryptors = [self._authority] if self._authority else self._clients
         if any(call_all("used_up", dict.fromkeys(decryptors, ()))):
             self._make_key()
-        seconds, self._seconds_keys = self._seconds_keys, 0.0
         self._server.call("open", round_number)
+        seconds = self._taken_seconds_keys()
         return _ProcessSession(
             self.request, self._server, self._upload, round_number, seconds
         )
 
-    def captured(self) -> list[bytes]:
-        """Returns all bytes that the server has received, if `capture` is on."""
-        return self._server.call("received")
-
     def close(self) -> None:
         """Ends the processes. The second time it does nothing."""
         self._end()
-
-    def __enter__(self) -> "ProcessAggregation":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _introduce(self) -> None:
         """Enrols server and decryptors, makes a key, and has them listen."""
@@ -187,7 +137,6 @@ class ProcessAggregation:
             material = make_joint_key(cast(Mapping[int, KeyHolder], holders))
         self._server.call("use", material.without_key())
         call_all("use", dict.fromkeys(self._clients, (material,)))
-        self.key_id = material.key_id
         self._seconds_keys += time.perf_counter() - start
 
     def _upload(
@@ -243,8 +192,7 @@ class _ProcessSession:
         round_number: int,
         seconds_keys: float,
     ) -> None:
-        self._request, self._server, self._upload = request, server, upload
-        self._round = round_number
+        self._server, self._upload, self._round = server, upload, round_number
         self._reference = ReferenceSum(request, round_number)
         self._seconds_encrypt, self._seconds_keys = 0.0, seconds_keys
 
@@ -256,18 +204,14 @@ class _ProcessSession:
 
     def release(self) -> tuple[FloatArray, SessionReport]:
         self._reference.close()
-        total, adding, decrypting, links = self._server.call("release", self._round)
-        sizes = {link: round(sum(each) / len(each)) for link, each in links.items()}
-        report = SessionReport(
-            uploads=self._reference.uploads,
+        total, adding, decrypting, sizes = self._server.call("release", self._round)
+        report = self._reference.report(
+            total,
             upload_bytes_per_client=sizes["client to server"],
-            download_bytes_per_client=BYTES_PER_VALUE * self._request.values,
             seconds_encrypt=self._seconds_encrypt,
             seconds_add=adding,
             seconds_decrypt=decrypting,
-            max_error=self._reference.error(total),
             seconds_keys=self._seconds_keys,
-            saturated=self._reference.saturated,
             link_bytes=sizes,
         )
         return total.astype(np.float64), report

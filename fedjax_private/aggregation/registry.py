@@ -70,10 +70,10 @@ def make(
             vector, or bounds that no parameters hold.
         OpenFHEUnavailable: if the scheme encrypts and OpenFHE cannot be imported.
     """
-    choice, most = SCHEMES.choose(scheme), max(trust.uploads, most_uploads or 0)
-    _check_trust(choice, trust)
     if encrypted is not None and encrypted.all():
         encrypted = None
+    choice = _checked(scheme, trust)
+    most = max(trust.uploads, most_uploads or 0)
     task = SumTask(vector_size, trust, most, residues, encrypted)
     return choice.entry.make(choice.settings, task)
 
@@ -103,8 +103,8 @@ def describe(
         ValueError: as `make` does; or if entries would be chosen by what gradients
             reveal in training that is differentially private.
     """
-    choice, most = SCHEMES.choose(scheme), max(trust.uploads, most_uploads or 0)
-    _check_trust(choice, trust)
+    choice = _checked(scheme, trust)
+    most = max(trust.uploads, most_uploads or 0)
     task = SumTask(vector_size, trust, most, residues)
     text = choice.entry.describe(choice.settings, task)
     fraction = choice.entry.encrypted_fraction(choice.settings)
@@ -117,7 +117,9 @@ def describe(
     return text
 
 
-def _check_trust(choice: Choice[SchemeEntry], trust: Trust) -> None:
+def _checked(scheme: SchemeChoice, trust: Trust) -> Choice[SchemeEntry]:
+    """Returns the choice of a scheme that the trust model fits."""
+    choice = SCHEMES.choose(scheme)
     needed = choice.entry.decryptor(choice.settings)
     if trust.decryptor is not needed:
         raise ValueError(
@@ -130,3 +132,4 @@ def _check_trust(choice: Choice[SchemeEntry], trust: Trust) -> None:
             f"the trust model has a quorum of {trust.quorum} holders and encryption "
             f"{choice.name!r} one of {quorum}: make them agree."
         )
+    return choice

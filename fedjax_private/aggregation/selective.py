@@ -46,13 +46,13 @@ class SelectiveAggregation:
     def __init__(
         self, inner: EncryptedAggregation, encrypted: npt.NDArray[np.bool_]
     ) -> None:
-        if np.count_nonzero(encrypted) != inner.vector_size:
+        if np.count_nonzero(encrypted) != inner.request.values:
             raise ValueError(
                 f"{np.count_nonzero(encrypted)} entries are to be encrypted, but the "
-                f"inner aggregation adds {inner.vector_size}."
+                f"inner aggregation adds {inner.request.values}."
             )
         self._inner, self._encrypted = inner, encrypted
-        clear = encrypted.size - inner.vector_size
+        clear = encrypted.size - inner.request.values
         self._plain = PlainAggregation(clear, inner.trust)
 
     @property
@@ -68,7 +68,7 @@ class SelectiveAggregation:
     @property
     def description(self) -> str:
         """Sentences for reports, with the share of entries that is exposed."""
-        share = 1 - self._inner.vector_size / self._encrypted.size
+        share = 1 - self._inner.request.values / self._encrypted.size
         return (
             f"SELECTIVE: {share:.1%} of the entries are sent in the clear, and the "
             f"server reads them in every upload. The others: {self._inner.description}"

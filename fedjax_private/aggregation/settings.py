@@ -59,18 +59,13 @@ class SumSettings(CipherSettings):
         super().__post_init__()
         if not self.processes:
             return
-        if self.topology != "star":
-            raise ValueError(
-                "processes send their uploads straight to the server: topology must be "
-                f"star, got {self.topology}."
-            )
-        if self.encrypted_fraction < 1:
-            raise ValueError(
-                "processes encrypt every entry: encrypted_fraction must be 1, got "
-                f"{self.encrypted_fraction}."
-            )
-        if self.key_holder != "authority":
-            raise ValueError(
-                "processes keep a single key with the authority: key_holder must be "
-                f"authority, got {self.key_holder}."
-            )
+        for name, needed, why in (
+            ("topology", "star", "send their uploads straight to the server"),
+            ("encrypted_fraction", 1, "encrypt every entry"),
+            ("key_holder", "authority", "keep a single key with the authority"),
+        ):
+            value = getattr(self, name)
+            if value != needed:
+                raise ValueError(
+                    f"processes {why}: {name} must be {needed}, got {value}."
+                )

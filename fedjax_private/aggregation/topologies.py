@@ -1,16 +1,14 @@
 """How uploads travel to the server: star, tree or ring. The sums are bit-identical."""
 
 import abc
-import contextlib
-import dataclasses
-import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Mapping
 from types import MappingProxyType
 from typing import ClassVar
 
 from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.wire import EDGE_SERVERS, FIRST_EDGE, SERVER
 from fedjax_private.encryption.parties.server import AggregationServer
+from fedjax_private.encryption.parties.traffic import Traffic
 
 # (client, receiver of its upload) -> the upload. Called once for each client.
 Encrypt = Callable[[Party, int], bytes]
@@ -32,77 +30,51 @@ class Parties:
         return self._parties[number]
 
 
-class Traffic:
-    """The bytes over each kind of link in a round, and the seconds of adding."""
-
-    def __init__(self) -> None:
-        self._bytes: dict[str, int] = {}
-        self._messages: dict[str, int] = {}
-        self.seconds_add = 0.0
-
-    def sent(self, link: str, message: bytes) -> bytes:
-        """Counts a message and returns it."""
-        self._bytes[link] = self._bytes.get(link, 0) + len(message)
-        self._messages[link] = self._messages.get(link, 0) + 1
-        return message
-
-    @contextlib.contextmanager
-    def adding(self) -> Iterator[None]:
-        """Counts the seconds inside the context as addition."""
-        start = time.perf_counter()
-        yield
-        self.seconds_add += time.perf_counter() - start
-
-    def per_message(self) -> dict[str, int]:
-        """Returns the mean bytes of a message, for each kind of link."""
-        return {
-            link: round(n / self._messages[link]) for link, n in self._bytes.items()
-        }
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """The parties of one round, and the count of their messages.
-
-    Attributes:
-        server: with its round open.
-        parties: all others.
-        traffic: counts messages.
-        fan_out: clients of one edge server.
-    """
-
-    server: AggregationServer
-    parties: Parties
-    traffic: Traffic
-    fan_out: int
-
-
 class Route(abc.ABC):
     """The way of one round's uploads to the server.
 
+    Args:
+        server: with its round open.
+        parties: all others.
+        traffic: counts messages.
+        fan_out: clients of one edge server, in a tree.
+
     Attributes:
         relays: who may send the server the sum of several clients' uploads.
+        last_link: the link over which the server gets what it adds.
     """
 
     relays: ClassVar[Container[int]] = ()
+    last_link: ClassVar = "client to server"
 
-    def __init__(self, network: Network) -> None:
-        self._network, self._traffic = network, network.traffic
+    def __init__(
+        self,
+        server: AggregationServer,
+        parties: Parties,
+        traffic: Traffic,
+        fan_out: int,
+    ) -> None:
+        self._server, self._parties = server, parties
+        self._traffic, self._fan_out = traffic, fan_out
+        self._relay: AggregationServer | None = None  # holds a sum on its way
 
     @abc.abstractmethod
     def send(self, client: Party, encrypt: Encrypt) -> None:
         """Encrypts one client's upload and sends it on its way."""
 
-    @abc.abstractmethod
     def arrive(self) -> None:
         """Ends the round: the server has the sum of all when this returns."""
+        if self._relay is not None:
+            with self._traffic.adding():
+                message = self._relay.forward(SERVER)
+                self._server.add(self._traffic.sent(self.last_link, message))
+            self._relay = None
 
-    def _relay(self, party: Party) -> AggregationServer:
+    def _new_relay(self, party: Party) -> AggregationServer:
         """Returns a party's adder on the way, in the round that the server has open."""
-        server = self._network.server
-        relay = AggregationServer(party, server.material, self.relays)
-        assert server.round_number is not None
-        relay.open(server.round_number)
+        relay = AggregationServer(party, self._server.material, self.relays)
+        assert self._server.round_number is not None
+        relay.open(self._server.round_number)
         return relay
 
 
@@ -111,49 +83,29 @@ class Star(Route):
 
     def send(self, client: Party, encrypt: Encrypt) -> None:
         """Sends one upload to the server."""
-        upload = self._traffic.sent("client to server", encrypt(client, SERVER))
+        upload = self._traffic.sent(self.last_link, encrypt(client, SERVER))
         with self._traffic.adding():
-            self._network.server.add(upload)
-
-    def arrive(self) -> None:
-        """Does nothing: every upload has been added on arrival."""
+            self._server.add(upload)
 
 
 class Tree(Route):
     """Edge servers add the uploads of some clients each, and the server their sums."""
 
-    relays = EDGE_SERVERS
-
-    def __init__(self, network: Network) -> None:
-        super().__init__(network)
-        self._edge: AggregationServer | None = None
-        self._edges = 0
+    relays, last_link = EDGE_SERVERS, "edge to server"
+    _edges = 0
 
     def send(self, client: Party, encrypt: Encrypt) -> None:
         """Sends one upload to the current edge server, or a new one if that is full."""
-        edge = self._edge
-        if edge is None or len(edge.clients) == self._network.fan_out:
+        edge = self._relay
+        if edge is None or len(edge.clients) == self._fan_out:
             self.arrive()
-            number = FIRST_EDGE + self._edges
-            edge = self._edge = self._relay(self._network.parties(number))
+            party = self._parties(FIRST_EDGE + self._edges)
+            edge = self._relay = self._new_relay(party)
             self._edges += 1
         receiver = FIRST_EDGE + self._edges - 1
         upload = self._traffic.sent("client to edge", encrypt(client, receiver))
         with self._traffic.adding():
             edge.add(upload)
-
-    def arrive(self) -> None:
-        """Sends the sum of the current edge server."""
-        if self._edge is not None:
-            with self._traffic.adding():
-                message = self._edge.forward(SERVER)
-                self._network.server.add(self._traffic.sent("edge to server", message))
-            self._edge = None
-
-
-class _Anybody:
-    def __contains__(self, number: object) -> bool:
-        return True
 
 
 class Ring(Route):
@@ -163,31 +115,17 @@ class Ring(Route):
     client sends the sum to the server. The transfers follow one another.
     """
 
-    relays = _Anybody()
-
-    def __init__(self, network: Network) -> None:
-        super().__init__(network)
-        self._last: AggregationServer | None = None
+    relays = range(FIRST_EDGE)  # every client
 
     def send(self, client: Party, encrypt: Encrypt) -> None:
         """Passes the sum on to a client, which adds its upload."""
-        upload, relay = encrypt(client, client.number), self._relay(client)
+        upload, relay = encrypt(client, client.number), self._new_relay(client)
         with self._traffic.adding():
-            if self._last is not None:
-                message = self._last.forward(client.number)
+            if self._relay is not None:
+                message = self._relay.forward(client.number)
                 relay.add(self._traffic.sent("client to client", message))
             relay.add(upload)
-        self._last = relay
-
-    def arrive(self) -> None:
-        """Sends the last client's sum."""
-        if self._last is not None:
-            with self._traffic.adding():
-                message = self._last.forward(SERVER)
-                self._network.server.add(
-                    self._traffic.sent("client to server", message)
-                )
-            self._last = None
+        self._relay = relay
 
 
 TOPOLOGIES: Mapping[str, type[Route]] = MappingProxyType(

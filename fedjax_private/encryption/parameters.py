@@ -12,19 +12,12 @@ import enum
 import functools
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from fedjax_private.encryption.settings import DEFAULTS, CipherSettings
 
-# (ring dimension, bits of each prime of the modulus), by size of the upload. All are
-# within Bossuat et al., "Security Guidelines for Implementing Homomorphic Encryption"
-# (2024), for 128 bits of classical security with ternary secrets, and within what
-# OpenFHE accepts: 53 bits at 2048, 106 at 4096.
-_CKKS_SETS = ((2048, (45,)), (2048, (53,)), (4096, (60,)), (4096, (53, 53)))
-_EXACT_SETS = ((2048, (53,)), (4096, (60,)))
-_THRESHOLD_EXACT_SETS = ((4096, (53, 53)), (8192, (60, 60)))
 SECURITY_BITS = 128
 
 # A larger scale would give digits that float64 does not hold.
@@ -67,6 +60,19 @@ class Scheme(enum.Enum):
         return self in (Scheme.THRESHOLD_CKKS, Scheme.THRESHOLD_EXACT)
 
 
+# (ring dimension, bits of each prime of the modulus), by size of the upload. All are
+# within Bossuat et al., "Security Guidelines for Implementing Homomorphic Encryption"
+# (2024), for 128 bits of classical security with ternary secrets, and within what
+# OpenFHE accepts: 53 bits at 2048, 106 at 4096.
+_CKKS_SETS = ((2048, (45,)), (2048, (53,)), (4096, (60,)), (4096, (53, 53)))
+_SETS = {
+    Scheme.CKKS: _CKKS_SETS,
+    Scheme.THRESHOLD_CKKS: _CKKS_SETS,
+    Scheme.EXACT: ((2048, (53,)), (4096, (60,))),
+    Scheme.THRESHOLD_EXACT: ((4096, (53, 53)), (8192, (60, 60))),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class SumRequest:
     """What is to be summed.
@@ -94,23 +100,16 @@ class SumRequest:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", self.settings.complete())
-        for name, most in (
-            ("values", 2**32 - 1),
-            ("uploads", 2**20),
-            ("holders", 2**10),
-        ):
+        limits = {"values": 2**32 - 1, "uploads": 2**20, "holders": 2**10}
+        for name, most in limits.items():
             value = getattr(self, name)
             if not 1 <= value <= most:
                 raise ValueError(f"{name} must lie between 1 and {most}, got {value}.")
-        if self.holders > 1 and not self.scheme.threshold:
+        if self.scheme.threshold is not (self.holders > 1):
+            several = "needs at least two holders of key shares"
+            needs = several if self.scheme.threshold else "has one key and no shares"
             raise ValueError(
-                f"{self.scheme.value} has one key and no shares: threshold_ckks and "
-                "threshold_exact have."
-            )
-        if self.scheme.threshold and self.holders < 2:
-            raise ValueError(
-                f"{self.scheme.value} needs at least two holders of key shares, got "
-                f"{self.holders}."
+                f"{self.scheme.value} {needs}, got holders={self.holders}."
             )
         if self.scheme is Scheme.THRESHOLD_CKKS and not self.complex_packing:
             raise ValueError(
@@ -126,16 +125,12 @@ class SumRequest:
     @property
     def sum_bound(self) -> float:
         """The largest absolute value of an entry of a sum, and of an upload."""
-        bound = self.settings.value_bound
-        assert bound is not None  # the settings are complete
-        return bound
+        return cast(float, self.settings.value_bound)  # complete
 
     @property
     def bits(self) -> int:
         """Exact: b; entries are integers mod 2^b."""
-        bits = self.settings.quantization_bits
-        assert bits is not None  # the settings are complete
-        return bits
+        return cast(int, self.settings.quantization_bits)  # complete
 
     @property
     def complex_packing(self) -> bool:
@@ -282,54 +277,44 @@ def derive(request: SumRequest) -> Parameters:
 
 def candidates(request: SumRequest) -> Iterator[Parameters]:
     """Returns all parameters that serve the request, the smallest ring first."""
-    return _exact(request) if request.scheme.exact else _ckks(request)
-
-
-def _ckks(request: SumRequest) -> Iterator[Parameters]:
-    settings = request.settings
-    for dimension, limbs in _CKKS_SETS:
-        flooding = _flooding(request, dimension) if settings.protect else 0.0
-        # The largest coefficient of an encoded polynomial is at most the largest slot:
-        # sqrt(2) times the largest part of a complex one. It must stay below q/2, with
-        # room for all noise.
-        noise = math.sqrt(fresh_variance(dimension, request.holders) * request.uploads)
-        # Recovery adds as many partial decryptions again, at most.
-        terms = 2 * request.holders if request.scheme.threshold else 1
-        noise = math.hypot(noise, flooding * math.sqrt(terms))
-        room = 2.0 ** (sum(limbs) - 1) * (1 - 2.0**-8) - _NOISE_MARGIN * noise
-        largest = request.sum_bound * (math.sqrt(2) if request.complex_packing else 1.0)
-        scale = min(room / largest, 2.0**_MAX_SCALE_BITS / largest)
-        if scale <= 0 or flooding > _MAX_FLOODING:
-            continue
-        parameters = Parameters(
-            request, dimension, limbs, scale=scale, flooding_std=flooding
-        )
-        if parameters.error_std(request.uploads) <= settings.precision:
-            yield parameters
-
-
-def _exact(request: SumRequest) -> Iterator[Parameters]:
-    threshold = request.scheme.threshold
-    for dimension, limbs in _THRESHOLD_EXACT_SETS if threshold else _EXACT_SETS:
-        flooding = _flooding(request, dimension) if threshold else 0.0
+    fitted = _with_lanes if request.scheme.exact else _with_scale
+    for dimension, limbs in _SETS[request.scheme]:
+        flooding = _flooding(request, dimension)
         if flooding > _MAX_FLOODING:
             continue
-        noise = math.sqrt(fresh_variance(dimension, request.holders) * request.uploads)
-        if threshold:
-            # Recovery adds as many partial decryptions again, at most.
-            noise = math.hypot(noise, flooding * math.sqrt(2 * request.holders))
-        # q / (2 t) >= 14 sigma. The least t is below twice the lanes' product, unless
-        # there are so few bits that the least prime 1 mod 2N has more.
-        room = sum(limbs) - 1 - math.log2(_NOISE_MARGIN * noise)
-        lane = request.bits + (request.uploads - 1).bit_length()
-        lanes = min(math.floor(room) - 1, _MAX_PLAINTEXT_BITS) // lane
-        if lanes < 1:
-            continue
-        parameters = Parameters(
-            request, dimension, limbs, lanes=lanes, flooding_std=flooding
-        )
-        if math.log2(parameters.plaintext_modulus) <= room:
+        noise = _NOISE_MARGIN * _noise(request, dimension, flooding)
+        bare = Parameters(request, dimension, limbs, flooding_std=flooding)
+        parameters = fitted(bare, noise)
+        if parameters is not None:
             yield parameters
+
+
+def _with_scale(bare: Parameters, noise: float) -> Parameters | None:
+    """CKKS: returns the parameters with a scale; None if none is precise enough."""
+    request = bare.request
+    # The largest coefficient of an encoded polynomial is at most the largest slot:
+    # sqrt(2) times the largest part of a complex one. It must stay below q/2, with room
+    # for all noise.
+    room = 2.0 ** (bare.modulus_bits - 1) * (1 - 2.0**-8) - noise
+    largest = request.sum_bound * (math.sqrt(2) if request.complex_packing else 1.0)
+    scale = min(room / largest, 2.0**_MAX_SCALE_BITS / largest)
+    if scale <= 0:
+        return None
+    parameters = dataclasses.replace(bare, scale=scale)
+    precise = parameters.error_std(request.uploads) <= request.settings.precision
+    return parameters if precise else None
+
+
+def _with_lanes(bare: Parameters, noise: float) -> Parameters | None:
+    """Exact: returns the parameters with as many lanes as fit; None if none does."""
+    # q / (2 t) >= 14 sigma. The least t is below twice the lanes' product, unless there
+    # are so few bits that the least prime 1 mod 2N has more.
+    room = bare.modulus_bits - 1 - math.log2(noise)
+    lanes = min(math.floor(room) - 1, _MAX_PLAINTEXT_BITS) // bare.lane_bits
+    if lanes < 1:
+        return None
+    parameters = dataclasses.replace(bare, lanes=lanes)
+    return parameters if math.log2(parameters.plaintext_modulus) <= room else None
 
 
 def fresh_variance(dimension: int, holders: int = 1) -> float:
@@ -341,7 +326,18 @@ def fresh_variance(dimension: int, holders: int = 1) -> float:
     return NOISE_STD**2 * (1 + 4 * dimension * holders / 3)
 
 
+def _noise(request: SumRequest, dimension: int, flooding: float) -> float:
+    """Standard deviation, per coefficient, of all noise in a decrypted sum."""
+    fresh = math.sqrt(fresh_variance(dimension, request.holders) * request.uploads)
+    # Recovery adds as many partial decryptions again, at most.
+    terms = 2 * request.holders if request.scheme.threshold else 1
+    return math.hypot(fresh, flooding * math.sqrt(terms))
+
+
 def _flooding(request: SumRequest, dimension: int) -> float:
+    """`Parameters.flooding_std`."""
+    if request.scheme is Scheme.EXACT or not request.settings.protect:
+        return 0.0
     variance = fresh_variance(dimension, request.holders) * request.uploads
     queries = max(request.settings.query_budget, -(-request.values // (dimension // 2)))
     if request.scheme.threshold:

@@ -4,9 +4,7 @@ import dataclasses
 
 from fedjax_private import choices
 
-# Where nothing derives them.
-VALUE_BOUND = 2.0
-QUANTIZATION_BITS = 16
+_WHERE_NOT_DERIVED = {"value_bound": 2.0, "quantization_bits": 16}
 
 PACKINGS = ("real", "complex")
 
@@ -74,12 +72,9 @@ class CipherSettings(choices.Settings):
         Two settings that give the same ciphertexts are then equal.
         """
         names = [field.name for field in dataclasses.fields(CipherSettings)]
-        values = {name: getattr(self, name) for name in names}
-        if self.value_bound is None:
-            values["value_bound"] = VALUE_BOUND
-        if self.quantization_bits is None:
-            values["quantization_bits"] = QUANTIZATION_BITS
-        return CipherSettings(**values)
+        given = {name: getattr(self, name) for name in names}
+        given = {name: value for name, value in given.items() if value is not None}
+        return CipherSettings(**{**_WHERE_NOT_DERIVED, **given})
 
 
 DEFAULTS = CipherSettings()

@@ -34,7 +34,8 @@ class Workers:
             ValueError: if `count` is less than one.
         """
         if count is None:
-            count = _usable_cores()
+            affine = hasattr(os, "sched_getaffinity")
+            count = len(os.sched_getaffinity(0)) if affine else os.cpu_count() or 1
         if count < 1:
             raise ValueError(f"count must be at least one worker, got {count}.")
         if count == 1:
@@ -73,9 +74,3 @@ class Workers:
 
 
 IN_THIS_THREAD = Workers()
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

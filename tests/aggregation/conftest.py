@@ -1,5 +1,5 @@
 """Fixtures of the tests of aggregation."""
 
-from tests.aggregation.process_sums import inspected, numbers, running
+from tests.aggregation.process_sums import numbers, running
 
-__all__ = ["inspected", "numbers", "running"]
+__all__ = ["numbers", "running"]

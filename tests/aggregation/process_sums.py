@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedjax_private.aggregation import processes
 from fedjax_private.aggregation.processes import ProcessAggregation
 from fedjax_private.encryption.openfhe.backend import interpreter
 from fedjax_private.encryption.parameters import Scheme, SumRequest
+from fedjax_private.encryption.parties import children
 from fedjax_private.encryption.settings import CipherSettings
 from fedjax_private.trust import Decryptor, Trust
 from tests.aggregation import sums
@@ -19,10 +21,23 @@ K, VALUES = 4, 5000
 
 # What the tests ask processes for besides: their roles get these methods.
 INSPECTED = """
-import gc, os, sys
+import gc, os, pickle, sys
+from multiprocessing.connection import Connection
 from fedjax_private.encryption.openfhe import backend
 from fedjax_private.encryption.parties import processes
 from fedjax_private.encryption.math.polynomials import Factor
+
+captured, read = [], Connection.recv_bytes
+
+def recv_bytes(connection, *most):
+    captured.append(read(connection, *most))
+    return captured[-1]
+
+Connection.recv_bytes = recv_bytes
+Connection.recv = lambda connection: pickle.loads(connection.recv_bytes())
+
+def received(role):
+    return list(captured)
 
 def private_keys(role):
     private = backend.load().openfhe.PrivateKey, Factor
@@ -47,7 +62,7 @@ def residues(role):
 def origin(role):
     return os.getpid(), os.getppid(), backend.load().process, "jax" in sys.modules
 
-for added in (private_keys, identities, residues, origin):
+for added in (received, private_keys, identities, residues, origin):
     setattr(processes._Role, added.__name__, added)
 processes._Role.run = lambda role: role._run
 processes.main(int(sys.argv[-1]))
@@ -63,11 +78,11 @@ def arguments(name, **changed):
     return request, Trust(K, decryptor)
 
 
-def started(name, *, request=None, **options):
+def started(name, **settings):
     """An aggregation whose clients live in two processes."""
-    wanted, trust = arguments(name, **(request or {}))
-    chosen = {"quorum": 3, "processes": 2, **options}
-    return ProcessAggregation(wanted, trust, **chosen)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "MOST_PROCESSES", 2)
+        return ProcessAggregation(*arguments(name, **settings), quorum=3)
 
 
 def encoded(aggregation, seed=0):
@@ -92,6 +107,11 @@ def roles(aggregation, method):
     return {name: child.call(method) for name, child in aggregation.children.items()}
 
 
+def captured(aggregation):
+    """All bytes that the server has received, if its interpreter is `inspected`."""
+    return aggregation.children["server"].call("received")
+
+
 def ended(pid):
     """Whether a process has ended: gone, or a zombie that nobody has asked about."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -108,21 +128,18 @@ def wait_until(condition):
 
 
 @pytest.fixture(scope="module")
-def inspected(tmp_path_factory):
-    """The command of an interpreter in which roles can be looked into."""
+def running(tmp_path_factory):
+    """Aggregations by name, whose roles can be looked into; started when asked for."""
     script = tmp_path_factory.mktemp("processes") / "inspected.py"
     script.write_text(INSPECTED)
-    return [*interpreter(), str(script)]
-
-
-@pytest.fixture(scope="module")
-def running(inspected):
-    """Aggregations by name, started when first asked for."""
+    inspected = [*interpreter(), str(script)]
     made = {}
 
     def get(name):
         if name not in made:
-            made[name] = started(name, python=inspected, capture=True)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(children, "interpreter", lambda: inspected)
+                made[name] = started(name)
         return made[name]
 
     yield get

@@ -1,5 +1,6 @@
 """Server, clients and decryptors in processes of their own."""
 
+import contextlib
 import gc
 import os
 import pickle
@@ -14,6 +15,7 @@ from fedjax_private.aggregation.processes import ProcessAggregation
 from fedjax_private.encryption.errors import OpenFHEUnavailable, RefusedError
 from fedjax_private.encryption.openfhe.backend import interpreter
 from fedjax_private.encryption.parameters import Scheme
+from fedjax_private.encryption.parties import children
 from fedjax_private.encryption.parties.sockets import Run
 from fedjax_private.trust import Decryptor, Trust
 from tests.aggregation.process_sums import (
@@ -36,7 +38,6 @@ def test_sums_are_those_of_one_process(running, numbers, name):
     separate = running(name)
     request, trust = arguments(name)
     single = EncryptedAggregation(request, trust, quorum=3)
-    assert separate.grid == single.grid
     for seed in range(3):
         number, slots = next(numbers), encoded(single, seed)
         total, report = released(separate, slots, number)
@@ -115,23 +116,21 @@ def test_errors_of_clients_come_back(running, numbers):
 
 
 def test_keys_are_rotated_when_the_budget_is_used_up():
-    with started("threshold_ckks", request={"query_budget": 4}) as aggregation:
-        names, slots = [], encoded(aggregation)
+    with contextlib.closing(started("threshold_ckks", query_budget=4)) as aggregation:
+        slots = encoded(aggregation)
         assert aggregation.parameters.sums_per_key == 2
         for number in range(4):
             _, report = released(aggregation, slots, number)
-            names.append(aggregation.key_id)
             assert (report.seconds_keys > 0) is (number % 2 == 0)
-        assert names[0] == names[1] != names[2] == names[3]
 
 
 def test_dead_processes_are_named_and_none_is_left():
     aggregation = started("exact")
     slots = encoded(aggregation)
-    children = list(aggregation.children.values())
+    processes = list(aggregation.children.values())
     clients = aggregation.children["clients 1"]
     authority = aggregation.children["authority"]
-    with aggregation:
+    with contextlib.closing(aggregation):
         session = aggregation.open(0)
         clients.process.kill()
         with pytest.raises(RuntimeError, match="'clients 1' has ended, with status -9"):
@@ -143,14 +142,14 @@ def test_dead_processes_are_named_and_none_is_left():
             session.release()
         with pytest.raises(RuntimeError, match="'authority' has ended"):
             aggregation.open(2)
-    assert all(child.process.poll() is not None for child in children)
+    assert all(child.process.poll() is not None for child in processes)
     aggregation.close()
     with pytest.raises(RuntimeError, match="has ended, with status"):
         aggregation.open(3)
 
 
 def test_forgotten_processes_end():
-    aggregation = started("exact", processes=1)
+    aggregation = started("exact")
     session = aggregation.open(0)
     pids = [child.process.pid for child in aggregation.children.values()]
     del aggregation, session
@@ -161,11 +160,12 @@ def test_forgotten_processes_end():
 DRIVER = """
 import os, pickle, sys
 from fedjax_private.encryption.parties.children import Child
+from fedjax_private.encryption.parties import children
 from fedjax_private.encryption.parties.sockets import Run
 
-run, python = pickle.load(sys.stdin.buffer)
+run = pickle.load(sys.stdin.buffer)
 os.mkdir(run.folder)
-children = [Child(run, role, role, python) for role in ("server", "clients")]
+children = [Child(run, role, role) for role in ("server", "clients")]
 for child in children:
     child.call("enrol", 1)
     child.call("listen", 1 + children.index(child))
@@ -176,10 +176,10 @@ os.kill(os.getpid(), 9)
 
 def test_processes_end_with_their_driver(tmp_path):
     folder = tmp_path / "sockets"
-    run = Run(str(folder), b"key", *arguments("exact"), 1, 1, False)
+    run = Run(str(folder), b"key", *arguments("exact"), 1)
     done = subprocess.run(
         [*interpreter(), "-c", DRIVER],
-        input=pickle.dumps((run, interpreter())),
+        input=pickle.dumps(run),
         capture_output=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
@@ -188,27 +188,19 @@ def test_processes_end_with_their_driver(tmp_path):
     wait_until(lambda: all(map(ended, pids)) and not folder.exists())
 
 
-def test_impossible_arguments_are_refused(tmp_path):
+def test_impossible_arguments_are_refused(tmp_path, monkeypatch):
     request, trust = arguments("exact")
-    for sentence, options in (
-        ("at least one process", {"processes": 0}),
-        ("at least one worker", {"workers": 0}),
-    ):
-        with pytest.raises(ValueError, match=sentence):
-            ProcessAggregation(request, trust, **options)
     holders = Trust(K, Decryptor.HOLDERS)
     with pytest.raises(ValueError, match="one of the two is wrong") as caught:
-        ProcessAggregation(request, holders, processes=1, python=interpreter())
+        ProcessAggregation(request, holders)
     assert type(caught.value) is ValueError
-    with pytest.raises(FileNotFoundError):
-        ProcessAggregation(request, trust, python=[str(tmp_path / "none")])
     script = tmp_path / "without.py"
     script.write_text(
         "import sys\nsys.modules['openfhe'] = None\n"
         "from fedjax_private.encryption.parties import processes\n"
         "processes.main(int(sys.argv[-1]))\n"
     )
+    without = [*interpreter(), str(script)]
+    monkeypatch.setattr(children, "interpreter", lambda: without)
     with pytest.raises(OpenFHEUnavailable, match="plain arms run without it"):
-        ProcessAggregation(
-            request, trust, processes=1, python=[*interpreter(), str(script)]
-        )
+        ProcessAggregation(request, trust)

@@ -1,4 +1,4 @@
-import pickle
+import contextlib
 import re
 import sys
 import textwrap
@@ -35,8 +35,6 @@ def described(name, uploads=3, size=10, settings=None, **arguments):
 
 def test_entries_carry_the_names_by_which_they_are_found():
     assert [entry.name for entry in SCHEMES.entries()] == list(SCHEMES.names)
-    for entry in SCHEMES.entries():
-        assert pickle.loads(pickle.dumps(entry)).name == entry.name
 
 
 @pytest.mark.parametrize(
@@ -174,7 +172,8 @@ def test_descriptions_are_those_of_what_is_made(name):
 
 @needs_openfhe
 def test_settings_choose_the_way_to_add():
-    with made("exact", 2, settings={"processes": True}) as aggregation:
+    separate = made("exact", 2, settings={"processes": True})
+    with contextlib.closing(separate) as aggregation:
         assert isinstance(aggregation, ProcessAggregation)
         total, _ = released(aggregation, encoded(aggregation, np.full((2, 10), 0.25)))
         np.testing.assert_allclose(decoded(aggregation, total), 0.5, atol=1e-3)
@@ -276,7 +275,7 @@ def own(tmp_path, monkeypatch):
 def test_a_scheme_of_the_users_own_is_one_like_any_other(own):
     scheme = SCHEMES.choose(own, {"quantization_bits": 20})
     assert scheme.described() == {
-        "name": "masked",
+        "name": own,
         "value_bound": None,
         "quantization_bits": 20,
     }

@@ -1,6 +1,6 @@
 """Fixtures of the tests of attacks."""
 
-from tests.aggregation.process_sums import inspected, numbers, running
+from tests.aggregation.process_sums import numbers, running
 from tests.encryption.federation import federation, keyless
 from tests.encryption.fixtures import (
     exact,
@@ -15,7 +15,6 @@ __all__ = [
     "exact",
     "federation",
     "in_new_process",
-    "inspected",
     "keyless",
     "net",
     "network",

@@ -19,11 +19,18 @@ from fedjax_private.encryption.messages.wire import (
     SERVER,
     TAG_BYTES,
     Kind,
-    read_sender,
 )
 from fedjax_private.encryption.openfhe.backend import interpreter
 from fedjax_private.encryption.openfhe.contexts import ring_of
-from tests.aggregation.process_sums import VALUES, K, encoded, expected, released, roles
+from tests.aggregation.process_sums import (
+    VALUES,
+    K,
+    captured,
+    encoded,
+    expected,
+    released,
+    roles,
+)
 
 pytestmark = pytest.mark.needs_openfhe
 
@@ -38,7 +45,7 @@ def windows(polynomial, ring):
 def test_what_the_server_receives_holds_no_secret_key(running, numbers, name):
     aggregation = running(name)
     released(aggregation, encoded(aggregation), next(numbers))
-    received = b"".join(aggregation.captured())
+    received = b"".join(captured(aggregation))
     ring = ring_of(aggregation.parameters)
     uploads = 2 * K * aggregation.parameters.rows * ring.polynomial_bytes
     assert len(received) > uploads
@@ -65,8 +72,8 @@ def uploads_at(aggregation):
     p = aggregation.parameters
     length = 2 * p.rows * p.polynomial_bytes
     return [
-        (data[-TAG_BYTES - length : -TAG_BYTES], read_sender(data))
-        for data in aggregation.captured()
+        (data[-TAG_BYTES - length : -TAG_BYTES], int.from_bytes(data[30:38], "little"))
+        for data in captured(aggregation)
         if data.startswith(MAGIC) and data[5] == Kind.UPLOAD and len(data) > length
     ]
 
@@ -106,7 +113,8 @@ directory = {SERVER: identity.public}
 mine = Party(AUTHORITY, directory)
 directory[AUTHORITY] = mine.identity.public
 authority = KeyAuthority(mine, request, trust)
-server = Party(SERVER, directory, identity)
+server = Party(SERVER, directory)
+server.identity = identity
 numbers = tuple(range(request.uploads))
 asked = wire.write(
     server, AUTHORITY, Kind.SUM, 0, uploads[0][0], key_id=key_id, numbers=numbers
@@ -125,7 +133,8 @@ def test_the_servers_bytes_and_identity_decrypt_nothing(running, numbers):
     released(aggregation, slots, next(numbers))
     uploads = uploads_at(aggregation)[-K:]
     (key,) = aggregation.children["server"].call("identities")
-    known = (aggregation.request, aggregation.trust, key, aggregation.key_id)
+    key_id = next(d for d in captured(aggregation) if d.startswith(MAGIC))[6:22]
+    known = (aggregation.request, aggregation.trust, key, key_id)
     done = subprocess.run(
         [*interpreter(), "-c", ATTACK],
         input=pickle.dumps((*known, uploads, slots)),
@@ -177,7 +186,7 @@ def test_strangers_do_not_stop_a_round(running, numbers, tmp_path):
     number = next(numbers)
     session = aggregation.open(number)
     session.add(np.arange(2), slots[:2])
-    upload = next(d for d in reversed(aggregation.captured()) if len(d) > 10_000)
+    upload = next(d for d in reversed(captured(aggregation)) if len(d) > 10_000)
     random = np.random.default_rng(0)
 
     # Without the key of the run: silence, noise, a length of 2^60, a wrong key.
@@ -203,7 +212,7 @@ def test_strangers_do_not_stop_a_round(running, numbers, tmp_path):
         (upload[:-1], "a message of"),
         (bytes(flipped), "its tag is wrong"),
         (upload, "has uploaded in round"),
-        (next(d for d in aggregation.captured() if len(d) == len(upload)), "is open"),
+        (next(d for d in captured(aggregation) if len(d) == len(upload)), "is open"),
         (bytes(run.longest + 1), None),
     ):
         with Client(address, authkey=run.authkey) as stranger:

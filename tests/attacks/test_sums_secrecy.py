@@ -158,6 +158,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fedjax_private.encryption import *
 from fedjax_private.encryption.math.packing import unpack
+from fedjax_private.encryption.math.polynomials import Factor
 from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
 from fedjax_private.encryption.messages import channels
 from fedjax_private.encryption.messages.wire import read, write
@@ -172,7 +173,8 @@ stolen = X25519PrivateKey.from_private_bytes(data["identity"])
 channels.X25519PrivateKey = types.SimpleNamespace(generate=lambda: stolen)
 identity = Identity()
 channels.X25519PrivateKey = X25519PrivateKey
-server = Party(SERVER, directory, identity)
+server = Party(SERVER, directory)
+server.identity = identity
 result = {"read": 0, "near": 0.0, "roles": []}
 
 ciphertexts = []
@@ -193,8 +195,8 @@ ciphertexts.append(
 )
 
 zero = np.zeros((scheme.ring.limbs, scheme.ring.dimension), np.uint64)
-keys = [scheme.generate_keys()[1], scheme.secret_key(zero)]
-keys += [scheme.secret_key(c[i]) for c in ciphertexts for i in (0, 1)]
+keys = [scheme.generate_keys()[1], Factor.of(zero, scheme.ring)]
+keys += [Factor.of(c[i], scheme.ring) for c in ciphertexts for i in (0, 1)]
 for key in keys:
     for polynomials in ciphertexts:
         rows = scheme.decrypt(key, polynomials.reshape(-1, 2, *zero.shape))
@@ -347,7 +349,8 @@ def test_uploads_say_nothing_about_the_vector(net):
 def test_the_server_cannot_pass_for_the_authority(net):
     number = net.open()
     net.add(number, net.vectors())
-    impostor = Party(AUTHORITY, net.directory, net.server_party.identity)
+    impostor = Party(AUTHORITY, net.directory)
+    impostor.identity = net.server_party.identity
     data = net.authority.decrypt(net.server.sum_message())
     with pytest.raises(ValueError, match="tag is wrong"):
         net.server.read_release(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fedjax_private.encryption.math.packing import unpack
+from fedjax_private.encryption.math.plaintexts import decode_values
 from fedjax_private.encryption.messages.channels import SEAL_BYTES, Party
 from fedjax_private.encryption.messages.wire import (
     SERVER,
@@ -204,7 +205,7 @@ class Federation:
         total = self.firsts
         for part in parts:
             total = self.ring.add(total, part)
-        return unpack(self.scheme.decode(total), self.parameters)
+        return unpack(decode_values(total, self.parameters, self.ring), self.parameters)
 
     def check(self, released, total):
         if self.request.scheme.exact:

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from fedjax_private.aggregation.descriptions import describe_sums
 from fedjax_private.aggregation.encrypted import EncryptedAggregation
 from fedjax_private.aggregation.entry import SchemeEntry, SumTask
 from fedjax_private.aggregation.processes import ProcessAggregation
 from fedjax_private.aggregation.selective import SelectiveAggregation
 from fedjax_private.aggregation.settings import SumSettings
+from fedjax_private.aggregation.sums import EncryptedSums
 from fedjax_private.aggregation.types import Aggregation
 from fedjax_private.encryption.errors import OpenFHEUnavailable
 from fedjax_private.encryption.math import polynomials
 from fedjax_private.encryption.openfhe import backend
-from fedjax_private.encryption.parameters import Scheme, SumRequest, derive
+from fedjax_private.encryption.parameters import Scheme, SumRequest
 from fedjax_private.encryption.parties.joint_key import check_quorum
 from fedjax_private.trust import Decryptor
 
@@ -85,7 +85,8 @@ def _unavailable() -> str | None:
 def _describe(scheme: Scheme, settings: SumSettings, task: SumTask) -> str:
     request = request_for(scheme, settings, task)
     quorum = _quorum(settings, request.holders)
-    text = describe_sums(derive(request), task.trust, quorum, settings.topology)
+    sums = EncryptedSums(request, task.trust, quorum, settings.topology)
+    text = sums.description
     if settings.encrypted_fraction < 1:
         exposed = 1 - settings.encrypted_fraction
         text += f" SELECTIVE: the server reads {exposed:.1%} of every upload's entries."

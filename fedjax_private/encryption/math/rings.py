@@ -6,7 +6,6 @@ neither a key nor OpenFHE, and no received ciphertext reaches OpenFHE unchecked.
 """
 
 import dataclasses
-import math
 from typing import TypeAlias
 
 import numpy as np
@@ -40,11 +39,6 @@ class Ring:
     def limbs(self) -> int:
         """L, the number of primes."""
         return len(self.moduli)
-
-    @property
-    def modulus_bits(self) -> float:
-        """log2 q."""
-        return sum(map(math.log2, self.moduli))
 
     @property
     def polynomial_bytes(self) -> int:

@@ -17,6 +17,7 @@ follow the protocol: shares are not authenticated, so a wrong share gives a wron
 that nothing here detects. Memory that held secrets is not erased.
 """
 
+import math
 import os
 from collections.abc import Sequence
 
@@ -98,12 +99,9 @@ def lagrange_at_zero(points: Sequence[int], modulus: int) -> tuple[int, ...]:
         )
     coefficients = []
     for point in residues:
-        numerator = denominator = 1
-        for other in residues:
-            if other != point:
-                numerator = numerator * other % modulus
-                denominator = denominator * (other - point) % modulus
-        coefficients.append(numerator * pow(denominator, -1, modulus) % modulus)
+        others = [other for other in residues if other != point]
+        inverse = pow(math.prod(other - point for other in others), -1, modulus)
+        coefficients.append(math.prod(others) * inverse % modulus)
     return tuple(coefficients)
 
 

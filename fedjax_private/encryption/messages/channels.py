@@ -86,23 +86,13 @@ class Identity:
         """The public key, 32 bytes, by which others know the party."""
         return self._private.public_key().public_bytes_raw()
 
-    def channel_to(self, receiver: bytes) -> Channel:
-        """Returns the channel to the party with public key `receiver`.
+    def channel(self, sender: bytes, receiver: bytes) -> Channel:
+        """Returns the channel between two parties, by public keys; one is this party.
 
         Raises:
-            WireError: if no party can have that key.
+            WireError: if no party can have the other's key.
         """
-        return self._channel(receiver, self.public + receiver)
-
-    def channel_from(self, sender: bytes) -> Channel:
-        """Returns the channel from the party with public key `sender`.
-
-        Raises:
-            WireError: if no party can have that key.
-        """
-        return self._channel(sender, sender + self.public)
-
-    def _channel(self, peer: bytes, direction: bytes) -> Channel:
+        peer = receiver if sender == self.public else sender
         try:
             shared = self._private.exchange(X25519PublicKey.from_public_bytes(peer))
         except ValueError as error:
@@ -111,7 +101,7 @@ class Identity:
             algorithm=hashes.SHA256(),
             length=2 * _KEY_BYTES,
             salt=None,
-            info=b"fedjax_private channel 1" + direction,
+            info=b"fedjax_private channel 1" + sender + receiver,
         ).derive(shared)
         return Channel(keys[:_KEY_BYTES], keys[_KEY_BYTES:])
 
@@ -126,17 +116,12 @@ class Party:
     Args:
         number: of a client, or one that `wire` reserves for servers and the authority.
         directory: the public keys of the other parties; it may grow as parties join.
-        identity: fresh by default.
     """
 
-    def __init__(
-        self, number: int, directory: Directory, identity: Identity | None = None
-    ) -> None:
-        self.number = number
-        self.identity = identity or Identity()
+    def __init__(self, number: int, directory: Directory) -> None:
+        self.number, self.identity = number, Identity()
         self._directory = directory
-        self._channels_to: dict[int, Channel] = {}
-        self._channels_from: dict[int, Channel] = {}
+        self._channels: dict[tuple[bytes, bytes], Channel] = {}
 
     def channel_to(self, receiver: int) -> Channel:
         """Returns the channel to the party with that number.
@@ -144,10 +129,7 @@ class Party:
         Raises:
             WireError: if the directory does not list it.
         """
-        if receiver not in self._channels_to:
-            key = self._key_of(receiver)
-            self._channels_to[receiver] = self.identity.channel_to(key)
-        return self._channels_to[receiver]
+        return self._channel(self.identity.public, self._key_of(receiver))
 
     def channel_from(self, sender: int) -> Channel:
         """Returns the channel from the party with that number.
@@ -155,10 +137,13 @@ class Party:
         Raises:
             WireError: if the directory does not list it.
         """
-        if sender not in self._channels_from:
-            key = self._key_of(sender)
-            self._channels_from[sender] = self.identity.channel_from(key)
-        return self._channels_from[sender]
+        return self._channel(self._key_of(sender), self.identity.public)
+
+    def _channel(self, sender: bytes, receiver: bytes) -> Channel:
+        if (sender, receiver) not in self._channels:
+            channel = self.identity.channel(sender, receiver)
+            self._channels[sender, receiver] = channel
+        return self._channels[sender, receiver]
 
     def _key_of(self, number: int) -> bytes:
         if number not in self._directory:

@@ -6,13 +6,8 @@ import struct
 from typing import Any
 
 from fedjax_private.encryption.errors import WireError
-from fedjax_private.encryption.messages.wire import KEY_ID_BYTES
-from fedjax_private.encryption.parameters import (
-    Parameters,
-    Scheme,
-    SumRequest,
-    derive,
-)
+from fedjax_private.encryption.messages.wire import KEY_ID_BYTES, NO_KEY
+from fedjax_private.encryption.parameters import Parameters, Scheme, SumRequest, derive
 from fedjax_private.encryption.settings import PACKINGS, CipherSettings
 
 MAGIC = b"FJPK"
@@ -108,20 +103,13 @@ class Material:
 
 def _packed(request: SumRequest) -> bytes:
     """The request's bytes: the header without the key's name."""
-    values = [getattr(request.settings, name) for name, _, _ in _SETTINGS]
-    header = _HEADER.pack(
-        MAGIC,
-        VERSION,
-        _SCHEMES.index(request.scheme),
-        request.values,
-        request.uploads,
-        request.holders,
-        *(
-            choices.index(value) if choices else value
-            for (_, _, choices), value in zip(_SETTINGS, values, strict=True)
-        ),
-        bytes(KEY_ID_BYTES),
-    )
+    fields = []
+    for name, _, choices in _SETTINGS:
+        value = getattr(request.settings, name)
+        fields.append(choices.index(value) if choices else value)
+    scheme = _SCHEMES.index(request.scheme)
+    sizes = request.values, request.uploads, request.holders
+    header = _HEADER.pack(MAGIC, VERSION, scheme, *sizes, *fields, NO_KEY)
     return header[:-KEY_ID_BYTES]
 
 

@@ -55,23 +55,17 @@ MISSING_COUNT = struct.Struct("<I")
 
 @dataclasses.dataclass(frozen=True)
 class Message:
-    """One message, its tag verified.
+    """One message, verified by `read`, whose arguments say the rest about it.
 
     Attributes:
-        kind: what it carries.
-        key_id: the name, 16 bytes, of the public key that it belongs to.
         round_number: the round that it belongs to, below 2^64.
         sender: the number of a party.
-        receiver: the number of a party.
         numbers: the clients that it names, such as those whose vectors are summed.
         payload: bytes whose meaning depends on the kind.
     """
 
-    kind: Kind
-    key_id: bytes
     round_number: int
     sender: int
-    receiver: int
     numbers: tuple[int, ...]
     payload: memoryview
 
@@ -82,7 +76,7 @@ def size(numbers: int, payload: int) -> int:
 
 
 def write(
-    party: "Party",
+    party: Party,
     receiver: int,
     kind: Kind,
     round_number: int,
@@ -97,17 +91,10 @@ def write(
         WireError: if a number is negative or too large for its field, or if the
             receiver is unknown.
     """
+    parties, counts = (party.number, receiver), (len(numbers), len(payload))
     try:
         header = _HEADER.pack(
-            MAGIC,
-            VERSION,
-            kind,
-            key_id,
-            round_number,
-            party.number,
-            receiver,
-            len(numbers),
-            len(payload),
+            MAGIC, VERSION, kind, key_id, round_number, *parties, *counts
         )
         packed_numbers = struct.pack(f"<{len(numbers)}Q", *numbers)
     except struct.error as error:
@@ -120,13 +107,14 @@ def write(
 
 
 def read(
-    party: "Party",
+    party: Party,
     data: bytes,
     kind: Kind,
     *,
     payload: int,
     most_numbers: int = 0,
     key_id: bytes = NO_KEY,
+    sender: int | None = None,
 ) -> Message:
     """Returns the message to `party` in `data`, verified.
 
@@ -137,10 +125,11 @@ def read(
         payload: the expected bytes of payload.
         most_numbers: the most clients that it may name.
         key_id: the key that it must belong to.
+        sender: the party that it must come from; None for any.
 
     Raises:
-        WireError: if `data` is not bytes; has another length, kind, format, key or
-            receiver; names a client twice; or was not sent by its sender.
+        WireError: if `data` is not bytes; has another length, kind, format, key, sender
+            or receiver; names a client twice; or was not sent by its sender.
     """
     if not isinstance(data, bytes):
         raise WireError(f"a message must be bytes, got {type(data).__name__}.")
@@ -151,45 +140,29 @@ def read(
             f"a message of {len(data)} bytes where {size(most_numbers, payload)} were "
             "expected."
         )
-    (
-        magic,
-        version,
-        stated_kind,
-        stated_key,
-        round_number,
-        sender,
-        receiver,
-        stated_count,
-        stated_length,
-    ) = _HEADER.unpack_from(data)
-    expected = {
-        "magic number": (magic, MAGIC),
-        "format version": (version, VERSION),
-        "kind": (stated_kind, kind),
-        "key": (stated_key, key_id),
-        "receiver": (receiver, party.number),
-        "number of clients": (stated_count, count),
-        "payload length": (stated_length, payload),
+    stated = _HEADER.unpack_from(data)
+    round_number, stated_sender = stated[4:6]
+    needed = {  # in the order of the header
+        "magic number": MAGIC,
+        "format version": VERSION,
+        "kind": kind,
+        "key": key_id,
+        "round": round_number,
+        "sender": stated_sender if sender is None else sender,
+        "receiver": party.number,
+        "number of clients": count,
+        "payload length": payload,
     }
-    for name, (got, needed) in expected.items():
-        if got != needed:
-            raise WireError(f"a message of another {name}: {got!r}, not {needed!r}.")
+    for got, (name, value) in zip(stated, needed.items(), strict=True):
+        if got != value:
+            raise WireError(f"a message of another {name}: {got!r}, not {value!r}.")
     body, tag = memoryview(data)[:-TAG_BYTES], data[-TAG_BYTES:]
-    if not party.channel_from(sender).verify(tag, body):
-        raise WireError(f"a message that {sender} did not send: its tag is wrong.")
+    if not party.channel_from(stated_sender).verify(tag, body):
+        raise WireError(
+            f"a message that {stated_sender} did not send: its tag is wrong."
+        )
     numbers = struct.unpack_from(f"<{count}Q", data, _HEADER.size)
     if len(set(numbers)) < count:
         raise WireError("a message that names a client twice.")
     start = _HEADER.size + _NUMBER_BYTES * count
-    return Message(kind, key_id, round_number, sender, receiver, numbers, body[start:])
-
-
-def read_sender(data: bytes) -> int:
-    """Returns the sender that a message names, unverified.
-
-    Raises:
-        WireError: if the message is too short, or not bytes.
-    """
-    if not isinstance(data, bytes) or len(data) < _HEADER.size:
-        raise WireError("a message is truncated, or not bytes.")
-    return int(_HEADER.unpack_from(data)[5])
+    return Message(round_number, stated_sender, numbers, body[start:])

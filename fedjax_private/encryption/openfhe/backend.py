@@ -1,16 +1,20 @@
 """The only import of OpenFHE: when it is first needed, and never in a forked child."""
 
-import contextlib
 import dataclasses
 import functools
 import importlib
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fedjax_private.encryption.errors import ForkedProcessError, OpenFHEUnavailable
+
+# OpenFHE reads the number of its threads once, when it is loaded: one, unless the
+# user's environment sets another. Our own threads fill the cores, each with its
+# ciphertexts. OpenFHE's share the few moduli of one ciphertext and wait for one
+# another, on busy cores for tens of milliseconds.
+_OPENMP_THREADS = "OMP_NUM_THREADS"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,35 +51,21 @@ def load() -> Backend:
         OpenFHEUnavailable: if the extension cannot be imported: on macOS, on Arm, with
             older C libraries, or under a Python for which there is no wheel.
     """
+    limited = _OPENMP_THREADS not in os.environ
     try:
-        with _one_openmp_thread():
-            module = importlib.import_module("openfhe")
+        if limited:
+            os.environ[_OPENMP_THREADS] = "1"
+        module = importlib.import_module("openfhe")
     except (ImportError, OSError) as error:
         raise OpenFHEUnavailable(
             "encrypted aggregation needs OpenFHE, whose wheels run on Linux x86-64 "
             "with CPython 3.10 (glibc 2.35 or newer) or 3.12 (glibc 2.38 or newer); "
             f"the plain arms run without it (the import failed with: {error})."
         ) from error
-    return Backend(module, _loading_process())
-
-
-@contextlib.contextmanager
-def _one_openmp_thread() -> Iterator[None]:
-    """Limits OpenMP to one thread, unless the user's environment sets a number.
-
-    Our own threads fill the cores, each with its ciphertexts. OpenFHE's threads share
-    the few moduli of one ciphertext and wait for one another, on busy cores for tens of
-    milliseconds. OpenFHE reads the number once, when it is loaded.
-    """
-    name = "OMP_NUM_THREADS"
-    if name in os.environ:
-        yield
-        return
-    os.environ[name] = "1"
-    try:
-        yield
     finally:
-        del os.environ[name]
+        if limited:
+            os.environ.pop(_OPENMP_THREADS, None)
+    return Backend(module, _loading_process())
 
 
 @functools.cache

@@ -69,40 +69,32 @@ def chosen_primes(
 
 def context_for(openfhe: Any, parameters: Parameters) -> Context:
     """Returns the OpenFHE context of those parameters."""
-    scheme = parameters.request.scheme
+    scheme, bits = parameters.request.scheme, parameters.limb_bits
     if scheme is Scheme.THRESHOLD_EXACT:
-        return _bfv_context(openfhe, parameters)
-    if scheme is Scheme.EXACT:
+        settings = openfhe.CCParamsBFVRNS()
+        settings.SetMultiplicativeDepth(0)
+        settings.SetScalingModSize(bits[0])
+        # OpenFHE takes as many primes as it finds necessary. This many additions make
+        # it take two; our parameters keep the noise within them.
+        settings.SetEvalAddCount(2**31 - 1)
+    elif scheme is Scheme.EXACT:
         settings = openfhe.CCParamsBGVRNS()
-        settings.SetPlaintextModulus(parameters.plaintext_modulus)
     else:
         settings = openfhe.CCParamsCKKSRNS()
         settings.SetBatchSize(parameters.slots)
         # The size of the second prime; a single prime must be larger. It is not used as
         # a scale: see `math.plaintexts`.
-        first, *second = parameters.limb_bits
+        first, *second = bits
         settings.SetScalingModSize(second[0] if second else first - 10)
         packed = parameters.request.complex_packing
         settings.SetCKKSDataType(openfhe.COMPLEX if packed else openfhe.REAL)
-    # A sum needs no multiplication; a second prime only widens the modulus.
-    settings.SetMultiplicativeDepth(len(parameters.limb_bits) - 1)
-    settings.SetFirstModSize(parameters.limb_bits[0])
-    settings.SetScalingTechnique(openfhe.FIXEDMANUAL)
-    return _make_context(openfhe, settings, parameters)
-
-
-def _bfv_context(openfhe: Any, parameters: Parameters) -> Context:
-    settings = openfhe.CCParamsBFVRNS()
-    settings.SetMultiplicativeDepth(0)
-    settings.SetPlaintextModulus(parameters.plaintext_modulus)
-    settings.SetScalingModSize(parameters.limb_bits[0])
-    # OpenFHE takes as many primes as it finds necessary. This many additions make it
-    # take two; our parameters keep the noise within them.
-    settings.SetEvalAddCount(2**31 - 1)
-    return _make_context(openfhe, settings, parameters)
-
-
-def _make_context(openfhe: Any, settings: Any, parameters: Parameters) -> Context:
+    if scheme is not Scheme.THRESHOLD_EXACT:
+        # A sum needs no multiplication; a second prime only widens the modulus.
+        settings.SetMultiplicativeDepth(len(bits) - 1)
+        settings.SetFirstModSize(bits[0])
+        settings.SetScalingTechnique(openfhe.FIXEDMANUAL)
+    if scheme.exact:
+        settings.SetPlaintextModulus(parameters.plaintext_modulus)
     # Hybrid key switching would add moduli that a sum does not need, and so enlarge the
     # ring.
     settings.SetKeySwitchTechnique(openfhe.BV)
@@ -111,7 +103,7 @@ def _make_context(openfhe: Any, settings: Any, parameters: Parameters) -> Contex
     # OpenFHE registers one context for equal parameters, so none accumulate.
     context = openfhe.GenCryptoContext(settings)
     features = [openfhe.PKE, openfhe.KEYSWITCH, openfhe.LEVELEDSHE]
-    if parameters.request.scheme.threshold:
+    if scheme.threshold:
         features.append(openfhe.MULTIPARTY)
     for feature in features:
         context.Enable(feature)

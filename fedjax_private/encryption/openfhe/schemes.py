@@ -46,12 +46,14 @@ class HomomorphicScheme:
     secrets at 128 bits, its Gaussian and ternary samplers trusted; that the message is
     added afterwards changes no ciphertext's distribution. `decrypt` hides nothing of
     the noise that a ciphertext has, which tells of the key in CKKS (Li and Micciancio,
-    EUROCRYPT 2021): its results are for whoever has the key. `decrypt_flooded` and
-    `partially_decrypt` hide the noise as `Parameters.flooding_std` says.
+    EUROCRYPT 2021): its results are for whoever has the key. With `flooded`, it hides
+    the noise as `Parameters.flooding_std` says; so does `partially_decrypt`.
 
     Raises:
         OpenFHEUnavailable: on construction, where OpenFHE cannot be imported.
         UnexpectedLayoutError: on construction, under an OpenFHE of another layout.
+        ForkedProcessError: by all methods but `public_key`, in a forked child of the
+            process that loaded OpenFHE.
     """
 
     def __init__(self, parameters: Parameters) -> None:
@@ -80,9 +82,8 @@ class HomomorphicScheme:
         """
         zero = np.zeros((1, self.ring.limbs, self.ring.dimension), np.uint64)
         encrypted = self.encrypt(pair.publicKey, zero)
-        decrypted = self._decrypt_values(self._secret_key(pair), encrypted)
-        coefficients = polynomials.interpolate(decrypted, self.ring)
-        noise = plaintexts.centred(coefficients, self.ring)
+        decrypted = self._decrypted(self._secret_key(pair), encrypted)
+        noise = plaintexts.centred(decrypted, self.ring)
         if self.parameters.request.scheme is Scheme.EXACT:
             noise /= self.parameters.plaintext_modulus
         ratio = np.square(noise).mean() / fresh_variance(self.ring.dimension)
@@ -94,11 +95,7 @@ class HomomorphicScheme:
             )
 
     def generate_keys(self) -> tuple[Residues, Factor]:
-        """Returns a fresh key pair: (2, L, N) public residues, the secret polynomial.
-
-        Raises:
-            ForkedProcessError: in a forked child of the process that loaded OpenFHE.
-        """
+        """Returns fresh public residues (2, L, N) and the secret polynomial."""
         self._backend.check_process()
         pair = self._context.KeyGen()
         return self._residues(pair.publicKey, 2), self._secret_key(pair)
@@ -112,9 +109,6 @@ class HomomorphicScheme:
         Returns:
             The contribution `e - a s` (L, N) and the secret `s`. The joint public key
             is the sum of the contributions, the joint secret key that of the secrets.
-
-        Raises:
-            ForkedProcessError: in a forked child of the process that loaded OpenFHE.
         """
         self._backend.check_process()
         lead = self.public_key(np.stack([common, common]))
@@ -126,26 +120,14 @@ class HomomorphicScheme:
         data = self._public_template.filled(residues)
         return self._openfhe.DeserializePublicKeyString(data, self._openfhe.BINARY)
 
-    def secret_key(self, polynomial: Residues) -> Factor:
-        """Returns the secret key with the polynomial (L, N)."""
-        return Factor.of(polynomial, self.ring)
-
     def encode(self, rows: Rows) -> Residues:
-        """Returns rows (M, slots) of slots as messages (M, L, N).
-
-        Raises:
-            ForkedProcessError: in a forked child of the process that loaded OpenFHE.
-        """
+        """Returns rows (M, slots) of slots as messages (M, L, N)."""
         self._backend.check_process()
         coefficients = plaintexts.encode(rows, self.parameters, self.ring)
         return polynomials.evaluate(coefficients, self.ring)
 
     def encrypt(self, public_key: PublicKey, messages: Residues) -> Residues:
-        """Returns fresh encryptions (M, 2, L, N) of messages (M, L, N).
-
-        Raises:
-            ForkedProcessError: in a forked child of the process that loaded OpenFHE.
-        """
+        """Returns fresh encryptions (M, 2, L, N) of messages (M, L, N)."""
         self._backend.check_process()
         ciphertexts = np.empty((len(messages), 2, *messages.shape[1:]), np.uint64)
         for ciphertext in ciphertexts:
@@ -154,32 +136,26 @@ class HomomorphicScheme:
         ciphertexts[:, 0] = self.ring.add(ciphertexts[:, 0], messages)
         return ciphertexts
 
-    def decrypt(self, secret_key: Factor, ciphertexts: Residues) -> Rows:
-        """Returns the rows (M, slots) of ciphertexts (M, 2, L, N) without added noise.
+    def decrypt(
+        self, secret_key: Factor, ciphertexts: Residues, *, flooded: bool = False
+    ) -> Rows:
+        """Returns the rows (M, slots) of ciphertexts (M, 2, L, N).
 
-        Raises:
-            ForkedProcessError: in a forked child of the process that loaded OpenFHE.
+        Args:
+            secret_key: the secret key.
+            ciphertexts: residues, such as of sums.
+            flooded: whether noise makes the rows safe to publish. It is whole numbers
+                of deviation `flooding_std` on whole coefficients. Later rounding to
+                float64 is a function of the noisy sum and reveals nothing else
+                (Mironov, "On Significance of the Least Significant Bits for
+                Differential Privacy", CCS 2012).
         """
         self._backend.check_process()
-        return self.decode(self._decrypt_values(secret_key, ciphertexts))
-
-    def decrypt_flooded(self, secret_key: Factor, ciphertexts: Residues) -> Rows:
-        """Returns rows as `decrypt` does, with noise that makes them safe to publish.
-
-        The noise is whole numbers of deviation `flooding_std` on whole coefficients.
-        Later rounding to float64 is a function of the noisy sum and reveals nothing
-        else (Mironov, "On Significance of the Least Significant Bits for Differential
-        Privacy", CCS 2012).
-
-        Raises:
-            ForkedProcessError: in a forked child of the process that loaded OpenFHE.
-        """
-        self._backend.check_process()
-        decrypted = self._decrypt_values(secret_key, ciphertexts)
-        coefficients = polynomials.interpolate(decrypted, self.ring)
-        noise = self._noise_coefficients(len(decrypted))
-        total = self.ring.add(coefficients, noise)
-        return plaintexts.decode(total, self.parameters, self.ring)
+        coefficients = self._decrypted(secret_key, ciphertexts)
+        if flooded:
+            noise = self._noise_coefficients(len(coefficients))
+            coefficients = self.ring.add(coefficients, noise)
+        return plaintexts.decode(coefficients, self.parameters, self.ring)
 
     def partially_decrypt(self, secret_key: Factor, seconds: Residues) -> Residues:
         """Returns one holder's part of decryptions, `c1 s + noise` (M, L, N).
@@ -187,35 +163,20 @@ class HomomorphicScheme:
         Args:
             secret_key: the secret key of the holder.
             seconds: c1 (M, L, N), the second polynomials of the ciphertexts.
-
-        Raises:
-            ForkedProcessError: in a forked child of the process that loaded OpenFHE.
         """
         self._backend.check_process()
         product = polynomials.multiply(seconds, secret_key, self.ring)
-        return self.ring.add(product, self.flooding_noise(len(seconds)))
+        noise = self._noise_coefficients(len(seconds))
+        return self.ring.add(product, polynomials.evaluate(noise, self.ring))
 
-    def flooding_noise(self, count: int) -> Residues:
-        """Returns polynomials (count, L, N) with Gaussian integers as coefficients.
-
-        Their deviation is `flooding_std`, and they cover every bit of what they mask.
-        """
-        return polynomials.evaluate(self._noise_coefficients(count), self.ring)
-
-    def decode(self, values: Residues) -> Rows:
-        """Returns the rows (M, slots) of decrypted polynomials (M, L, N). Needs no key.
-
-        Args:
-            values: `c0 + c1 s`, or c0 plus the partial decryptions of all holders.
-        """
-        return plaintexts.decode_values(values, self.parameters, self.ring)
-
-    def _decrypt_values(self, secret_key: Factor, ciphertexts: Residues) -> Residues:
-        """Returns `c0 + c1 s` (M, L, N): the messages with their noise."""
+    def _decrypted(self, secret_key: Factor, ciphertexts: Residues) -> Residues:
+        """Returns the coefficients (M, L, N) of `c0 + c1 s`: messages with noise."""
         product = polynomials.multiply(ciphertexts[:, 1], secret_key, self.ring)
-        return self.ring.add(ciphertexts[:, 0], product)
+        values = self.ring.add(ciphertexts[:, 0], product)
+        return polynomials.interpolate(values, self.ring)
 
     def _noise_coefficients(self, count: int) -> Residues:
+        """Returns Gaussian integers, which cover every bit of what they mask."""
         shape = count, self.ring.dimension
         high, low, shift = wide_gaussian(shape, self.parameters.flooding_std)
         return polynomials.residues(high, low, shift, self.ring)
@@ -223,7 +184,8 @@ class HomomorphicScheme:
     def _secret_key(self, pair: Any) -> Factor:
         data = self._serialise(pair.secretKey)
         # The template is not kept, because it holds the key.
-        return self.secret_key(Template.of(data, self.ring, 1).read(data)[0])
+        (polynomial,) = Template.of(data, self.ring, 1).read(data)
+        return Factor.of(polynomial, self.ring)
 
     def _serialise(self, value: Any) -> bytes:
         return bytes(self._openfhe.Serialize(value, self._openfhe.BINARY))

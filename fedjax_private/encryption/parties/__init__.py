@@ -18,7 +18,7 @@ authority or from the holders, never from a server that could hand them its own 
 
     decryption_log <- authority, joint_key <- holders
     encryptor; server <- fusion
-    all of these, sockets <- processes; sockets <- children
+    all of these, traffic, sockets <- processes; sockets <- children
 
 `processes` and `children` put the parties into processes of their own.
 """

@@ -2,15 +2,14 @@
 
 import numpy as np
 
-from fedjax_private.encryption.errors import WireError
 from fedjax_private.encryption.math.packing import Rows, unpack
 from fedjax_private.encryption.math.rings import Residues
 from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.material import Material
-from fedjax_private.encryption.messages.wire import SERVER, Kind, read, write
+from fedjax_private.encryption.messages.wire import SERVER, Kind, write
 from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
 from fedjax_private.encryption.parameters import SumRequest, derive
-from fedjax_private.encryption.parties.decryption_log import DecryptionLog
+from fedjax_private.encryption.parties.decryption_log import DecryptionLog, read_sum
 from fedjax_private.encryption.workers import IN_THIS_THREAD, Workers
 from fedjax_private.trust import Decryptor, Trust
 
@@ -86,16 +85,7 @@ class KeyAuthority:
             RefusedError: see `DecryptionLog.record`.
         """
         parameters, ring = self._scheme.parameters, self._scheme.ring
-        message = read(
-            self._party,
-            data,
-            Kind.SUM,
-            payload=2 * parameters.rows * ring.polynomial_bytes,
-            most_numbers=parameters.request.uploads,
-            key_id=self.material.key_id,
-        )
-        if message.sender != SERVER:
-            raise WireError(f"a sum from {message.sender}, who is not the server.")
+        message = read_sum(self._party, data, self.material, polynomials=2)
         size = 2 * ring.polynomial_bytes
         spans = self._workers.spans(parameters.rows)
 
@@ -109,11 +99,11 @@ class KeyAuthority:
         self._log.record(message.round_number, message.numbers)
 
         def decrypt_rows(index: int) -> Rows:
-            if parameters.flooding_std:
-                return self._scheme.decrypt_flooded(
-                    self._secret_key, ciphertexts[index]
-                )
-            return self._scheme.decrypt(self._secret_key, ciphertexts[index])
+            return self._scheme.decrypt(
+                self._secret_key,
+                ciphertexts[index],
+                flooded=parameters.flooding_std > 0,
+            )
 
         rows = np.concatenate(self._workers.map(decrypt_rows, len(spans)))
         return write(

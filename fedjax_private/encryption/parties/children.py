@@ -16,10 +16,11 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from multiprocessing.connection import Pipe
 from typing import Any
 
+from fedjax_private.encryption.openfhe.backend import interpreter
 from fedjax_private.encryption.parties.sockets import Run
 
 _MODULE = "fedjax_private.encryption.parties.processes"  # runs in each process
@@ -36,13 +37,9 @@ class Child:
         run: the facts about the run.
         role: one of `processes.ROLES`.
         name: for error messages.
-        python: the command that starts an interpreter.
-
-    Raises:
-        OSError: if there is no such command.
     """
 
-    def __init__(self, run: Run, role: str, name: str, python: Sequence[str]) -> None:
+    def __init__(self, run: Run, role: str, name: str) -> None:
         self.name = name
         self._control, child_end = Pipe()
         # A new interpreter and not a fork, the default of `multiprocessing`: a fork
@@ -57,7 +54,7 @@ class Child:
         }
         with child_end:
             self.process = subprocess.Popen(
-                [*python, "-m", _MODULE, str(child_end.fileno())],
+                [*interpreter(), "-m", _MODULE, str(child_end.fileno())],
                 pass_fds=[child_end.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,

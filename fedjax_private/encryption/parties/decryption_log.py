@@ -1,7 +1,9 @@
 """The sums that one key has decrypted, and the number that it still may."""
 
 from fedjax_private.encryption.errors import RefusedError
+from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.material import Material
+from fedjax_private.encryption.messages.wire import SERVER, Kind, Message, read
 from fedjax_private.encryption.parameters import SumRequest
 from fedjax_private.trust import Trust
 
@@ -14,6 +16,26 @@ def check_uploads(trust: Trust, request: SumRequest) -> None:
             f"hold at most {request.uploads}: lower trust.uploads or raise "
             "request.uploads."
         )
+
+
+def read_sum(
+    party: Party, data: bytes, material: Material, polynomials: int
+) -> Message:
+    """Returns the server's message with a sum, of so many polynomials a ciphertext.
+
+    Raises:
+        WireError: if the message is not a sum from the server under this key.
+    """
+    parameters = material.parameters
+    return read(
+        party,
+        data,
+        Kind.SUM,
+        payload=polynomials * parameters.rows * parameters.polynomial_bytes,
+        most_numbers=parameters.request.uploads,
+        key_id=material.key_id,
+        sender=SERVER,
+    )
 
 
 class DecryptionLog:

@@ -105,11 +105,7 @@ class Encryptor:
     def upload(
         self, party: Party, receiver: int, round_number: int, ciphertexts: memoryview
     ) -> bytes:
-        """Returns the upload that carries the packed ciphertexts of a client.
-
-        Raises:
-            WireError: if a number is negative or too large for the message.
-        """
+        """Returns the upload that carries the packed ciphertexts of a client."""
         return write(
             party,
             receiver,

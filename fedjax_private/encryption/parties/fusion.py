@@ -42,8 +42,9 @@ class Fusion:
         quorum: int,
     ) -> None:
         self._party, self._holders, self._quorum = party, tuple(holders), quorum
-        self._material = server.material
-        self._ring = ring_of(self._material.parameters)
+        self._parameters = server.material.parameters
+        self._key_id = server.material.key_id
+        self._ring = ring_of(self._parameters)
         self.round_number, self.clients, total = server.take_total()
         self._total, self._seconds = total[0::2], total[1::2]
         self._answered: list[int] = []
@@ -57,18 +58,7 @@ class Fusion:
     def requests(self) -> Messages:
         """Returns the messages that ask every holder to decrypt the sum."""
         payload = self._ring.pack(self._seconds)
-        return {
-            holder: write(
-                self._party,
-                holder,
-                Kind.SUM,
-                self.round_number,
-                payload,
-                key_id=self._material.key_id,
-                numbers=self.clients,
-            )
-            for holder in self._holders
-        }
+        return self._to(self._holders, Kind.SUM, payload, self.clients)
 
     def add(self, data: bytes) -> None:
         """Adds the partial decryption of a holder.
@@ -101,18 +91,8 @@ class Fusion:
             )
         missing, self._standing_in = self.missing, set(present)
         self._answered.extend(missing)  # a late answer would now count twice
-        return {
-            holder: write(
-                self._party,
-                holder,
-                Kind.RECOVERY_REQUEST,
-                self.round_number,
-                MISSING_COUNT.pack(len(missing)),
-                key_id=self._material.key_id,
-                numbers=(*missing, *present),
-            )
-            for holder in present
-        }
+        count = MISSING_COUNT.pack(len(missing))
+        return self._to(present, Kind.RECOVERY_REQUEST, count, (*missing, *present))
 
     def add_recovery(self, data: bytes) -> None:
         """Adds the partial decryption of a holder that stands in for missing ones.
@@ -138,22 +118,35 @@ class Fusion:
                 f"round {self.round_number} is void: partial decryptions of holders "
                 f"{sorted({*self.missing, *self._standing_in})} are missing."
             )
-        parameters = self._material.parameters
-        rows = plaintexts.decode_values(self._total, parameters, self._ring)
-        return unpack(rows, parameters)
+        rows = plaintexts.decode_values(self._total, self._parameters, self._ring)
+        return unpack(rows, self._parameters)
+
+    def _to(
+        self,
+        receivers: Sequence[int],
+        kind: Kind,
+        payload: bytes,
+        numbers: tuple[int, ...],
+    ) -> Messages:
+        return {
+            receiver: write(
+                self._party,
+                receiver,
+                kind,
+                self.round_number,
+                payload,
+                key_id=self._key_id,
+                numbers=numbers,
+            )
+            for receiver in receivers
+        }
 
     def _read(self, kind: Kind, data: bytes) -> tuple[int, Residues]:
-        ring = self._ring
-        message = read(
-            self._party,
-            data,
-            kind,
-            payload=len(self._total) * ring.polynomial_bytes,
-            key_id=self._material.key_id,
-        )
+        size, key_id = len(self._total) * self._ring.polynomial_bytes, self._key_id
+        message = read(self._party, data, kind, payload=size, key_id=key_id)
         if message.round_number != self.round_number:
             raise WireError(
                 f"a partial decryption of round {message.round_number}, not of "
                 f"{self.round_number}."
             )
-        return message.sender, ring.unpack(message.payload)
+        return message.sender, self._ring.unpack(message.payload)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedjax_private.encryption.errors import RefusedError, WireError
+from fedjax_private.encryption.errors import RefusedError
 from fedjax_private.encryption.math.polynomials import Factor
 from fedjax_private.encryption.math.rings import Residues
 from fedjax_private.encryption.math.shamir import lagrange_at_zero, scale
@@ -30,6 +30,7 @@ from fedjax_private.encryption.parameters import SumRequest
 from fedjax_private.encryption.parties.decryption_log import (
     DecryptionLog,
     check_uploads,
+    read_sum,
 )
 from fedjax_private.encryption.parties.joint_key import KeyGeneration
 from fedjax_private.trust import Decryptor, Trust
@@ -111,18 +112,8 @@ class KeyHolder(KeyGeneration):
             WireError: if the message is not a sum from the server under the joint key.
             RefusedError: see `DecryptionLog.record`.
         """
-        parameters, ring = self._scheme.parameters, self._scheme.ring
-        message = read(
-            self._party,
-            data,
-            Kind.SUM,
-            payload=parameters.rows * ring.polynomial_bytes,
-            most_numbers=parameters.request.uploads,
-            key_id=self.material.key_id,
-        )
-        if message.sender != SERVER:
-            raise WireError(f"a sum from {message.sender}, who is not the server.")
-        seconds = ring.unpack(message.payload)
+        message = read_sum(self._party, data, self.material, polynomials=1)
+        seconds = self._scheme.ring.unpack(message.payload)
         self._log.record(message.round_number, message.numbers)
         self._last, self._stood_in = (message.round_number, seconds), False
         assert self._secret_key is not None  # made together with the material
@@ -149,11 +140,10 @@ class KeyHolder(KeyGeneration):
             payload=MISSING_COUNT.size,
             most_numbers=2 * len(self._holders),
             key_id=self.material.key_id,
+            sender=SERVER,
         )
         (count,) = MISSING_COUNT.unpack(message.payload)
         missing, present = message.numbers[:count], message.numbers[count:]
-        if message.sender != SERVER:
-            raise WireError(f"a request from {message.sender}, who is not the server.")
         if self._last is None or message.round_number != self._last[0]:
             raise RefusedError(
                 f"round {message.round_number} is not the one decrypted last."
@@ -177,7 +167,7 @@ class KeyHolder(KeyGeneration):
         total = np.zeros_like(self._shares[missing[0]])
         for holder in missing:
             total = ring.add(total, self._shares[holder])
-        key = self._scheme.secret_key(scale(total, factors, ring))
+        key = Factor.of(scale(total, factors, ring), ring)
         return self._answer(Kind.RECOVERY, key)
 
     def _answer(self, kind: Kind, key: Factor) -> bytes:

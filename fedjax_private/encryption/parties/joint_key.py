@@ -34,19 +34,7 @@ _HASH_BYTES = 32
 class KeyGeneration:
     """One holder's part in the generation of a joint key; see `make_joint_key`.
 
-    `KeyHolder`, which uses the key, states the guarantees.
-
-    Args:
-        party: the holder, and the parties that it knows.
-        request: what is to be summed, by `request.holders` holders.
-        holders: the numbers of all holders, in an order that all agree on; the first
-            leads.
-        quorum: T, the number of holders that can stand in for missing ones: more than
-            half.
-
-    Raises:
-        ValueError: if no parameters serve the request, or the arguments disagree.
-        OpenFHEUnavailable: where OpenFHE cannot be imported.
+    `KeyHolder`, which uses the key, states the guarantees, arguments and errors.
     """
 
     def __init__(
@@ -172,19 +160,15 @@ class KeyGeneration:
         public = ring.pack(np.stack([total, self._common]))
         self._material = Material.of_key(self._scheme.parameters, public)
         assert self._secret_key is not None  # made together with the contribution
-        secret = self._secret_key.residues
+        secret, party = self._secret_key.residues, self._party
         shares = share(secret, ring, self._quorum, len(self._holders))
-        return {
-            holder: write(
-                self._party,
-                holder,
-                Kind.SHARE,
-                0,
-                self._party.channel_to(holder).seal(ring.pack(shares[index][None])),
-                key_id=self._material.key_id,
+        messages, key_id = {}, self._material.key_id
+        for holder, part in zip(self._holders, shares, strict=True):
+            sealed = party.channel_to(holder).seal(ring.pack(part[None]))
+            messages[holder] = write(
+                party, holder, Kind.SHARE, 0, sealed, key_id=key_id
             )
-            for index, holder in enumerate(self._holders)
-        }
+        return messages
 
     def accept_share(self, data: bytes) -> None:
         """Accepts a share of another holder's key.

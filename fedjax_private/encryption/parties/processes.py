@@ -14,7 +14,6 @@ Tests start whole federations of processes: see `tests/aggregation/test_processe
 import abc
 import functools
 import os
-import pickle
 import shutil
 import sys
 import time
@@ -35,7 +34,7 @@ from fedjax_private.encryption.parties.fusion import Fusion
 from fedjax_private.encryption.parties.holders import KeyHolder
 from fedjax_private.encryption.parties.server import AggregationServer
 from fedjax_private.encryption.parties.sockets import Mailbox, Run, start_thread
-from fedjax_private.encryption.workers import Workers
+from fedjax_private.encryption.parties.traffic import Traffic
 
 
 class _Role(abc.ABC):
@@ -43,7 +42,6 @@ class _Role(abc.ABC):
 
     def __init__(self, run: Run, mailbox: Mailbox) -> None:
         self._run, self._mailbox = run, mailbox
-        self._workers = Workers.start(run.threads)
         self._directory: dict[int, bytes] = {}
         self._parties: dict[int, Party] = {}
 
@@ -74,32 +72,28 @@ class _Server(_Role):
 
     def open(self, round_number: int) -> None:
         self._adding.open(round_number)
-        self._seconds, self._links = 0.0, dict[str, list[int]]()
+        self._traffic = Traffic()
 
     def release(self, round_number: int) -> tuple[npt.NDArray[Any], float, float, Any]:
-        """Returns the sum, seconds of adding, of decryption, and bytes sent by link."""
+        """Returns the sum, seconds of adding, of decryption, and bytes by link."""
         if self._adding.round_number != round_number:
             raise RefusedError(f"round {round_number} is not open.")
-        start, added = time.perf_counter(), self._seconds
+        traffic = self._traffic
+        start, added = time.perf_counter(), traffic.seconds_add
         threshold = self._run.request.scheme.threshold
         total = self._by_holders() if threshold else self._by_authority(round_number)
-        seconds = time.perf_counter() - start - (self._seconds - added)
-        return total, self._seconds, seconds, self._links
-
-    def received(self) -> list[bytes]:
-        return list(self._mailbox.received or [])
+        seconds = time.perf_counter() - start - (traffic.seconds_add - added)
+        return total, traffic.seconds_add, seconds, traffic.per_message()
 
     def _answer(self, number: int, data: bytes) -> bytes:
-        start = time.perf_counter()
-        self._adding.add(data)
-        self._seconds += time.perf_counter() - start
-        self._sent("client to server", data)
+        with self._traffic.adding():
+            self._adding.add(data)
+        self._traffic.sent("client to server", data)
         return b""
 
     def _by_authority(self, round_number: int) -> npt.NDArray[Any]:
-        start = time.perf_counter()
-        message = self._adding.sum_message()
-        self._seconds += time.perf_counter() - start
+        with self._traffic.adding():
+            message = self._adding.sum_message()
         answer = self._ask("authority", AUTHORITY, message)
         released, total = self._adding.read_release(answer)
         if released != round_number:
@@ -117,19 +111,15 @@ class _Server(_Role):
         return fusion.release()
 
     def _ask(self, kind: str, number: int, message: bytes) -> bytes:
-        self._sent(f"server to {kind}", message)
+        self._traffic.sent(f"server to {kind}", message)
         answer = self._mailbox.ask(number, message)
-        self._sent(f"{kind} to server", answer)
-        return answer
-
-    def _sent(self, link: str, message: bytes) -> None:
-        self._links.setdefault(link, []).append(len(message))
+        return self._traffic.sent(f"{kind} to server", answer)
 
 
 class _Authority(_Role):
     def make_key(self) -> Material:
         run, party = self._run, self._parties[AUTHORITY]
-        self._key = KeyAuthority(party, run.request, run.trust, self._workers)
+        self._key = KeyAuthority(party, run.request, run.trust)
         return self._key.material
 
     def used_up(self) -> bool:
@@ -163,7 +153,7 @@ class _Clients(_Role):
         return any(holder.used_up for holder in self._holders.values())
 
     def use(self, material: Material) -> None:
-        self._encryptor = Encryptor(material, self._workers)
+        self._encryptor = Encryptor(material)
 
     def upload(
         self, round_number: int, clients: Sequence[int], vectors: npt.NDArray[Any]
@@ -208,7 +198,7 @@ def _serve_driver(
     """Makes the calls of the driver, and ends the process when the driver ends."""
     try:
         while True:
-            method, arguments = pickle.loads(mailbox.record(control.recv_bytes()))
+            method, arguments = control.recv()
             try:
                 answer = mailbox.in_main_thread(getattr(role, method), *arguments)
             except (ValueError, RuntimeError) as error:

@@ -4,7 +4,7 @@ from collections.abc import Container
 
 import numpy as np
 
-from fedjax_private.encryption.errors import RefusedError, WireError
+from fedjax_private.encryption.errors import RefusedError
 from fedjax_private.encryption.math.packing import FloatArray, IntArray
 from fedjax_private.encryption.math.rings import Residues
 from fedjax_private.encryption.messages.channels import Party
@@ -100,20 +100,12 @@ class AggregationServer:
             self._added += 1
         self._clients.update(dict.fromkeys(message.numbers))
 
-    def sum_message(self, receiver: int = AUTHORITY) -> bytes:
-        """Ends the round and returns its encrypted sum, for the key authority.
-
-        Raises:
-            RefusedError: if no round is open or nothing has been added.
-        """
-        return self._finish(Kind.SUM, receiver)
+    def sum_message(self) -> bytes:
+        """Ends the round as `take_total` does; returns its sum for the authority."""
+        return self._finish(Kind.SUM, AUTHORITY)
 
     def forward(self, receiver: int) -> bytes:
-        """Ends the round and returns its encrypted sum, for the server or next relay.
-
-        Raises:
-            RefusedError: if no round is open or nothing has been added.
-        """
+        """Ends the round as `take_total` does; returns its sum for the next relay."""
         return self._finish(Kind.UPLOAD, receiver)
 
     def take_total(self) -> tuple[int, tuple[int, ...], Residues]:
@@ -144,9 +136,8 @@ class AggregationServer:
             payload=request.released.itemsize * request.values,
             most_numbers=request.uploads,
             key_id=self.material.key_id,
+            sender=AUTHORITY,
         )
-        if message.sender != AUTHORITY:
-            raise WireError(f"a released sum from {message.sender}.")
         released = np.frombuffer(message.payload, request.released)
         if request.scheme.exact:
             return message.round_number, released.astype(np.int64)

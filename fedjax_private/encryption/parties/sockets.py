@@ -41,8 +41,6 @@ class Run:
         request: what is to be summed.
         trust: states who decrypts, and the fewest uploads that a released sum holds.
         quorum: the number of holders that can stand in for others.
-        threads: the threads of each process, for ciphertexts.
-        capture: whether the server keeps all bytes that it receives.
     """
 
     folder: str
@@ -50,8 +48,6 @@ class Run:
     request: SumRequest
     trust: Trust
     quorum: int
-    threads: int
-    capture: bool
 
     @property
     def longest(self) -> int:
@@ -75,7 +71,6 @@ class Mailbox:
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = (
             queue.SimpleQueue()
         )
-        self.received: list[bytes] | None = [] if run.capture else None
 
     def listen(self, number: int, answer: Answer) -> None:
         """Answers messages to the party with that number from now on."""
@@ -92,7 +87,7 @@ class Mailbox:
         try:
             with Client(self._address(number), authkey=self._authkey) as connection:
                 connection.send_bytes(message)
-                answer = self.record(connection.recv_bytes(self._longest))
+                answer = connection.recv_bytes(self._longest)
         except (OSError, EOFError) as error:
             name = _NAMES.get(number, f"key holder {number}")
             raise RuntimeError(
@@ -101,12 +96,6 @@ class Mailbox:
         if answer and not answer.startswith(MAGIC):
             raise RefusedError(answer.decode(errors="replace"))
         return answer
-
-    def record(self, data: bytes) -> bytes:
-        """Returns received bytes, and records them if the run captures bytes."""
-        if self.received is not None:
-            self.received.append(data)
-        return data
 
     def in_main_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Calls a function in the main thread; returns its result or raises its error.
@@ -140,7 +129,7 @@ class Mailbox:
         with connection, contextlib.suppress(Exception):
             deliver_challenge(connection, self._authkey)
             answer_challenge(connection, self._authkey)
-            data = self.record(connection.recv_bytes(self._longest))
+            data = connection.recv_bytes(self._longest)
             try:
                 reply = self.in_main_thread(answer, data)
             except Exception as error:

@@ -1,5 +1,6 @@
 """The rings that OpenFHE chooses for parameters."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -21,9 +22,10 @@ def test_rings_have_the_sizes_that_the_parameters_say(scheme):
         assert ring.dimension == parameters.ring_dimension
         assert ring.limbs == len(parameters.limb_bits)
         assert ring.polynomial_bytes == parameters.polynomial_bytes
-        assert ring.modulus_bits == pytest.approx(parameters.modulus_bits, abs=0.01)
+        bits = math.log2(math.prod(ring.moduli))
+        assert bits == pytest.approx(parameters.modulus_bits, abs=0.01)
         assert all(q % (2 * ring.dimension) == 1 for q in ring.moduli)
-        assert ring.modulus_bits < {2048: 54, 4096: 109, 8192: 218}[ring.dimension]
+        assert bits < {2048: 54, 4096: 109, 8192: 218}[ring.dimension]
 
 
 @pytest.mark.parametrize("kind", list(Scheme))

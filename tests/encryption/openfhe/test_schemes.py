@@ -11,6 +11,7 @@ import pytest
 from fedjax_private.encryption.errors import UnexpectedLayoutError
 from fedjax_private.encryption.math import polynomials
 from fedjax_private.encryption.math.entropy import wide_gaussian
+from fedjax_private.encryption.math.plaintexts import decode_values
 from fedjax_private.encryption.math.polynomials import Factor
 from fedjax_private.encryption.openfhe import schemes
 from fedjax_private.encryption.openfhe.backend import load
@@ -186,7 +187,7 @@ def test_full_sums_of_full_range_values_decrypt(case):
             # A recovery adds as much noise again, at most.
             for part in scheme.partially_decrypt(secret, np.stack([total[1], nothing])):
                 whole = ring.reduce(whole + part)
-        (found,) = scheme.decode(whole[None])
+        (found,) = decode_values(whole[None], scheme.parameters, scheme.ring)
     else:
         found = decrypted(scheme, secret, total)
     if request.scheme.exact:
@@ -223,7 +224,7 @@ def test_a_scheme_keeps_no_secret_key(kind):
     ciphertext = encrypted(scheme, public, row)
     decrypted(scheme, secret, ciphertext)
     if kind.threshold:
-        scheme.decode(scheme.partially_decrypt(secret, ciphertext[1:]))
+        scheme.partially_decrypt(secret, ciphertext[1:])
     assert not kept()
     hidden = secret.residues[0].tobytes()
     for value in reachable(scheme):
@@ -279,10 +280,12 @@ def test_what_is_shown_is_a_function_of_whole_numbers(changes, monkeypatch):
         return drawn[-1]
 
     monkeypatch.setattr(schemes, "wide_gaussian", recorded)
-    found = scheme.decrypt_flooded(secret, ciphertexts)
+    found = scheme.decrypt(secret, ciphertexts, flooded=True)
     noise = polynomials.evaluate(polynomials.residues(*drawn[0], ring), ring)
-    np.testing.assert_array_equal(found, scheme.decode(ring.add(opened, noise)))
+    np.testing.assert_array_equal(
+        found, decode_values(ring.add(opened, noise), scheme.parameters, ring)
+    )
     error = (found - row).view(np.float64)
     assert error.std() == pytest.approx(parameters.error_std(1), rel=0.05)
-    again = scheme.decrypt_flooded(secret, ciphertexts)
+    again = scheme.decrypt(secret, ciphertexts, flooded=True)
     assert not (found == again).any()

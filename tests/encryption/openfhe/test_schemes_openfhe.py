@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fedjax_private.encryption.math.polynomials import Factor
 from fedjax_private.encryption.openfhe.backend import load
 from fedjax_private.encryption.openfhe.contexts import context_for
 from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
@@ -24,7 +25,7 @@ def openfhes(kind, **changes):
     scheme = HomomorphicScheme(parameters_of(kind, **changes))
     context = context_for(load().openfhe, scheme.parameters)
     pair = context.KeyGen()
-    secret = scheme.secret_key(residues(scheme, pair.secretKey, 1)[0])
+    secret = Factor.of(residues(scheme, pair.secretKey, 1)[0], scheme.ring)
     return scheme, context, pair, secret
 
 

@@ -1,0 +1,165 @@
+"""What encrypted sums have in common, whether their parties share a process or not."""
+
+import functools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedjax_private.aggregation.plain import BYTES_PER_VALUE, IDENTITY, PlainSum
+from fedjax_private.aggregation.types import Codec, IntArray, SessionReport
+from fedjax_private.encryption.parameters import SumRequest, derive
+from fedjax_private.quantization import Grid, dequantize, quantize, to_unsigned
+from fedjax_private.trust import Decryptor, Trust
+
+
+def grid_of(request: SumRequest) -> Grid:
+    """Returns which integers stand for which values, under an exact scheme."""
+    return Grid(request.bits, request.sum_bound)
+
+
+@functools.lru_cache(maxsize=16)
+def _integer_codec(grid: Grid) -> Codec:
+    # Cached: equal grids give the same codec, so that runs share compiled code.
+    return Codec(
+        encode=lambda key, vector: to_unsigned(quantize(key, vector, grid), grid.bits),
+        decode=lambda total: dequantize(total, grid),
+    )
+
+
+class EncryptedSums:
+    """The public facts about the encrypted sums of one training run; no key.
+
+    Args:
+        request: what is to be summed.
+        trust: who decrypts, and the fewest uploads that a released sum holds.
+        quorum: holders that can stand in for others; unused with an authority.
+        topology: how uploads travel.
+
+    Raises:
+        ValueError: if no parameters serve the request.
+    """
+
+    def __init__(
+        self, request: SumRequest, trust: Trust, quorum: int, topology: str
+    ) -> None:
+        self.request, self.trust, self.quorum = request, trust, quorum
+        self.topology, self.parameters = topology, derive(request)
+        self._seconds_keys = 0.0
+
+    @property
+    def codec(self) -> Codec:
+        """CKKS: float32 as it is. Exact: randomised rounding to integers mod 2^b."""
+        exact = self.request.scheme.exact
+        return _integer_codec(grid_of(self.request)) if exact else IDENTITY
+
+    @property
+    def description(self) -> str:
+        """Sentences for reports: parameters, what is released, who decrypts."""
+        parameters, least = self.parameters, self.trust.uploads
+        request, scheme = self.request, self.request.scheme
+        ring = (
+            f"ring dimension {parameters.ring_dimension}, a modulus of "
+            f"{parameters.modulus_bits} bits, 128-bit security, "
+            f"{parameters.bytes_per_value:.2f} bytes a value"
+        )
+        if scheme.exact:
+            what = (
+                f"{'BFV' if scheme.threshold else 'BGV'} (OpenFHE): {ring}; exact sums "
+                f"mod 2^{request.bits} of up to {request.uploads} uploads, "
+                f"{parameters.lanes} lanes a slot, on a grid that spans sums within "
+                f"{request.sum_bound:g}."
+            )
+        else:
+            packing = "complex" if request.complex_packing else "real"
+            what = (
+                f"CKKS (OpenFHE, {packing} packing): {ring}; sums of up to "
+                f"{request.uploads} uploads with entries within {request.sum_bound:g} "
+                f"and errors of {parameters.error_std(request.uploads):.1g} "
+                "(one sigma)."
+            )
+        if parameters.sums_per_key is not None:
+            what += (
+                " Gaussian noise floods what decryption would tell of the key, to "
+                f"within 2^-{request.settings.statistical_bits} in KL divergence over "
+                f"{parameters.sums_per_key} sums a key; then a new key is made."
+            )
+        elif scheme.exact:
+            what += " What is released is exact, and tells nothing of the key."
+        else:
+            what += (
+                " UNPROTECTED: released sums tell of the key; they may be shown only "
+                "to those who hold it."
+            )
+        if scheme.threshold:
+            who = (
+                f"All {request.holders} holders of key shares together decrypt one sum "
+                f"of at least {least} uploads a round; {self.quorum} of them can stand "
+                "in for others."
+            )
+        elif self.trust.decryptor is Decryptor.EVERY_CLIENT:
+            who = (
+                "BASELINE: every client holds the one secret key, so that one of them "
+                "and the server together read every upload; a sum holds at least "
+                f"{least}."
+            )
+        else:
+            who = (
+                "A key authority, assumed not to collude, decrypts one sum of at least "
+                f"{least} uploads a round."
+            )
+        return f"{what} {who} Uploads travel as a {self.topology}."
+
+    def _taken_seconds_keys(self) -> float:
+        """Returns the seconds of making keys since the last call."""
+        seconds, self._seconds_keys = self._seconds_keys, 0.0
+        return seconds
+
+
+class ReferenceSum(PlainSum):
+    """The plain sum of one round's vectors, which only a simulation can take.
+
+    Checks each vector before it is encrypted, and measures the released sum's error.
+    """
+
+    def __init__(self, request: SumRequest, round_number: int) -> None:
+        super().__init__(request.values, round_number)
+        self._request, self._saturated = request, 0
+
+    def add(self, clients: IntArray, slots: npt.NDArray[Any]) -> None:
+        """Adds a chunk, as `PlainSum` does.
+
+        Raises:
+            ValueError: also if an integer stands for NaN.
+        """
+        super().add(clients, slots)
+        if not self._request.scheme.exact or self._request.residues:
+            return
+        # `quantize` turns NaN into this integer, and nothing else.
+        bad = (slots == 1 << self._request.bits - 1).any(axis=1)
+        if bad.any():
+            raise ValueError(
+                f"client {clients[np.argmax(bad)]}: the vector has an entry that is "
+                "not a number, which cannot be encrypted; the training has probably "
+                "diverged."
+            )
+        # -2^(b-1) stands for no value, so that the ends are +-most.
+        most, modulus = grid_of(self._request).most, 1 << self._request.bits
+        ends = (slots == most) | (slots == modulus - most)
+        self._saturated += int(np.count_nonzero(ends))
+
+    def report(self, total: npt.NDArray[Any], **measured: Any) -> SessionReport:
+        """Returns the report of a released sum, with the other fields as measured."""
+        if self._request.scheme.exact:
+            expected = self.total.astype(np.int64)
+            different = (total - expected) % (1 << self._request.bits)
+            error = float(different.max()) * grid_of(self._request).step
+        else:
+            error = float(np.abs(total - self.total).max())
+        return SessionReport(
+            uploads=len(self.clients),
+            download_bytes_per_client=BYTES_PER_VALUE * self._request.values,
+            max_error=error,
+            saturated=self._saturated,
+            **measured,
+        )
