@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import command
-from experiments.query import fit_head, query
+from experiments.query import fit_head, query, token_in
 from experiments.settings import flags
 from fedjax_private.choices import (
     Settings,
@@ -122,18 +122,6 @@ class ServiceConfig(Settings):
     )
     memory_gb: float = setting(8.0, "memory of a session's process", positive)
 
-    @property
-    def token_path(self) -> Path:
-        """The file of the access token."""
-        return Path(self.token_file) if self.token_file else default_token_file()
-
-    def token(self) -> bytes:
-        """The access token, made if missing. Raises ValueError as `make_token` does."""
-        try:
-            return make_token(self.token_path)
-        except ValueError as error:
-            raise ValueError(f"token_file: {error}") from error
-
 
 def serve(argv: Sequence[str]) -> int:
     """Serves until it is interrupted; returns the exit status."""
@@ -141,8 +129,8 @@ def serve(argv: Sequence[str]) -> int:
     what, how = parsed[ModelConfig], parsed[ServiceConfig]
     if what.model is None:
         flags.fail("--model is missing: name the directory of a training run.")
-    token = parsed.checked(how.token)
-    counted = how.token_path.with_name(how.token_path.name + ".queries")
+    token = parsed.checked(lambda: token_in(how.token_file, make_token))
+    counted = Path(f"{how.token_file or default_token_file()}.queries")
     quota = parsed.checked(lambda: Quota(token, how.queries, counted))
     service, summary = _service(parsed, token, quota)
 
@@ -171,14 +159,13 @@ def _service(parsed: flags.Parsed, token: bytes, quota: Quota) -> tuple[Any, str
     from fedjax_private.inference.serving.worker import Task
 
     what, how = parsed[ModelConfig], parsed[ServiceConfig]
-    served = parsed.checked(
-        lambda: load_served(Path(what.model or ""), what.checkpoint)
-    )
-    circuit = served.circuit
-    if what.split is not None:
-        circuit, _ = parsed.checked(lambda: served.circuit.split(what.split))
-    planned = parsed.checked(
-        lambda: plan(
+
+    def compiled() -> Any:
+        served = load_served(Path(what.model or ""), what.checkpoint)
+        circuit = served.circuit
+        if what.split is not None:
+            circuit, _ = circuit.split(what.split)
+        planned = plan(
             circuit,
             packing=what.packing,
             images=what.images,
@@ -186,14 +173,17 @@ def _service(parsed: flags.Parsed, token: bytes, quota: Quota) -> tuple[Any, str
             flooding_bits=what.flooding_bits,
             queries=how.queries,
         )
-    )
+        return served.run, circuit, planned
+
+    run, circuit, planned = parsed.checked(compiled)
     public = planned.public
+    classes = tuple(map(str, range(run.num_classes))) if what.split is None else ()
     offer = Offer(
         os.urandom(RUN_BYTES),
-        served.run.name,
-        served.run.dataset,
-        served.run.normalization,
-        served.classes if what.split is None else (),
+        run.name,
+        run.dataset,
+        run.normalization,
+        classes,
         what.split,
         public,
     )
@@ -202,7 +192,6 @@ def _service(parsed: flags.Parsed, token: bytes, quota: Quota) -> tuple[Any, str
         sessions=how.sessions,
         idle_seconds=how.idle_seconds,
         work_seconds=how.work_seconds,
-        memory=memory,
     )
     task = Task(circuit, planned, what.score_noise, memory)
     summary = (

@@ -73,7 +73,7 @@ def predict(served: Served, dataset: Dataset, packing: str, count: int) -> Predi
     """
     made = plan(served.circuit, packing=packing, images=count, queries=max(count, 4096))
     public = made.public
-    querier, evaluator = Querier.create(public), Evaluator(served.circuit, made)
+    querier, evaluator = Querier(public), Evaluator(served.circuit, made)
     try:
         keys = querier.evaluation_keys()
         evaluator.load_keys(keys)
@@ -87,7 +87,7 @@ def predict(served: Served, dataset: Dataset, packing: str, count: int) -> Predi
             seconds += sum(parts)
     finally:
         evaluator.close()
-    encrypted, plain = np.concatenate(scores), served.plain(stored)
+    encrypted, plain = np.concatenate(scores), served.run.predict(stored)
     chosen, right = encrypted.argmax(axis=1), plain.argmax(axis=1)
     return Predictions(
         served.run.name,

@@ -103,4 +103,4 @@ def test_a_client_takes_no_primes_but_its_own(planned):
         planned.public, moduli=(moduli[0], *reversed(moduli[1:]))
     )
     with pytest.raises(WireError, match="other primes"):
-        Querier.create(changed)
+        Querier(changed)

@@ -138,7 +138,7 @@ def test_noise_without_flooding_depends_on_the_weights_and_with_it_does_not_show
 
 def test_another_clients_answer_is_unreadable(session, asked):
     inputs, _, answer = asked
-    stranger = Querier.create(session.public)
+    stranger = Querier(session.public)
     expected = session.circuit.plain(inputs)
     found = stranger.decrypt(answer, len(inputs))
     assert np.abs(found - expected).min() > 100 * session.plan.error_std
@@ -284,7 +284,7 @@ def test_changed_residues_within_range_are_answered_with_nonsense(session, asked
 def test_mutated_keys_are_refused():
     circuit = multilayer((9, 4, 3))
     made = plan(circuit, packing="single", flooding_bits=2)
-    evaluator, querier = Evaluator(circuit, made), Querier.create(made.public)
+    evaluator, querier = Evaluator(circuit, made), Querier(made.public)
     keys = querier.evaluation_keys()
     for data in mutations(keys, 60, 1):
         with pytest.raises(WireError):

@@ -46,7 +46,7 @@ def server(circuit, tmp_path_factory):
 @pytest.fixture(scope="module")
 def material(server):
     """A client's evaluation keys, and one of its requests."""
-    querier = Querier.create(Stranger(server).offer.plan)
+    querier = Querier(Stranger(server).offer.plan)
     return querier.evaluation_keys(), querier.encrypt(images(1) / np.float32(255))
 
 
@@ -323,7 +323,7 @@ def test_a_process_that_dies_ends_its_session_only(server, circuit, material):
 def test_a_process_that_takes_too_much_is_ended(circuit, tmp_path, limits, reason):
     running = Server(tmp_path, circuit, **limits)
     session = Stranger(running).open()
-    keys = Querier.create(session.stranger.offer.plan).evaluation_keys()
+    keys = Querier(session.stranger.offer.plan).evaluation_keys()
     status, said = session.keys(keys)
     assert status == 422, said
     assert reason in said

@@ -84,7 +84,7 @@ class Session:
         self.circuit = circuit
         self.plan = plan(circuit, **{"queries": 10**6, "flooding_bits": 4, **options})
         self.public = PublicPlan.from_bytes(self.plan.public.to_bytes())
-        self.querier = Querier.create(self.public)
+        self.querier = Querier(self.public)
         self.evaluator = Evaluator(circuit, self.plan, score_noise=score_noise)
         self.keys = self.querier.evaluation_keys()
         self.evaluator.load_keys(self.keys)

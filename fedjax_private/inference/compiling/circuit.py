@@ -162,11 +162,6 @@ class Polynomial:
         """Numbers that it returns."""
         return self.inputs
 
-    @property
-    def degree(self) -> int:
-        """The degree."""
-        return len(self.coefficients) - 1
-
     def __call__(self, inputs: Floats) -> Floats:
         """Maps (B, n) to (B, n)."""
         result = np.broadcast_to(self.coefficients[-1], inputs.shape)

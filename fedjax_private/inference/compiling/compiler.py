@@ -291,19 +291,13 @@ def _polynomial(
     """The result as a polynomial of one tensor, or None where it is not one."""
     if primitive.polynomial is None:
         return None
+    tensors = [value for value in inputs if isinstance(value, PolynomialTensor)]
+    base = tensors[0].base
     result: Any = eqn.outvars[0].aval
-    shape = tuple(result.shape)
-    terms: list[Coefficients] = []
-    bases: list[AffineTensor] = []
-    for value in inputs:
-        if isinstance(value, PolynomialTensor):
-            if value.shape != shape:
-                return None
-            bases.append(value.base)
-            terms.append(value.coefficients)
-        else:
-            terms.append((value,))
-    if any(base is not bases[0] for base in bases):
+    if any(t.base is not base or t.shape != result.shape for t in tensors):
         return None
+    terms = [
+        (x.coefficients if isinstance(x, PolynomialTensor) else (x,)) for x in inputs
+    ]
     coefficients = primitive.polynomial(eqn, terms)
-    return None if coefficients is None else PolynomialTensor(bases[0], coefficients)
+    return None if coefficients is None else PolynomialTensor(base, coefficients)

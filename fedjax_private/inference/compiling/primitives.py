@@ -61,11 +61,6 @@ def refusal(primitive: str, layer: str) -> UnsupportedLayerError:
     )
 
 
-def _in_any(varying: Sequence[bool]) -> bool:
-    del varying
-    return True
-
-
 def _in_one(varying: Sequence[bool]) -> bool:
     return sum(varying) == 1
 
@@ -75,14 +70,12 @@ def _in_the_first(varying: Sequence[bool]) -> bool:
 
 
 def _sum(eqn: core.JaxprEqn, terms: Sequence[Coefficients]) -> Coefficients:
-    del eqn
     shorter, longer = sorted(terms, key=len)
     both = tuple(a + b for a, b in zip(shorter, longer, strict=False))
     return both + longer[len(shorter) :]
 
 
 def _negative(eqn: core.JaxprEqn, terms: Sequence[Coefficients]) -> Coefficients:
-    del eqn
     return tuple(-c for c in terms[0])
 
 
@@ -91,7 +84,6 @@ def _difference(eqn: core.JaxprEqn, terms: Sequence[Coefficients]) -> Coefficien
 
 
 def _product(eqn: core.JaxprEqn, terms: Sequence[Coefficients]) -> Coefficients:
-    del eqn
     left, right = terms
     total: list[Any] = [0.0] * (len(left) + len(right) - 1)
     for i, a in enumerate(left):
@@ -101,7 +93,6 @@ def _product(eqn: core.JaxprEqn, terms: Sequence[Coefficients]) -> Coefficients:
 
 
 def _quotient(eqn: core.JaxprEqn, terms: Sequence[Coefficients]) -> Coefficients | None:
-    del eqn
     dividend, divisor = terms
     return tuple(c / divisor[0] for c in dividend) if len(divisor) == 1 else None
 
@@ -132,32 +123,32 @@ PRIMITIVES: dict[str, Primitive] = {
     "sharding_constraint": Primitive(same=True),
     "stop_gradient": Primitive(same=True),
     # Arithmetic.
-    "add": Primitive(polynomial=_sum, affine=_in_any),
-    "add_any": Primitive(polynomial=_sum, affine=_in_any),
-    "sub": Primitive(polynomial=_difference, affine=_in_any),
+    "add": Primitive(polynomial=_sum, affine=any),
+    "add_any": Primitive(polynomial=_sum, affine=any),
+    "sub": Primitive(polynomial=_difference, affine=any),
     "neg": Primitive(polynomial=_negative),
     "mul": Primitive(polynomial=_product, affine=_in_one),
     "div": Primitive(polynomial=_quotient, affine=_in_the_first),
     "square": Primitive(polynomial=_square),
     "integer_pow": Primitive(polynomial=_power),
     # Linear algebra, sums, and operations that move entries.
-    "broadcast_in_dim": Primitive(affine=_in_any),
-    "concatenate": Primitive(affine=_in_any),
+    "broadcast_in_dim": Primitive(affine=any),
+    "concatenate": Primitive(affine=any),
     "conv_general_dilated": Primitive(affine=_in_one),
-    "cumsum": Primitive(affine=_in_any),
+    "cumsum": Primitive(affine=any),
     "dot_general": Primitive(affine=_in_one),
     "dynamic_slice": Primitive(affine=_in_the_first),
-    "expand_dims": Primitive(affine=_in_any),
+    "expand_dims": Primitive(affine=any),
     "gather": Primitive(affine=_in_the_first),
     "pad": Primitive(affine=_in_the_first),
-    "reduce_sum": Primitive(affine=_in_any),
-    "reduce_window_sum": Primitive(affine=_in_any),
-    "reshape": Primitive(affine=_in_any),
-    "rev": Primitive(affine=_in_any),
-    "slice": Primitive(affine=_in_any),
-    "split": Primitive(affine=_in_any),
-    "squeeze": Primitive(affine=_in_any),
-    "transpose": Primitive(affine=_in_any),
+    "reduce_sum": Primitive(affine=any),
+    "reduce_window_sum": Primitive(affine=any),
+    "reshape": Primitive(affine=any),
+    "rev": Primitive(affine=any),
+    "slice": Primitive(affine=any),
+    "split": Primitive(affine=any),
+    "squeeze": Primitive(affine=any),
+    "transpose": Primitive(affine=any),
     # Refused, with an alternative.
     "abs": Primitive(name="an absolute value", alternative="a square"),
     "erf": Primitive(name="an error function (GELU)", alternative=_ACTIVATION),

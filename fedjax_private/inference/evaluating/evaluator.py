@@ -14,12 +14,7 @@ from fedjax_private.inference.evaluating.single import SingleProgram, periodic
 from fedjax_private.inference.planning.layouts import BatchLayout
 from fedjax_private.inference.planning.plan import Plan, program_of
 from fedjax_private.inference.planning.polynomials import Number
-from fedjax_private.inference.planning.public import (
-    ANSWER,
-    KEYS,
-    REQUEST,
-    SEED_BYTES,
-)
+from fedjax_private.inference.planning.public import ANSWER, KEYS, REQUEST, SEED_BYTES
 
 
 class Evaluator:
@@ -38,25 +33,19 @@ class Evaluator:
         plan: made for the circuit.
         score_noise: standard deviation of Gaussian noise on each score, in the scores'
             units, drawn afresh for each image; 0 adds none.
-        workers: threads; one for each core by default.
 
     Raises:
         ValueError: if the plan was made for another circuit, or the noise is negative.
     """
 
     def __init__(
-        self,
-        circuit: Circuit,
-        plan: Plan,
-        *,
-        score_noise: float = 0.0,
-        workers: Workers | None = None,
+        self, circuit: Circuit, plan: Plan, *, score_noise: float = 0.0
     ) -> None:
         if not 0.0 <= score_noise < float("inf"):
             raise ValueError(f"score_noise must not be negative, got {score_noise}.")
         self._public, self._plan = plan.public, plan
         self._score_noise = score_noise / plan.output_scale
-        self._workers = workers or Workers.start()
+        self._workers = Workers.start()
         self._ckks = ckks = ckks_of(plan.public.choice)
         self._keys = KeyRing(ckks, plan.public.rotations)
         self._public_key: PublicKey | None = None

@@ -1,23 +1,20 @@
 """The client's side of a session: it encrypts images and decrypts the answers."""
 
-import dataclasses
-
 import numpy as np
 import numpy.typing as npt
 
 from fedjax_private.encryption.errors import WireError
 from fedjax_private.encryption.workers import Workers
-from fedjax_private.inference.evaluating.ckks import Ckks, ckks_of
+from fedjax_private.inference.evaluating.ckks import ckks_of
 from fedjax_private.inference.evaluating.expansion import fresh_seed, reseeded, uniform
-from fedjax_private.inference.evaluating.keys import KeyPair, write_keys
+from fedjax_private.inference.evaluating.keys import write_keys
 from fedjax_private.inference.planning.layouts import BatchLayout
 from fedjax_private.inference.planning.polynomials import Number
 from fedjax_private.inference.planning.public import ANSWER, KEYS, REQUEST, PublicPlan
 
 
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Querier:
-    """A client with its own key pair. Build with `create`.
+    """A client with its own key pair, made on construction.
 
     Formal guarantees. An adversary that sees its messages, the server included, learns
     the number of images in each and nothing else of them, under the ring learning with
@@ -27,43 +24,33 @@ class Querier:
     the secret key (Li and Micciancio, EUROCRYPT 2021); answers of an honest server
     carry its flooding noise, which hides the noise that does.
 
-    Attributes:
+    Args:
         public: the service's plan.
+
+    Attributes:
         ckks: the arithmetic.
         key_pair: OpenFHE's; the secret key must not leave this object.
-        workers: threads.
+
+    Raises:
+        WireError: if the plan's primes are not those of its ring.
+        OpenFHEUnavailable: if OpenFHE cannot be imported.
     """
 
-    public: PublicPlan
-    ckks: Ckks
-    key_pair: KeyPair
-    workers: Workers
-
-    @classmethod
-    def create(cls, public: PublicPlan, workers: Workers | None = None) -> "Querier":
-        """Makes a key pair for a service.
-
-        Args:
-            public: the service's plan.
-            workers: threads; one for each core by default.
-
-        Raises:
-            WireError: if the plan's primes are not those of its ring.
-            OpenFHEUnavailable: if OpenFHE cannot be imported.
-        """
-        ckks = ckks_of(public.choice)
+    def __init__(self, public: PublicPlan) -> None:
+        self.public, self._workers = public, Workers.start()
+        self.ckks = ckks = ckks_of(public.choice)
         if ckks.ring != public.ring:
             raise WireError(
                 "the plan has other primes than OpenFHE chooses here: client and "
                 "server need the same version of it."
             )
         ckks.backend.check_process()
-        return cls(public, ckks, ckks.context.KeyGen(), workers or Workers.start())
+        self.key_pair = ckks.context.KeyGen()
 
     def evaluation_keys(self) -> bytes:
         """The keys that the server evaluates, but cannot decrypt, with; sent once."""
         rotations = self.public.rotations
-        keys = write_keys(self.ckks, self.key_pair, rotations, self.workers)
+        keys = write_keys(self.ckks, self.key_pair, rotations, self._workers)
         return self.public.header(KEYS) + keys
 
     def encrypt(self, images: npt.ArrayLike) -> bytes:
@@ -104,7 +91,7 @@ class Querier:
             expanded = uniform(seed, index, ckks.ring)
             return ckks.ring.pack(reseeded(ckks.ring, secret, pair, expanded)[None])
 
-        parts = self.workers.map(encrypted, len(slots))
+        parts = self._workers.map(encrypted, len(slots))
         return b"".join((public.header(REQUEST, len(values)), seed, *parts))
 
     def _slots(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -158,4 +145,4 @@ class Querier:
             number = ckks.number(polynomials[index], self.public.answer_scale)
             return ckks.decrypted(number, self.key_pair.secretKey)
 
-        return np.stack(self.workers.map(decrypted, len(polynomials)))
+        return np.stack(self._workers.map(decrypted, len(polynomials)))

@@ -41,19 +41,12 @@ class Cost:
     """Predicted cost of one request, with two threads.
 
     Attributes:
-        client_seconds: to encrypt the request and to decrypt the answer.
-        server_seconds: to evaluate it.
+        seconds: of client and server, from images to scores, without the network's.
         memory_bytes: of one session at the server, approximately.
     """
 
-    client_seconds: float
-    server_seconds: float
+    seconds: float
     memory_bytes: int
-
-    @property
-    def seconds(self) -> float:
-        """From images to scores, without the network's time."""
-        return self.client_seconds + self.server_seconds
 
 
 def sections_seconds(ciphertexts: int, sections: int, limbs: int) -> float:
@@ -99,7 +92,7 @@ def _batch_cost(program: Program, schedule: Schedule, ciphertexts: int) -> Cost:
         computed = min(step.outputs, OUTPUTS_AT_A_TIME) * stage.limbs
         widest = max(widest, held * row + 5 * computed * row)
     memory = _BASE_BYTES + packed + widest
-    return Cost(client * size, server * size, memory)
+    return Cost(client * size + server * size, memory)
 
 
 def _single_cost(
@@ -124,7 +117,7 @@ def _single_cost(
         server += work + _RESCALE * stage.limbs
         server += _products(step) * _SWITCH * stage.limbs_after**2
     server += _ENCRYPT * 2
-    return Cost(client * size, server * size, memory)
+    return Cost(client * size + server * size, memory)
 
 
 def _diagonals_work(diagonals: Diagonals, stage: Stage) -> float:

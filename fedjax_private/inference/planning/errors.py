@@ -14,10 +14,7 @@ import numpy as np
 
 from fedjax_private.encryption.parameters import NOISE_STD
 from fedjax_private.inference.compiling.canonical import Program, Step
-from fedjax_private.inference.planning.polynomials import (
-    inner_rescalings,
-    result_bits,
-)
+from fedjax_private.inference.planning.polynomials import inner_rescalings, result_bits
 from fedjax_private.inference.planning.rings import RingChoice
 from fedjax_private.inference.planning.rotations import Rotations
 

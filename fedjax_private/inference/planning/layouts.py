@@ -71,7 +71,6 @@ class PeriodicLayout:
 
     def ciphertexts(self, input_shape: tuple[int, ...]) -> int:
         """Number of ciphertexts for one image: 1."""
-        del input_shape
         return 1
 
     def sources(self, input_shape: tuple[int, ...], slots: int) -> Sources:
@@ -92,7 +91,6 @@ class BatchLayout:
 
     def ciphertexts(self, input_shape: tuple[int, ...]) -> int:
         """Number of ciphertexts for any number of images up to that of slots."""
-        del input_shape
         return len(self.used)
 
 

@@ -31,11 +31,6 @@ def batch_layout(program: Program) -> BatchLayout:
     return BatchLayout(tuple(map(int, used)) or (0,))
 
 
-def largest_width(circuit: Circuit, program: Program) -> int:
-    """The most values that one image has at any step."""
-    return max(circuit.inputs, *(step.outputs for step in program.steps))
-
-
 def single_layout(
     circuit: Circuit, program: Program, dimension: int
 ) -> PatchLayout | PeriodicLayout:
@@ -47,7 +42,7 @@ def single_layout(
         PlanError: if values do not fit the slots.
     """
     slots, steps = dimension // 2, program.steps
-    widest = largest_width(circuit, program)
+    widest = max(circuit.inputs, *(step.outputs for step in steps))
     if widest > slots:
         raise PlanError(
             f"one image takes up to {widest} numbers at a time, more than the {slots} "

@@ -17,15 +17,10 @@ from fedjax_private.inference.planning.packings import (
     PACKINGS,
     PlanError,
     batch_layout,
-    largest_width,
     single_layout,
 )
 from fedjax_private.inference.planning.public import PublicPlan
-from fedjax_private.inference.planning.rings import (
-    MODULUS_BITS,
-    ring_choices,
-    ring_of,
-)
+from fedjax_private.inference.planning.rings import MODULUS_BITS, ring_choices, ring_of
 from fedjax_private.inference.planning.rotations import Rotations, rotations_of
 from fedjax_private.inference.planning.schedule import Schedule, answer_scale, schedules
 
@@ -151,10 +146,12 @@ def _plan(
         if packing == "batch":
             layout = batch_layout(program)
         else:
-            widest = largest_width(circuit, program)
-            if widest > slots and dimension < max(MODULUS_BITS):
-                continue
-            layout = single_layout(circuit, program, dimension)
+            try:
+                layout = single_layout(circuit, program, dimension)
+            except PlanError:
+                if dimension < max(MODULUS_BITS):
+                    continue
+                raise
             rotations = rotations_of(program, layout, circuit.input_shape, slots)
         profiles = profiles_of(program, rotations)
         for choice in ring_choices(dimension):

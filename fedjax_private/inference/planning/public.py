@@ -48,11 +48,6 @@ _MALFORMED = (
 )
 
 
-def key_bytes(ring: Ring, rotations: int) -> int:
-    """Bytes of a seed and of all keys' residues."""
-    return SEED_BYTES + ring.polynomial_bytes * (1 + ring.limbs * (1 + rotations))
-
-
 @dataclasses.dataclass(frozen=True)
 class PublicPlan:
     """What all clients of a service know of its model.
@@ -187,7 +182,8 @@ class PublicPlan:
     @property
     def evaluation_keys_bytes(self) -> int:
         """Bytes of the evaluation keys, sent once."""
-        return HEADER.size + key_bytes(self.ring, len(self.rotations))
+        polynomials = 1 + self.ring.limbs * (1 + len(self.rotations))
+        return HEADER.size + SEED_BYTES + polynomials * self.ring.polynomial_bytes
 
     @property
     def digest(self) -> bytes:

@@ -11,11 +11,7 @@ import functools
 import itertools
 from collections.abc import Iterator, Sequence
 
-from fedjax_private.inference.planning.errors import (
-    Stage,
-    StepProfile,
-    predicted_error,
-)
+from fedjax_private.inference.planning.errors import Stage, StepProfile, predicted_error
 from fedjax_private.inference.planning.polynomials import (
     Number,
     Values,

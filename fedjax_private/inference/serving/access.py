@@ -77,7 +77,7 @@ class Quota:
     Args:
         token: a new token begins at 0.
         limit: images in all.
-        path: of the file with the count; None keeps it in memory only.
+        path: of the file with the count.
 
     Attributes:
         limit: images in all.
@@ -86,7 +86,7 @@ class Quota:
         ValueError: if the file cannot be read, or holds no count.
     """
 
-    def __init__(self, token: bytes, limit: int, path: Path | None = None) -> None:
+    def __init__(self, token: bytes, limit: int, path: Path) -> None:
         self.limit, self._path = limit, path
         # A digest: the file names the token that it counts for, and is not secret.
         self._token = hashlib.sha256(b"quota" + token).hexdigest()
@@ -109,14 +109,13 @@ class Quota:
         """Counts images. Raises like `check`, or OSError if the file is not written."""
         self.check(images)
         spent = self._spent + images
-        if self._path is not None:
-            new = self._path.with_name(self._path.name + ".new")
-            new.write_text(json.dumps({"token": self._token, "images": spent}))
-            new.replace(self._path)
+        new = self._path.with_name(self._path.name + ".new")
+        new.write_text(json.dumps({"token": self._token, "images": spent}))
+        new.replace(self._path)
         self._spent = spent
 
     def _read(self) -> int:
-        if self._path is None or not self._path.exists():
+        if not self._path.exists():
             return 0
         try:
             count = json.loads(self._path.read_text())

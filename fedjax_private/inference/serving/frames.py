@@ -125,17 +125,14 @@ class Channel:
         body.update(payload)
         return b"".join((body.prefix, payload, body.tag()))
 
-    def read_prefix(
-        self, prefix: bytes, kind: Kind, counter: int, *, least: int = 0, most: int
-    ) -> Body:
+    def read_prefix(self, prefix: bytes, kind: Kind, counter: int, length: int) -> Body:
         """Returns the body to be read after its prefix, if it is the expected one.
 
         Args:
             prefix: `PREFIX_BYTES` bytes, from anyone.
             kind: the expected kind.
             counter: the expected number.
-            least: fewest bytes of payload.
-            most: most bytes of payload.
+            length: the expected bytes of payload.
 
         Raises:
             WireError: if the prefix is of another format, session, direction, kind,
@@ -152,7 +149,7 @@ class Channel:
                 "a body that holders of the access token did not make for this "
                 "session: the tag of its header is wrong."
             )
-        magic, version, sent_kind, direction, session, number, length = _HEADER.unpack(
+        magic, version, sent_kind, direction, session, number, sent = _HEADER.unpack(
             header
         )
         expected = {
@@ -170,20 +167,15 @@ class Channel:
                 f"body number {number} where number {counter} is due: it was replayed, "
                 "or others before it were lost; open a new session."
             )
-        if not least <= length <= most:
-            allowed = f"{least}" if least == most else f"{least} to {most}"
-            raise WireError(f"a payload of {length} bytes where {allowed} are allowed.")
+        if sent != length:
+            raise WireError(f"a payload of {sent} bytes where {length} are allowed.")
         return Body(self.key, prefix, kind, length)
 
-    def read(
-        self, data: bytes, kind: Kind, counter: int, *, least: int = 0, most: int
-    ) -> bytes:
+    def read(self, data: bytes, kind: Kind, counter: int, length: int) -> bytes:
         """Returns the payload of a whole body; see `read_prefix`."""
-        body = self.read_prefix(
-            data[:PREFIX_BYTES], kind, counter, least=least, most=most
-        )
-        if len(data) != size(body.length):
-            raise WireError(f"a body of {len(data)} bytes, not {size(body.length)}.")
+        body = self.read_prefix(data[:PREFIX_BYTES], kind, counter, length)
+        if len(data) != size(length):
+            raise WireError(f"a body of {len(data)} bytes, not {size(length)}.")
         payload = data[PREFIX_BYTES:-TAG_BYTES]
         body.update(payload)
         body.verify(data[-TAG_BYTES:])
@@ -200,7 +192,7 @@ def opening_channel(token: bytes, offer: bytes) -> Channel:
         token: (32,) bytes, the access token.
         offer: the answer to `GET /model`, which names this run of the server.
     """
-    key = _derive(token, b"", b"opening" + _digest(offer), 1)
+    key = _derive(token, b"", b"opening" + hashlib.sha256(offer).digest(), 1)
     return Channel(key, Direction.TO_SERVER, NO_SESSION)
 
 
@@ -215,7 +207,8 @@ def channels(
         nonces: (64,) bytes, the client's and the server's.
         session: (16,) bytes.
     """
-    keys = _derive(token, nonces, b"session" + _digest(offer) + session, 2)
+    info = b"session" + hashlib.sha256(offer).digest() + session
+    keys = _derive(token, nonces, info, 2)
     return (
         Channel(keys[:_KEY_BYTES], Direction.TO_SERVER, session),
         Channel(keys[_KEY_BYTES:], Direction.TO_CLIENT, session),
@@ -261,7 +254,7 @@ def read_welcome(
     payload = body[PREFIX_BYTES:-TAG_BYTES]
     session, server = payload[:SESSION_BYTES], payload[SESSION_BYTES:]
     to_server, to_client = channels(token, offer, client + server, session)
-    to_client.read(body, Kind.WELCOME, 0, most=len(payload))
+    to_client.read(body, Kind.WELCOME, 0, len(payload))
     return to_server, to_client
 
 
@@ -272,7 +265,3 @@ def _derive(token: bytes, salt: bytes, info: bytes, keys: int) -> bytes:
         salt=salt or None,
         info=b"fedjax_private inference 1 " + info,
     ).derive(token)
-
-
-def _digest(offer: bytes) -> bytes:
-    return hashlib.sha256(offer).digest()

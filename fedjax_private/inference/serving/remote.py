@@ -81,7 +81,7 @@ class RemoteModel:
         self._path = f"/sessions/{self._to_server.session.hex()}"
         self._counter = 1
         self._lock = threading.Lock()
-        self.querier = Querier.create(offer.plan)
+        self.querier = Querier(offer.plan)
 
     @classmethod
     def connect(
@@ -161,18 +161,16 @@ class RemoteModel:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _exchange(self, kind: Kind, payload: bytes = b"", most: int = 0) -> bytes:
+    def _exchange(self, kind: Kind, payload: bytes = b"", length: int = 0) -> bytes:
         """Sends a body of the session; returns the payload of its answer."""
         method, path, answer = _EXCHANGES[kind]
-        most = min(most, _MOST_ANSWER_BYTES)
+        most = frames.size(min(length, _MOST_ANSWER_BYTES))
         with self._lock:
             number = self._counter
             self._counter += 1
             body = self._to_server.write(kind, number, payload)
-            data = self._connection.ask(
-                method, self._path + path, body, frames.size(most)
-            )
-        return self._to_client.read(data, answer, number, most=most)
+            data = self._connection.ask(method, self._path + path, body, most)
+        return self._to_client.read(data, answer, number, length)
 
 
 class _Connection:

@@ -180,7 +180,7 @@ class Service:
         channel = frames.opening_channel(self._token, self._offer)
         length = frames.NONCE_BYTES
         prefix = await self._prefix(request, length)
-        body = channel.read_prefix(prefix, Kind.HELLO, 0, least=length, most=length)
+        body = channel.read_prefix(prefix, Kind.HELLO, 0, length)
         received = bytearray()
         await self._rest(request, body, received.extend)
         nonce = bytes(received)
@@ -248,9 +248,7 @@ class Service:
         session = self._sessions.find(request.match_info["name"])
         prefix = await self._prefix(request, length)
         # No await from here to `busy`: of two bodies with one number, one gets through.
-        body = session.to_server.read_prefix(
-            prefix, kind, session.counter, least=length, most=length
-        )
+        body = session.to_server.read_prefix(prefix, kind, session.counter, length)
         if session.busy:
             raise Refusal(409, "this session is at work: one body at a time.")
         session.counter += 1

@@ -22,7 +22,6 @@ class Limits(Settings):
     idle_seconds: float = setting(600.0, "until an unused session ends", positive)
     body_seconds: float = setting(300.0, "in which a body must arrive", positive)
     work_seconds: float = setting(120.0, "to load keys, or for a request", positive)
-    memory: int = setting(8 << 30, "bytes of address space of a process", positive)
     at_once: int = setting(2, "evaluations at a time; others wait", positive)
 
 

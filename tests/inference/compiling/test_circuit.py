@@ -7,13 +7,7 @@ from fedjax_private.inference.compiling.circuit import (
     Patches,
     Polynomial,
 )
-from tests.inference.networks import (
-    convolution,
-    dense,
-    images,
-    multilayer,
-    network,
-)
+from tests.inference.networks import convolution, dense, images, multilayer, network
 
 GEOMETRIES = [
     Patches((3, 3), (1, 1), ((0, 0), (0, 0))),

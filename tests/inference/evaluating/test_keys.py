@@ -5,7 +5,6 @@ from fedjax_private.encryption.workers import Workers
 from fedjax_private.inference.evaluating.ckks import ckks_of
 from fedjax_private.inference.evaluating.keys import KeyRing, automorphism, write_keys
 from fedjax_private.inference.planning.polynomials import Number
-from fedjax_private.inference.planning.public import key_bytes
 from fedjax_private.inference.planning.rings import RingChoice
 
 pytestmark = pytest.mark.needs_openfhe
@@ -25,7 +24,8 @@ def test_keys_from_bytes_rotate_and_relinearise():
     ckks, rotations, workers = ckks_of(choice), (1, 7, 2048, 4095), Workers()
     pair = ckks.context.KeyGen()
     data = write_keys(ckks, pair, rotations, workers)
-    assert len(data) == key_bytes(ckks.ring, len(rotations))
+    polynomials = 1 + ckks.ring.limbs * (1 + len(rotations))
+    assert len(data) == 32 + polynomials * ckks.ring.polynomial_bytes
     ring = KeyRing(ckks, rotations)
     public = ring.load(memoryview(data), workers)
     x = np.random.default_rng(0).uniform(-1, 1, ckks.slots)

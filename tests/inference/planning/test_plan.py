@@ -84,8 +84,8 @@ def test_auto_takes_what_there_is():
 def test_sizes_are_predicted_exactly(packing):
     circuit = multilayer((7, 4, 3))
     made = plan(circuit, packing=packing, flooding_bits=2, queries=10**6)
-    public, cost = made.public, made.cost
-    querier = Querier.create(public)
+    public = made.public
+    querier = Querier(public)
     keys = querier.evaluation_keys()
     assert len(keys) == public.evaluation_keys_bytes
     request = querier.encrypt(images((7,), 1))
@@ -93,9 +93,6 @@ def test_sizes_are_predicted_exactly(packing):
     evaluator = Evaluator(circuit, made)
     evaluator.load_keys(keys)
     assert len(evaluator.evaluate(request)) == public.answer_bytes
-    assert cost.client_seconds > 0
-    assert cost.server_seconds > 0
-    assert cost.memory_bytes > 2**20
 
 
 def deep(count):

@@ -21,6 +21,7 @@ def main(folder: Path) -> None:
     circuit = pickle.loads((folder / "circuit.pickle").read_bytes())
     planned = plan(circuit, packing=options["packing"])
     token = read_token(folder / "token")
+    memory = options["limits"].pop("memory", 8 << 30)
     limits = Limits(**options["limits"])
     service = Service(
         Offer(
@@ -32,7 +33,7 @@ def main(folder: Path) -> None:
             options["split"],
             planned.public,
         ),
-        Task(circuit, planned, options["score_noise"], limits.memory),
+        Task(circuit, planned, options["score_noise"], memory),
         token,
         Quota(token, options["queries"], folder / "queries"),
         limits,

@@ -53,8 +53,8 @@ def test_the_default_follows_the_users_configuration(monkeypatch, tmp_path):
     assert default_token_file() == tmp_path / "fedjax_private" / "inference_token"
 
 
-def test_a_quota_counts_and_refuses_beyond_its_limit():
-    quota = Quota(bytes(32), 10)
+def test_a_quota_counts_and_refuses_beyond_its_limit(tmp_path):
+    quota = Quota(bytes(32), 10, tmp_path / "queries")
     quota.charge(4)
     quota.charge(6)
     assert quota.left == 0
@@ -62,8 +62,8 @@ def test_a_quota_counts_and_refuses_beyond_its_limit():
         quota.charge(1)
 
 
-def test_a_refused_charge_costs_nothing():
-    quota = Quota(bytes(32), 10)
+def test_a_refused_charge_costs_nothing(tmp_path):
+    quota = Quota(bytes(32), 10, tmp_path / "queries")
     with pytest.raises(RefusedError, match="counts 11"):
         quota.charge(11)
     quota.charge(10)

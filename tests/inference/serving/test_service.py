@@ -22,13 +22,7 @@ from fedjax_private.inference.serving.offer import Offer
 from fedjax_private.inference.serving.remote import RemoteModel, ServiceError
 from fedjax_private.inference.serving.service import Service
 from fedjax_private.inference.serving.worker import Task
-from tests.inference.serving.services import (
-    PATIENCE,
-    Server,
-    Stranger,
-    images,
-    tiny,
-)
+from tests.inference.serving.services import PATIENCE, Server, Stranger, images, tiny
 
 pytestmark = pytest.mark.needs_openfhe
 
@@ -63,7 +57,7 @@ def serve(tmp_path):
 
 @pytest.fixture(scope="module")
 def querier(server):
-    return Querier.create(Stranger(server).offer.plan)
+    return Querier(Stranger(server).offer.plan)
 
 
 @pytest.fixture
@@ -181,10 +175,10 @@ def test_an_answer_is_for_its_request_and_client_only(opened, querier):
     request = querier.encrypt(asked / np.float32(255))
     status, said = opened.predict(request)
     assert status == 200
-    opened.to_client.read(said, Kind.ANSWER, 2, most=plan.answer_bytes)
+    opened.to_client.read(said, Kind.ANSWER, 2, plan.answer_bytes)
     for channel, number in ((opened.to_client, 1), (opened.to_server, 2)):
         with pytest.raises(WireError):
-            channel.read(said, Kind.ANSWER, number, most=plan.answer_bytes)
+            channel.read(said, Kind.ANSWER, number, plan.answer_bytes)
 
 
 def test_a_session_takes_keys_once_and_first(server, querier):
@@ -233,13 +227,13 @@ def test_a_token_has_a_query_limit_over_all_sessions(circuit, serve):
     assert again.stop() == 0
 
 
-def test_a_quota_keeps_within_what_the_flooding_is_for(circuit):
+def test_a_quota_keeps_within_what_the_flooding_is_for(circuit, tmp_path):
     planned = plan(circuit, packing="single", queries=100)
     offer = Offer(bytes(16), "tiny", "x", Normalization(), (), None, planned.public)
     task, token = Task(circuit, planned, 0.0, 1 << 30), bytes(32)
-    Service(offer, task, token, Quota(token, 100))
+    Service(offer, task, token, Quota(token, 100, tmp_path / "queries"))
     with pytest.raises(ValueError, match="planned for 100 images"):
-        Service(offer, task, token, Quota(token, 101))
+        Service(offer, task, token, Quota(token, 101, tmp_path / "queries"))
 
 
 def test_sessions_are_bounded(circuit, serve):
@@ -273,7 +267,7 @@ def test_a_stopped_server_answers_the_bodies_in_progress(circuit, serve, number)
         workers, asked = running.workers(), images(1)
         assert len(workers) == 2
         plan = model.offer.plan
-        querier = Querier.create(plan)
+        querier = Querier(plan)
         session = Stranger(running).open()
         assert session.keys(querier.evaluation_keys())[0] == 200
         request = querier.encrypt(asked / np.float32(255))
@@ -286,7 +280,7 @@ def test_a_stopped_server_answers_the_bodies_in_progress(circuit, serve, number)
             running.said("finishing what is in progress")
             connection.send(rest)
             answer = connection.getresponse().read()
-        scores = session.to_client.read(answer, Kind.ANSWER, 2, most=plan.answer_bytes)
+        scores = session.to_client.read(answer, Kind.ANSWER, 2, plan.answer_bytes)
         assert_scores(circuit, querier.decrypt(scores, 1), asked)
         assert running.process.wait(PATIENCE) == 0
         with pytest.raises(ServiceError, match="is a service running there"):
