@@ -1,7 +1,5 @@
 """Fully connected networks."""
 
-from typing import Any
-
 import flax.linen as nn
 
 from fedjax_private.models.activations import ACTIVATIONS
@@ -32,16 +30,10 @@ class Mlp(nn.Module):
         return nn.Dense(self.num_classes, kernel_init=self.start)(x)
 
 
-def _mlp_2nn(
-    shape: tuple[int, ...], classes: int, activation: Any, settings: Any
-) -> nn.Module:
-    return Mlp(classes, (200, 200), activation)
-
-
 MLP_2NN = ModelEntry(
     "mlp_2nn",
     "two hidden layers of 200 units; 199,210 parameters on MNIST",
-    _mlp_2nn,
+    lambda shape, classes, activation, settings: Mlp(classes, (200, 200), activation),
     tuple(ACTIVATIONS),
     "relu",
 )

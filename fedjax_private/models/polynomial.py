@@ -202,16 +202,10 @@ class PolynomialCnn(nn.Module):
         return self.activation(x)
 
 
-def _build(
-    shape: tuple[int, ...], classes: int, activation: Any, settings: Any
-) -> nn.Module:
-    return PolynomialCnn(classes, activation)
-
-
 POLYNOMIAL_CNN = ModelEntry(
     "polynomial_cnn",
     "for predictions on encrypted images; 23,532 parameters on MNIST",
-    _build,
+    lambda shape, classes, activation, settings: PolynomialCnn(classes, activation),
     tuple(POLYNOMIALS),
     "relu_chebyshev",
 )

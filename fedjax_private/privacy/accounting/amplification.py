@@ -66,10 +66,9 @@ def poisson(
     if isinstance(single, Poisson):
         nested = Poisson(q * single.sampling_probability, single.event)
         return price(nested, orders, neighbors)
-    if single is not None:
-        own = registered_price(single, neighbors).poisson
-        if own is not None:
-            return np.asarray(own(single, q, orders, neighbors), dtype=np.float64)
+    own = registered_price(single, neighbors).poisson if single else None
+    if own is not None:
+        return np.asarray(own(single, q, orders, neighbors), dtype=np.float64)
     return _general_poisson(event.event, q, orders, neighbors)
 
 
@@ -144,10 +143,9 @@ def without_replacement(
     if q == 1:
         return price(event.event, orders, neighbors)
     single = _single(event.event, "WithoutReplacement")
-    if single is not None:
-        own = registered_price(single, neighbors).without_replacement
-        if own is not None:
-            return np.asarray(own(single, q, orders, neighbors), dtype=np.float64)
+    own = registered_price(single, neighbors).without_replacement if single else None
+    if own is not None:
+        return np.asarray(own(single, q, orders, neighbors), dtype=np.float64)
     inner = price(event.event, orders, neighbors)
     whole = np.arange(2.0, math.ceil(orders.max()) + 1)
     at_whole = price(event.event, whole, neighbors)

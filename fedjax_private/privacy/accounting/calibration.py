@@ -75,9 +75,7 @@ def calibrate_steps(
     Args:
         make_event: maps a number of steps to the whole run's event, whose epsilon must
             not fall with it.
-        epsilon: the target, above 0.
-        delta: the target, 0 < delta < 1.
-        neighbors: the neighbouring relation.
+        epsilon, delta, neighbors: as for `calibrate_noise_multiplier`.
         limit: returned where even that many steps are within the target.
 
     Raises:

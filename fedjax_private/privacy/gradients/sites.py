@@ -7,13 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax.extend import core
 
-from fedjax_private.programs import (
-    evaluate,
-    evaluate_equations,
-    flat_program,
-    run_equation,
-    value_of,
-)
+from fedjax_private import programs
 from fedjax_private.typing import Array, LossFn, Params
 
 # Equations that rearrange the entries of their input, where its size stays.
@@ -96,16 +90,16 @@ class Program:
     def fixed_values(self, leaves: Sequence[Array]) -> dict[Any, Any]:
         """Returns the values of all variables that do not depend on data."""
         values = self._given(leaves)
-        evaluate_equations(self.fixed, values)
+        programs.evaluate_equations(self.fixed, values)
         return values
 
     def operands(self, leaves: Sequence[Array], uses: Sequence[Use]) -> list[Array]:
         """Returns the values of some uses; runs only the equations that they need."""
         needed = frozenset[int]().union(*(use.origin.equations for use in uses))
         values = self._given(leaves)
-        evaluate_equations((self.fixed[i] for i in sorted(needed)), values)
+        programs.evaluate_equations((self.fixed[i] for i in sorted(needed)), values)
         atoms = (self.sites[use.site].eqn.invars[use.position] for use in uses)
-        return [value_of(atom, values) for atom in atoms]
+        return [programs.value_of(atom, values) for atom in atoms]
 
     def run(
         self,
@@ -138,11 +132,11 @@ class Program:
             return [
                 output + next(remaining) if is_floating(variable) else output
                 for variable, output in zip(
-                    eqn.outvars, run_equation(eqn, inputs), strict=True
+                    eqn.outvars, programs.run_equation(eqn, inputs), strict=True
                 )
             ]
 
-        evaluate_equations(self.varying, values, tapped)
+        programs.evaluate_equations(self.varying, values, tapped)
         return values[jaxpr.outvars[0]], records
 
 
@@ -159,7 +153,7 @@ def read_loss(
         None where no site leads to the loss: it does not depend on data, or no
         parameter meets data.
     """
-    closed = flat_program(
+    closed = programs.flat_program(
         lambda p, x, y: loss(p, x[None], y[None])[0], params, inputs[0], labels[0]
     )
     fixed: list[core.JaxprEqn] = []
@@ -189,7 +183,7 @@ def read_loss(
 
     leaves = len(closed.jaxpr.invars) - 2
     origins = [Origin(frozenset({i}), whole=True) for i in range(leaves)]
-    (result,) = evaluate(closed, [*origins, _DATA, _DATA], sort)
+    (result,) = programs.evaluate(closed, [*origins, _DATA, _DATA], sort)
     if not sites or result is not _DATA:
         return None
     return Program(closed, tuple(fixed), tuple(varying), tuple(sites), tuple(uses))
