@@ -1,7 +1,4 @@
-from .compiling.circuit import Affine as Affine
 from .compiling.circuit import Circuit as Circuit
-from .compiling.circuit import Patches as Patches
-from .compiling.circuit import Polynomial as Polynomial
 from .compiling.compiler import compile_model as compile_model
 from .compiling.primitives import UnsupportedLayerError as UnsupportedLayerError
 from .evaluating.evaluator import Evaluator as Evaluator

@@ -218,15 +218,9 @@ def channels(
 def write_welcome(
     token: bytes, offer: bytes, client: bytes
 ) -> tuple[bytes, Channel, Channel]:
-    """Opens a session in answer to a hello.
+    """The answer to a hello with the nonce `client`, and the channels that it opens.
 
-    Args:
-        token: (32,) bytes, the access token.
-        offer: as for `opening_channel`.
-        client: (32,) bytes, the client's nonce.
-
-    Returns:
-        The body of the answer, and both channels as from `channels`.
+    Token, offer and channels are those of `channels`.
     """
     session, server = os.urandom(SESSION_BYTES), nonce()
     to_server, to_client = channels(token, offer, client + server, session)
@@ -236,13 +230,9 @@ def write_welcome(
 def read_welcome(
     token: bytes, offer: bytes, client: bytes, body: bytes
 ) -> tuple[Channel, Channel]:
-    """Returns the channels of the session that an answer to a hello opens.
+    """The channels of the session that `body`, the answer to a hello, opens.
 
-    Args:
-        token: (32,) bytes, the access token.
-        offer: as for `opening_channel`.
-        client: (32,) bytes, the client's nonce.
-        body: of the answer, from anyone.
+    Token, offer and channels are those of `channels`; the body is from anyone.
 
     Raises:
         WireError: if it is not the answer of a server that knows the token, and made
