@@ -316,7 +316,7 @@ def _encryption(grouped: Sequence[Cell], config: Mapping[str, Any]) -> list[str]
                 number(cell.mean("seconds_add"), ".2f"),
                 number(cell.mean("seconds_decrypt"), ".2f"),
                 number(uploads / cell.rows[0]["params"] if uploads else None, ".1f"),
-                number(max(cell.values("max_aggregation_error")), ".1e"),
+                number(max(cell.values("max_aggregation_error"), default=None), ".1e"),
             ]
         )
     return [

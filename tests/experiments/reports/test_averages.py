@@ -1,0 +1,42 @@
+import pytest
+
+from experiments.reports.averages import cells
+from tests.experiments.reports.made_up import row
+
+INF = float("inf")
+
+
+def test_cells_average_over_seeds():
+    rows = [row("fl", 4, seed, value) for seed, value in enumerate((0.90, 0.94))]
+    (cell,) = cells(rows)
+    assert cell[:3] == ("fl", "iid", 4) and cell.rows == rows
+    assert cell.values("accuracy") == [0.90, 0.94]
+    assert cell.mean("accuracy") == pytest.approx(0.92)
+    assert cell.deviation("accuracy") == pytest.approx(0.0282843, rel=1e-4)
+    assert cell.mean("epsilon") is cell.deviation("epsilon") is None
+
+
+def test_one_seed_and_infinities_have_no_deviation():
+    assert cells([row("fl")])[0].deviation("accuracy") is None
+    (unbounded,) = cells([row("fl_dp", 4, seed, epsilon=INF) for seed in (0, 1)])
+    assert unbounded.mean("epsilon") == INF
+    assert unbounded.deviation("epsilon") is None
+    (partly,) = cells([row("fl", 4, 0, 0.5), row("fl", 4, 1, None)])
+    assert partly.mean("accuracy") == 0.5
+
+
+def test_cells_are_ordered_by_partition_clients_and_arm():
+    rows = [
+        row("private_ai", 8),
+        row("fl", 8),
+        row("fl", 4, partition="my:parts"),
+        row("centralized", 4),
+        row("fl", 4),
+    ]
+    assert [cell[:3] for cell in cells(rows)] == [
+        ("centralized", "iid", 4),
+        ("fl", "iid", 4),
+        ("fl", "iid", 8),
+        ("private_ai", "iid", 8),
+        ("fl", "my:parts", 4),
+    ]

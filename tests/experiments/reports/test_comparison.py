@@ -1,0 +1,170 @@
+"""The report of a comparison of arms."""
+
+import csv
+
+import pytest
+import rich.console
+
+from experiments.reports import comparison, paper
+from fedjax_private import runs
+from fedjax_private.aggregation import SCHEMES
+from fedjax_private.datasets import load
+from tests.experiments.reports.made_up import row, section, table
+
+ROWS = [
+    row("fl", 4, 0, 0.90),
+    row("fl", 4, 1, 0.94),
+    row("centralized", 4, 0, 0.95),
+    row("fl_he", 4, 0, 0.91),
+    row("private_ai", 8, 0, None),
+]
+
+
+@pytest.fixture(scope="module")
+def configured():
+    """Settings of specs -> config.json of runs on the digits."""
+
+    def made(*several):
+        ready = [
+            runs.prepare(
+                runs.Spec(**{"model": "linear", "noise_multiplier": 2.0} | settings),
+                load("mnist_5k"),
+            )
+            for settings in several
+        ]
+        return runs.config("sweep", ready)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def config(configured):
+    arms = ("fl", "fl_dp", "private_ai_local")
+    return configured(
+        *({"arm": arm} for arm in arms),
+        {"arm": "private_ai", "honest_clients": 2},
+        {"arm": "private_ai", "clients": 16, "honest_clients": 2},
+    )
+
+
+def test_files_are_written_and_agree(tmp_path, config):
+    comparison.write(tmp_path, ROWS, config, ["Not run: something."])
+    lines = list(csv.DictReader((tmp_path / "summary.csv").open()))
+    assert {(line["arm"], line["seeds"]) for line in lines} == {
+        ("centralized", "1"),
+        ("fl", "2"),
+        ("fl_he", "1"),
+        ("private_ai", "1"),
+    }
+    fl = next(line for line in lines if line["arm"] == "fl")
+    assert float(fl["accuracy_mean"]) == pytest.approx(0.92)
+    assert fl["epsilon_mean"] == fl["encryption"] == ""
+    text = (tmp_path / "report.md").read_text()
+    assert "0.920 ± 0.028" in text
+    assert "0.824 ± 0.02 (T3), 0.924 (T4)" in text
+    assert "**Not run: something.**" in text
+    assert "not part of epsilon" in text
+    assert "diverged" in text
+    assert (tmp_path / "accuracy_clients.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(("insider", "shown"), [(3.4, "3.4000"), (float("inf"), "inf")])
+def test_both_epsilons_and_both_adversaries_are_told(insider, shown, config):
+    one = row("private_ai", 4, 0, 0.9, epsilon_insider=insider)
+    text = section(comparison.markdown([one], config, []), "Privacy")
+    (line,) = table(text)
+    assert (line["epsilon, outsiders"], line["epsilon, insiders"]) == ("2.9000", shown)
+    for words in (
+        "- PRIVATE-AI (FL + DP + HE), outsiders, 4 clients: the world and the server",
+        "insiders, 4 clients: the server together with all clients but 2 of every 4",
+        "insiders, 16 clients: the server together with all clients but 2 of every 16",
+        "one record, added to or removed from one client's shard",
+    ):
+        assert words in text
+    assert "FL + DP: " not in text  # another arm's
+
+
+def test_local_noise_has_one_adversary(config):
+    text = comparison.markdown([row("private_ai_local")], config, [])
+    assert "- PRIVATE-AI, local noise: the world, the server and all other" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "priced"),
+    [
+        ({}, "from the RDP of the Poisson-subsampled Gaussian."),
+        ({"encryption": "exact"}, "sum of discrete Gaussian shares"),
+        ({"mechanism": "my:laplace"}, "what the mechanism my:laplace declares"),
+    ],
+)
+def test_the_divergence_that_was_computed_is_named(values, priced, config):
+    one = row("private_ai", **values)
+    assert priced in comparison.markdown([one], config, [])
+
+
+def test_units_and_claims_of_other_algorithms_are_told(config):
+    rows = [row("fl_dp", unit="client", algorithm="dp_fedavg", epsilon_claimed=1.25)]
+    text = section(comparison.markdown(rows, config, []), "Privacy")
+    assert "The unit is one client with all its records." in text
+    (line,) = table(text)
+    assert (line["algorithm"], line["unit"]) == ("dp_fedavg", "client")
+    assert line["the paper's claim"] == "1.2500"
+    assert "epsilon, insiders" not in line  # columns that hold nothing are left out
+
+
+def test_noise_from_a_seed_is_called_a_simulation(config, configured):
+    assert "those of a simulation" not in comparison.markdown(ROWS, config, [])
+    seeded = configured({"arm": "fl_dp", "noise_seed": 1})
+    rows = [row("fl_dp")]
+    assert "those of a simulation" in comparison.markdown(rows, seeded, [])
+
+
+def test_arms_without_dp_or_encryption_have_no_such_section(configured):
+    text = comparison.markdown([row("fl")], configured({"arm": "fl"}), [])
+    assert "## Privacy" not in text and "## Encryption" not in text
+    assert "## Settings" in text
+
+
+@pytest.mark.needs_openfhe
+def test_the_cost_of_encryption_stands_beside_the_same_without(configured):
+    scheme = SCHEMES.choose("exact", {"key_holder": "clients"})
+    encrypted = configured({"arm": "fl_he", "encryption": scheme})
+    rows = [row("fl", seconds_total=1.5), row("fl_he")]
+    text = section(comparison.markdown(rows, encrypted, []), "Encryption")
+    assert "- FL + HE, 4 clients: BGV" in text and "BASELINE" in text
+    (line,) = table(text)
+    assert (line["seconds"], line["same without HE"]) == ("2.0", "1.5")
+    assert (line["bytes a parameter"], line["encrypt"]) == ("33.0", "1.00")
+    assert line["largest error of a sum"] == "1.0e-09"
+    void = row("fl_he", max_aggregation_error=None)  # no sum was ever released
+    (line,) = table(section(comparison.markdown([void], encrypted, []), "Encryption"))
+    assert line["largest error of a sum"] == ""
+
+
+def test_settings_are_listed_for_every_arm(config):
+    text = comparison.markdown(ROWS, config, [])
+    head = next(x for x in text.splitlines() if x.startswith("| arm | rounds |"))
+    assert "learning rate" in head and "clip norm" in head
+    assert f"jax {config['versions']['jax']}" in text
+
+
+def test_a_finished_run_is_one_line():
+    line = comparison.line(row("private_ai", 8, 2, 0.91234))
+    words = "private_ai clients=8 iid seed=2 accuracy 0.9123 epsilon 2.900 2.0 s"
+    assert " ".join(line.split()) == words
+    assert comparison.line(row("fl", 4, 0, None)).endswith("accuracy   2.0 s")
+
+
+def test_the_table_that_is_printed_names_each_place_once():
+    console = rich.console.Console(width=120)
+    with console.capture() as captured:
+        console.print(comparison.table(ROWS))
+    text = captured.get()
+    assert text.count("iid") == 2
+    assert "0.920 ± 0.028" in text and "0.937 (T5)" in text
+
+
+def test_the_papers_figures_are_labelled():
+    assert paper.cited("local", "shards", 32) == "0.520 ± 0.03 (T3)"
+    assert paper.cited("fl_he", "iid", 5) == "0.937 (T5)"
+    assert paper.cited("private_ai", "iid", 4) == ""
