@@ -76,10 +76,10 @@ class Settings:
 
 
 def check(owner: object, **checks: Check) -> None:
-    """Raises ValueError if an attribute of that name fails its check."""
+    """Raises ValueError if an attribute of that name, unless None, fails its check."""
     for name, check in checks.items():
         value = getattr(owner, name)
-        if (wrong := check(value)) is not None:
+        if value is not None and (wrong := check(value)) is not None:
             raise ValueError(f"{name} {wrong}, got {value}.")
 
 

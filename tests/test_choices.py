@@ -208,8 +208,7 @@ class TestSettings:
 
 def test_every_built_in_entry_is_found_under_its_own_name():
     from fedjax_private.aggregation import SCHEMES
-    from fedjax_private.algorithms import ALGORITHMS
-    from fedjax_private.algorithms.server_optimizers import SERVER_OPTIMIZERS
+    from fedjax_private.algorithms import ALGORITHMS, SERVER_OPTIMIZERS
     from fedjax_private.clients.entries import CLIENTS
     from fedjax_private.datasets import PARTITIONS, SOURCES
     from fedjax_private.models import MODELS

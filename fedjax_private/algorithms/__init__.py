@@ -1,7 +1,7 @@
 """Published algorithms, a file each: its citation, its functions and its entry.
 
 Of the other files, `algorithm` holds the type of all algorithms, `prices` what privacy
-costs a run, `server_optimizers` a registry, and `entry` the registry of algorithms;
+costs a run, `fedopt` the server optimisers, and `entry` the registry of algorithms;
 each imports only those before it, and the algorithms import these four. `fedavg` and
 `distributed_dp_sgd` serve other algorithms.
 
@@ -17,23 +17,18 @@ from fedjax_private.algorithms.algorithm import (
 )
 from fedjax_private.algorithms.distributed_dp_sgd import distributed_dp_sgd
 from fedjax_private.algorithms.dopamine import dopamine
-from fedjax_private.algorithms.dp_fedavg import (
-    ClientLevelPlan,
-    dp_fedavg,
-    participants,
-)
+from fedjax_private.algorithms.dp_fedavg import ClientLevelPlan, dp_fedavg
 from fedjax_private.algorithms.entry import ALGORITHMS, AlgorithmEntry, Task, Training
 from fedjax_private.algorithms.fedavg import fedavg
-from fedjax_private.algorithms.fedopt import server_optimizer
+from fedjax_private.algorithms.fedopt import (
+    SERVER_OPTIMIZERS,
+    ServerOptimizer,
+    server_optimizer,
+)
 from fedjax_private.algorithms.fedprox import fedprox
 from fedjax_private.algorithms.fedsgd import fedsgd
 from fedjax_private.algorithms.local import alone
-from fedjax_private.algorithms.nbafl import (
-    NbaflClaim,
-    NbaflSettings,
-    claims,
-    nbafl,
-)
+from fedjax_private.algorithms.nbafl import NbaflSettings, nbafl
 from fedjax_private.algorithms.prices import (
     Privacy,
     Terms,
@@ -42,17 +37,7 @@ from fedjax_private.algorithms.prices import (
     shared_price,
 )
 from fedjax_private.algorithms.scaffold import scaffold
-from fedjax_private.algorithms.server_optimizers import (
-    SERVER_OPTIMIZERS,
-    ServerOptimizer,
-)
-from fedjax_private.algorithms.truex import (
-    TruexEpsilons,
-    truex,
-    truex_epsilons,
-    truex_plan,
-    truex_trust,
-)
+from fedjax_private.algorithms.truex import truex, truex_plan
 
 __all__ = [
     "ALGORITHMS",
@@ -60,17 +45,14 @@ __all__ = [
     "Algorithm",
     "AlgorithmEntry",
     "ClientLevelPlan",
-    "NbaflClaim",
     "NbaflSettings",
     "Privacy",
     "ServerOptimizer",
     "Task",
     "Terms",
     "Training",
-    "TruexEpsilons",
     "Unit",
     "alone",
-    "claims",
     "client_key",
     "client_phase",
     "distributed_dp_sgd",
@@ -81,13 +63,10 @@ __all__ = [
     "fedsgd",
     "local_price",
     "nbafl",
-    "participants",
     "round_key",
     "scaffold",
     "server_optimizer",
     "shared_price",
     "truex",
-    "truex_epsilons",
     "truex_plan",
-    "truex_trust",
 ]

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from fedjax_private.aggregation.types import Codec
 from fedjax_private.clients.for_each import for_each_client
-from fedjax_private.clients.types import ClientUpdate
+from fedjax_private.clients.updates import ClientUpdate
 from fedjax_private.datasets.clients import ClientData
 from fedjax_private.trust import Trust
 from fedjax_private.typing import (
@@ -32,6 +33,11 @@ ClientPhase = Callable[
 ]
 
 
+def one_model(state: Any, client_states: ClientState) -> Params:
+    """Returns `state.params` with a leading axis of 1, as `Algorithm.models` does."""
+    return jax.tree.map(lambda leaf: leaf[None], state.params)
+
+
 @dataclasses.dataclass(frozen=True)
 class Algorithm:
     """A federated algorithm, as the round loop runs it.
@@ -45,6 +51,7 @@ class Algorithm:
             where clients send nothing ("without FL").
         models: (server state, client states) -> params with a leading axis over the
             run's models: one in federated learning, one for each client without.
+            By default the server's `params`.
         trust: the trust model that its privacy assumes, and that the aggregation must
             have; None where privacy does not depend on the sums.
         tolerates_loss: whether rounds may lose uploads of clients that have trained.
@@ -54,16 +61,16 @@ class Algorithm:
     init_client: Callable[[Params], ClientState]
     client_phase: ClientPhase
     server_phase: Callable[[ServerState, Array], ServerState] | None
-    models: Callable[[ServerState, ClientState], Params]
+    models: Callable[[ServerState, ClientState], Params] = one_model
     trust: Trust | None = None
     tolerates_loss: bool = True
 
 
 def client_phase(
     client_update: ClientUpdate,
-    broadcast: Callable[[ServerState], Broadcast],
     codec: Codec | None,
     backend: str = "auto",
+    broadcast: Callable[[ServerState], Broadcast] = lambda state: state.params,
 ) -> ClientPhase:
     """Returns the phase that maps a client function over a chunk and encodes updates.
 
@@ -73,10 +80,10 @@ def client_phase(
 
     Args:
         client_update: one client.
-        broadcast: server state -> the part of it that goes to the clients.
         codec: encodes the packed vector; None where the client function encodes, or
             where nothing is sent.
         backend: see `for_each_client`.
+        broadcast: server state -> the part of it that goes to the clients.
     """
 
     def one_client(
@@ -92,12 +99,11 @@ def client_phase(
             *(client_key(root, round_number, client_id) for root in roots)
         )
         output, state = client_update(sent, state, data, keys)
-        vector, _ = ravel_pytree(output.update)
-        slots = vector
+        slots, _ = ravel_pytree(output.update)
         if codec is not None:
             # Folded in once more: a codec must not see the key of the batches.
             encode_key = jax.random.fold_in(keys.sampling, ENCODE)
-            slots = codec.encode(encode_key, vector)
+            slots = codec.encode(encode_key, slots)
         return slots, output.metrics, state
 
     # The old state of a client is not needed once there is a new one.
@@ -121,9 +127,14 @@ def client_phase(
     return run
 
 
-def one_model(state: Any, client_states: ClientState) -> Params:
-    """Returns `state.params` with a leading axis of 1, as `Algorithm.models` does."""
-    return jax.tree.map(lambda leaf: leaf[None], state.params)
+def zeros_of(like: Params) -> Params:
+    """Returns zeros of the shapes and types of a pytree's leaves."""
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+
+
+def unpacker(update_like: Params) -> Callable[[Array], Params]:
+    """Returns packed vector -> update."""
+    return ravel_pytree(zeros_of(update_like))[1]
 
 
 # Local steps fold in their own number, counted from 0; this lies beyond any of them.

@@ -22,12 +22,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 from fedjax_private.aggregation.types import Codec
-from fedjax_private.algorithms.algorithm import Algorithm, client_phase
+from fedjax_private.algorithms.algorithm import (
+    Algorithm,
+    client_phase,
+    one_model,
+    unpacker,
+)
 from fedjax_private.algorithms.entry import AlgorithmEntry, Task, Training
 from fedjax_private.algorithms.prices import shared_price
+from fedjax_private.clients.training import optimized
 from fedjax_private.clients.updates import sharing_noise
 from fedjax_private.privacy.shares import SharedPlan
 from fedjax_private.typing import Array, ClientState, LossFn, Params
@@ -51,7 +56,6 @@ def distributed_dp_sgd(
     *,
     averaging: float = 0.0,
     backend: str = "auto",
-    physical_batch_size: int | None = None,
 ) -> Algorithm:
     """Returns the algorithm that takes one noisy step a round.
 
@@ -66,7 +70,6 @@ def distributed_dp_sgd(
             in [0, 1); it starts as min(averaging, (1 + t) / (10 + t)). 0 evaluates the
             last params.
         backend: see `for_each_client`.
-        physical_batch_size: see `DpSgdConfig`.
 
     Formal guarantees: those of `SharedPlan`; optimiser and averaging are
     post-processing of the released sums.
@@ -76,8 +79,7 @@ def distributed_dp_sgd(
     """
     if not 0.0 <= averaging < 1.0:
         raise ValueError(f"averaging must lie in [0, 1), got {averaging}.")
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params_like)
-    _, unravel = ravel_pytree(zeros)
+    unpack = unpacker(params_like)
     bound = plan.plan.clipping.bound
 
     def init(params: Params) -> DpSgdState:
@@ -88,10 +90,9 @@ def distributed_dp_sgd(
     def server_phase(state: DpSgdState, total: Array) -> DpSgdState:
         # A slot of 1 is C in every entry of the mean; see `SharedPlan.unit`.
         mean = codec.decode(total).astype(jnp.float32) * jnp.float32(bound)
-        updates, optimizer_state = optimizer.update(
-            unravel(mean), state.optimizer, state.params
+        params, optimizer_state = optimized(
+            optimizer, unpack(mean), state.optimizer, state.params
         )
-        params = optax.apply_updates(state.params, updates)
         average = state.average
         if averaging:
             steps = state.steps.astype(jnp.float32)
@@ -102,18 +103,14 @@ def distributed_dp_sgd(
         return DpSgdState(params, optimizer_state, average, state.steps + 1)
 
     def models(state: DpSgdState, client_states: ClientState) -> Params:
-        chosen = state.average if averaging else state.params
-        return jax.tree.map(lambda leaf: leaf[None], chosen)
+        if averaging:
+            state = state._replace(params=state.average)
+        return one_model(state, client_states)
 
     return Algorithm(
         init=init,
         init_client=plan.plan.init,
-        client_phase=client_phase(
-            sharing_noise(loss, plan, physical_batch_size),
-            lambda state: state.params,
-            None,
-            backend,
-        ),
+        client_phase=client_phase(sharing_noise(loss, plan), None, backend),
         server_phase=server_phase,
         models=models,
         trust=plan.trust,

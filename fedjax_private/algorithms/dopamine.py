@@ -67,7 +67,6 @@ def dopamine(
     *,
     momentum: float = 0.9,
     backend: str = "auto",
-    physical_batch_size: int | None = None,
 ) -> Algorithm:
     """Returns the algorithm of the setting FSCDP.
 
@@ -80,15 +79,13 @@ def dopamine(
         params_like: params or their shapes.
         momentum: beta, in [0, 1); 0.9 in the authors' code.
         backend: see `for_each_client`.
-        physical_batch_size: see `DpSgdConfig`.
 
     Formal guarantees: those of `SharedPlan`; the server's step is post-processing.
 
     Raises:
         ValueError: a value outside these ranges.
     """
-    # Checks the three values.
-    DpSgdConfig(learning_rate, momentum, physical_batch_size=physical_batch_size)
+    DpSgdConfig(learning_rate, momentum)  # checks both
     return distributed_dp_sgd(
         loss,
         plan,
@@ -96,7 +93,6 @@ def dopamine(
         codec,
         params_like,
         backend=backend,
-        physical_batch_size=physical_batch_size,
     )
 
 

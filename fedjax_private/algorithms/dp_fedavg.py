@@ -21,23 +21,18 @@ clear, or their exact sum where the aggregation is encrypted, and is trusted wit
 Noise split over the clients is another mechanism, with a price of its own where not all
 shares arrive, and not offered here.
 
-Each client's secret key decides inside the client phase whether it joins; other clients
-contribute zero. So that not all N train, `participants` makes a schedule with the same
-number of places in every round, for the clients that join and some others. A schedule
-of the bare cohorts would need a compilation for every length, and could not run an
-empty cohort. At 1,000 clients and q = 0.1 some 130 places serve 100 rounds, an eighth
-of the training of 1,000; where clients run one after another, those that do not join do
-not train.
+Every round schedules all clients, and each client's secret key decides inside the
+client phase whether it joins. Other clients contribute zero; where clients run one
+after another, they do not train either.
 
 Formal guarantees: n rounds are `ClientLevelPlan.event(n)`, n Poisson-sampled Gaussian
 mechanisms on a sum of clipped differences, where "one record" is one client with all it
 holds and neighbours differ in a client's presence (`Neighbors.ADD_REMOVE`). They hold
 against everybody who sees the global models of all rounds, other clients included, but
-not against the server. Conditions: the server keeps secret the differences, its key,
-the clients that joined and any schedule of `participants`; noise keys come from the
-operating system's entropy; arithmetic is real (see `privacy.gaussian`), sums without
-error included; and the codec adds at most `ClientLevelPlan.rounding` to the norm of a
-client's vector.
+not against the server. Conditions: the server keeps secret the differences, its key and
+the clients that joined; noise keys come from the operating system's entropy; arithmetic
+is real (see `privacy.gaussian`), sums without error included; and the codec adds at
+most `ClientLevelPlan.rounding` to the norm of a client's vector.
 """
 
 import dataclasses
@@ -47,25 +42,18 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import numpy.typing as npt
 import optax
 from jax.flatten_util import ravel_pytree
 
+from fedjax_private import choices
 from fedjax_private.aggregation.entry import SchemeEntry
 from fedjax_private.aggregation.types import Codec
-from fedjax_private.algorithms.algorithm import (
-    Algorithm,
-    client_key,
-    client_phase,
-    one_model,
-)
+from fedjax_private.algorithms.algorithm import Algorithm, client_phase, unpacker
 from fedjax_private.algorithms.entry import AlgorithmEntry, Task
 from fedjax_private.algorithms.prices import Privacy, Terms, Unit
 from fedjax_private.choices import Choice, Settings
-from fedjax_private.clients.training import Trainer
-from fedjax_private.clients.types import ClientOutput, ClientUpdate
-from fedjax_private.clients.updates import kept
+from fedjax_private.clients.training import Trainer, optimized
+from fedjax_private.clients.updates import ClientOutput, ClientUpdate, kept
 from fedjax_private.datasets.clients import ClientData
 from fedjax_private.privacy.accounting import Event, Neighbors, NoPrivacy, Repeated
 from fedjax_private.privacy.clipping import norm_clipping
@@ -105,15 +93,14 @@ class ClientLevelPlan:
     neighbors: ClassVar[Neighbors] = Neighbors.ADD_REMOVE
 
     def __post_init__(self) -> None:
-        norm_clipping(self.clip_norm)  # checks it, as the next line its multiplier
-        GaussianNoise(self.noise_multiplier)
-        _threshold(self.sampling_probability)
-        if self.clients < 1:
-            raise ValueError(f"clients must be at least 1, got {self.clients}.")
-        if not 0.0 <= self.rounding < math.inf:
-            raise ValueError(
-                f"rounding must be finite and not negative, got {self.rounding}."
-            )
+        choices.check(
+            self,
+            clip_norm=choices.positive,
+            noise_multiplier=choices.not_negative,
+            sampling_probability=choices.probability,
+            clients=choices.at_least(1),
+            rounding=choices.not_negative,
+        )
 
     @property
     def expected_cohort(self) -> float:
@@ -149,56 +136,6 @@ class ClientLevelState(NamedTuple):
     round: Array
 
 
-def participants(
-    key: PRNGKey, clients: int, rounds: int, sampling_probability: float
-) -> list[npt.NDArray[np.int64]]:
-    """Returns a schedule for `simulation.simulate` with a place for all who join.
-
-    All rounds have as many places as the largest cohort, and at least one; clients that
-    do not join take the remaining places, and contribute nothing.
-
-    Args:
-        key: the secret root of the clients' noise keys, `roots.noise` of the same run.
-            Another key schedules the wrong clients, which then join with a smaller
-            probability: that costs accuracy, but no privacy.
-        clients: N, how many there are.
-        rounds: how many rounds.
-        sampling_probability: q, as in the plan.
-
-    Returns:
-        For each round the ids (places,), ascending. The schedule is as secret as the
-        key: amplification by sampling does not hold against those who know it.
-
-    Raises:
-        ValueError: no clients, or a probability outside (0, 1].
-    """
-    threshold = _threshold(sampling_probability)
-    if clients < 1:
-        raise ValueError(f"clients must be at least 1, got {clients}.")
-    ids = jnp.arange(clients)
-
-    @jax.jit
-    def tickets(number: Array) -> Array:
-        return jax.vmap(lambda one: _ticket(client_key(key, number, one)))(ids)
-
-    drawn = [np.asarray(tickets(jnp.int32(n + 1))) for n in range(rounds)]
-    places = max([1, *(int((row < threshold).sum()) for row in drawn)])
-    # The lowest tickets are those of the clients that join, and then of some others.
-    return [np.sort(np.argsort(row, kind="stable")[:places]) for row in drawn]
-
-
-def _threshold(probability: float) -> int:
-    """Returns the number below which tickets join: floor(q 2^32), of 2^32 tickets."""
-    if not 0.0 < probability <= 1.0:
-        raise ValueError(f"sampling_probability must lie in (0, 1], got {probability}.")
-    return int(probability * 2.0**32)
-
-
-def _ticket(key: PRNGKey) -> Array:
-    """Returns a client's ticket in a round, () uint32, from its secret key."""
-    return jax.random.bits(jax.random.fold_in(key, JOINING), (), jnp.uint32)
-
-
 def joining_client(trainer: Trainer, plan: ClientLevelPlan) -> ClientUpdate:
     """Returns the client function that sends its clipped difference, or zeros.
 
@@ -210,7 +147,8 @@ def joining_client(trainer: Trainer, plan: ClientLevelPlan) -> ClientUpdate:
     below the margin that is kept; one client's update depends on no other client.
     """
     clip = norm_clipping(plan.clip_norm)
-    threshold = _threshold(plan.sampling_probability)
+    tickets = 2**32
+    winning = int(plan.sampling_probability * tickets)  # the lowest join
 
     def client_update(
         broadcast: Params, state: ClientState, data: ClientData, keys: ClientKeys
@@ -226,10 +164,12 @@ def joining_client(trainer: Trainer, plan: ClientLevelPlan) -> ClientUpdate:
         def absent() -> tuple[Array, ClientState]:
             return jnp.zeros_like(before), state
 
-        if threshold == 2**32:  # which no uint32 equals
+        if winning == tickets:  # which no uint32 equals
             delta, state = present()
         else:
-            joins = _ticket(keys.noise) < jnp.uint32(threshold)
+            key = jax.random.fold_in(keys.noise, JOINING)
+            ticket = jax.random.bits(key, (), jnp.uint32)
+            joins = ticket < jnp.uint32(winning)
             delta, state = jax.lax.cond(joins, present, absent)
         return ClientOutput({"delta": delta}, {}), state
 
@@ -248,8 +188,8 @@ def dp_fedavg(
 ) -> Algorithm:
     """Returns the algorithm of client-level DP-FedAvg.
 
-    Schedule the rounds by `participants`. Any other schedule, such as all clients in
-    every round, lets the same clients join, as far as it has them.
+    Schedule all clients in every round. A schedule of some lets the same clients join,
+    as far as it has them.
 
     Args:
         trainer: local training, private or not.
@@ -263,8 +203,7 @@ def dp_fedavg(
             entropy; `noise_key(seed, "server")` makes a simulation repeatable.
         backend: see `for_each_client`.
     """
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params_like)
-    _, unpack = ravel_pytree(zeros)
+    unpack = unpacker(params_like)
 
     def init(params: Params) -> ClientLevelState:
         state = optimizer.init(params)
@@ -274,20 +213,16 @@ def dp_fedavg(
     def server_phase(state: ClientLevelState, total: Array) -> ClientLevelState:
         key = jax.random.fold_in(state.key, state.round)
         mean = plan.release(key, codec.decode(total).astype(jnp.float32))
-        updates, optimizer_state = optimizer.update(
-            unpack(-mean), state.optimizer, state.params
+        params, optimizer_state = optimized(
+            optimizer, unpack(-mean), state.optimizer, state.params
         )
-        params = optax.apply_updates(state.params, updates)
         return ClientLevelState(params, optimizer_state, state.key, state.round + 1)
 
     return Algorithm(
         init=init,
         init_client=kept(trainer),
-        client_phase=client_phase(
-            joining_client(trainer, plan), lambda state: state.params, codec, backend
-        ),
+        client_phase=client_phase(joining_client(trainer, plan), codec, backend),
         server_phase=server_phase,
-        models=one_model,
     )
 
 

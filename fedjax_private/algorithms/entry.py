@@ -11,8 +11,8 @@ import optax
 
 from fedjax_private.aggregation.types import Codec
 from fedjax_private.algorithms.algorithm import Algorithm
+from fedjax_private.algorithms.fedopt import server_optimizer
 from fedjax_private.algorithms.prices import Privacy, Terms
-from fedjax_private.algorithms.server_optimizers import SERVER_OPTIMIZERS
 from fedjax_private.choices import Choice, Registry, Settings
 from fedjax_private.clients.entries import CLIENTS, ClientEntry
 from fedjax_private.clients.training import Trainer
@@ -96,8 +96,7 @@ class Task:
         values = self.hyperparameters
         assert values.server_optimizer is not None
         assert values.server_learning_rate is not None
-        choice = SERVER_OPTIMIZERS.choose(values.server_optimizer)
-        return choice.entry.make(values.server_learning_rate)
+        return server_optimizer(values.server_optimizer, values.server_learning_rate)
 
     def step_optimizer(self) -> optax.GradientTransformation:
         """Returns SGD with the run's learning rate and momentum, for server steps."""

@@ -20,14 +20,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 from fedjax_private.aggregation.types import Codec
-from fedjax_private.algorithms.algorithm import Algorithm, client_phase, one_model
+from fedjax_private.algorithms.algorithm import Algorithm, client_phase, unpacker
 from fedjax_private.algorithms.entry import AlgorithmEntry, Task, Training
 from fedjax_private.algorithms.prices import local_price
-from fedjax_private.clients.types import ClientUpdate
-from fedjax_private.clients.updates import federated, kept
+from fedjax_private.clients.training import optimized
+from fedjax_private.clients.updates import ClientUpdate, federated, kept
 from fedjax_private.typing import Array, ClientState, Params
 
 
@@ -58,8 +57,7 @@ def fedavg(
         init_client: params -> state of a client before its first round; for private
             clients `clients.kept`.
     """
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params_like)
-    _, unpack = ravel_pytree({"delta": zeros, "weight": jnp.float32(0)})
+    unpack = unpacker({"delta": params_like, "weight": jnp.float32(0)})
 
     def init(params: Params) -> FedAvgState:
         return FedAvgState(params, optimizer.init(params))
@@ -70,19 +68,15 @@ def fedavg(
         pseudo_gradient = jax.tree.map(
             lambda delta: -delta / summed["weight"], summed["delta"]
         )
-        updates, optimizer_state = optimizer.update(
-            pseudo_gradient, state.optimizer, state.params
+        return FedAvgState(
+            *optimized(optimizer, pseudo_gradient, state.optimizer, state.params)
         )
-        return FedAvgState(optax.apply_updates(state.params, updates), optimizer_state)
 
     return Algorithm(
         init=init,
         init_client=init_client,
-        client_phase=client_phase(
-            client_update, lambda state: state.params, codec, backend
-        ),
+        client_phase=client_phase(client_update, codec, backend),
         server_phase=server_phase,
-        models=one_model,
     )
 
 

@@ -19,11 +19,54 @@ divide m by 1 - b1^t and v by 1 - b2^t; v starts from 0 for adam, and both v and
 from 0.1 and takes tau into the root, x <- x - eta g / sqrt(v + tau).
 """
 
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
 import optax
 
-from fedjax_private.algorithms.server_optimizers import (
-    SERVER_OPTIMIZERS,
+from fedjax_private.choices import Registry, Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerOptimizer:
+    """An optimiser that the server applies to the pseudo-gradient.
+
+    Attributes:
+        name: by which it is chosen.
+        summary: one line.
+        make: learning rate -> optax optimiser.
+        settings: the class of its settings: it has none.
+    """
+
+    name: str
+    summary: str
+    make: Callable[[float], optax.GradientTransformation]
+    settings: type[Settings] = Settings
+
+
+def _adapted(name: str, attribute: Any) -> ServerOptimizer:
+    """Returns the entry of a user's function learning rate -> optax optimiser."""
+    if not callable(attribute):
+        raise ValueError(
+            f"server_optimizer={name} must be a ServerOptimizer or a function of the "
+            f"learning rate, got {type(attribute).__name__}."
+        )
+    summary = (attribute.__doc__ or name).strip().splitlines()[0]
+    return ServerOptimizer(name, summary, attribute)
+
+
+SERVER_OPTIMIZERS: Registry[ServerOptimizer] = Registry(
+    "server_optimizer",
     ServerOptimizer,
+    {
+        "sgd": "fedjax_private.algorithms.fedopt:SGD",
+        "momentum": "fedjax_private.algorithms.fedopt:MOMENTUM",
+        "adam": "fedjax_private.algorithms.fedopt:ADAM",
+        "yogi": "fedjax_private.algorithms.fedopt:YOGI",
+        "adagrad": "fedjax_private.algorithms.fedopt:ADAGRAD",
+    },
+    _adapted,
 )
 
 SGD = ServerOptimizer("sgd", "plain steps: FedAvg itself at rate 1", optax.sgd)

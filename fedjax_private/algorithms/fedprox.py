@@ -26,16 +26,22 @@ from fedjax_private.algorithms.entry import AlgorithmEntry, Task
 from fedjax_private.algorithms.fedavg import fedavg
 from fedjax_private.choices import Settings, not_negative, setting
 from fedjax_private.clients.local_sgd import SgdConfig, config_of, sgd
-from fedjax_private.clients.types import ClientOutput, ClientUpdate
-from fedjax_private.clients.updates import Weight, federated
+from fedjax_private.clients.updates import ClientOutput, Weight, federated
 from fedjax_private.datasets.clients import ClientData
 from fedjax_private.typing import ClientKeys, ClientState, LossFn, Params
 
 
-def proximal_client(
-    loss: LossFn, config: SgdConfig, mu: float, weight: Weight
-) -> ClientUpdate:
-    """Returns `clients.federated` with the proximal term in its training.
+def fedprox(
+    loss: LossFn,
+    config: SgdConfig,
+    mu: float,
+    weight: Weight,
+    optimizer: optax.GradientTransformation,
+    codec: Codec,
+    params_like: Params,
+    backend: str = "auto",
+) -> Algorithm:
+    """Returns FedAvg whose clients train with the proximal term.
 
     The term is not part of the loss: it leaves the examples' gradients unchanged, and
     the metric `loss` is that of the records alone.
@@ -46,6 +52,10 @@ def proximal_client(
         mu: weight of the term, >= 0; well below 1 / learning rate, or local steps
             overshoot.
         weight: of a client in the mean.
+        optimizer: of the server; the paper's is `server_optimizer("sgd", 1.0)`.
+        codec: of the aggregation.
+        params_like: params or their shapes.
+        backend: see `for_each_client`.
 
     Raises:
         ValueError: mu is negative or not finite.
@@ -67,35 +77,6 @@ def proximal_client(
         client = federated(sgd(loss, config, direction), weight)
         return client(broadcast, state, data, keys)
 
-    return client_update
-
-
-def fedprox(
-    loss: LossFn,
-    config: SgdConfig,
-    mu: float,
-    weight: Weight,
-    optimizer: optax.GradientTransformation,
-    codec: Codec,
-    params_like: Params,
-    backend: str = "auto",
-) -> Algorithm:
-    """Returns FedAvg whose clients train with the proximal term.
-
-    Args:
-        loss: of each example.
-        config: of the local training.
-        mu: see `proximal_client`.
-        weight: of a client in the mean.
-        optimizer: of the server; the paper's is `server_optimizer("sgd", 1.0)`.
-        codec: of the aggregation.
-        params_like: params or their shapes.
-        backend: see `for_each_client`.
-
-    Raises:
-        ValueError: mu is negative or not finite.
-    """
-    client_update = proximal_client(loss, config, mu, weight)
     return fedavg(client_update, optimizer, codec, params_like, backend)
 
 

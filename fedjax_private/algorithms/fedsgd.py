@@ -17,37 +17,42 @@ from fedjax_private.aggregation.types import Codec
 from fedjax_private.algorithms.algorithm import Algorithm
 from fedjax_private.algorithms.entry import AlgorithmEntry, Task
 from fedjax_private.algorithms.fedavg import fedavg
-from fedjax_private.clients.training import (
-    MOST,
-    add_up,
-    check_physical_batch_size,
-    physical_batch_size,
-)
-from fedjax_private.clients.types import ClientOutput, ClientUpdate
-from fedjax_private.clients.updates import Weight
+from fedjax_private.clients.training import MOST, add_up, physical_batch_size
+from fedjax_private.clients.updates import ClientOutput, Weight
 from fedjax_private.datasets.clients import ClientData
 from fedjax_private.privacy.gradients.sums import summed_gradient
 from fedjax_private.typing import Array, ClientKeys, ClientState, LossFn, Params
 
 
-def gradient_client(
-    loss: LossFn, weight: Weight, physical_size: int | None = None
-) -> ClientUpdate:
-    """Returns the client function that sends the weighted gradient of its shard.
+def fedsgd(
+    loss: LossFn,
+    weight: Weight,
+    optimizer: optax.GradientTransformation,
+    codec: Codec,
+    params_like: Params,
+    backend: str = "auto",
+    physical_size: int | None = None,
+) -> Algorithm:
+    """Returns the algorithm of one gradient a client and one server step a round.
 
-    It keeps no state. The update is `{"delta": -weight * mean gradient, "weight":
-    weight}`, so that the mean gradient is the pseudo-gradient of `fedavg`'s server.
-    Metrics: `loss` (summed over the shard, before the server's step) and `examples`.
+    Clients keep no state. Metrics: `loss` (summed over the shard, before the server's
+    step) and `examples`.
 
     Args:
         loss: of each example.
-        weight: of a client in the mean.
+        weight: the paper's is `clients.by_examples`.
+        optimizer: of the server, with the only learning rate; the paper's is
+            `server_optimizer("sgd", eta)`.
+        codec: of the aggregation.
+        params_like: params or their shapes.
+        backend: see `for_each_client`.
         physical_size: examples whose gradient is taken at once; see `SgdConfig`.
 
     Raises:
         ValueError: a physical size below 1.
     """
-    check_physical_batch_size(physical_size)
+    if physical_size is not None and physical_size < 1:
+        raise ValueError(f"physical_size must be at least 1, got {physical_size}.")
     gradient_of = summed_gradient(loss)
 
     def client_update(
@@ -73,34 +78,6 @@ def gradient_client(
         metrics = {"loss": total, "examples": count}
         return ClientOutput({"delta": delta, "weight": share}, metrics), state
 
-    return client_update
-
-
-def fedsgd(
-    loss: LossFn,
-    weight: Weight,
-    optimizer: optax.GradientTransformation,
-    codec: Codec,
-    params_like: Params,
-    backend: str = "auto",
-    physical_size: int | None = None,
-) -> Algorithm:
-    """Returns the algorithm of one gradient a client and one server step a round.
-
-    Args:
-        loss: of each example.
-        weight: the paper's is `clients.by_examples`.
-        optimizer: of the server, with the only learning rate; the paper's is
-            `server_optimizer("sgd", eta)`.
-        codec: of the aggregation.
-        params_like: params or their shapes.
-        backend: see `for_each_client`.
-        physical_size: see `gradient_client`.
-
-    Raises:
-        ValueError: a physical size below 1.
-    """
-    client_update = gradient_client(loss, weight, physical_size)
     return fedavg(client_update, optimizer, codec, params_like, backend)
 
 

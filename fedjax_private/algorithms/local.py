@@ -9,8 +9,9 @@ from fedjax_private.algorithms.algorithm import Algorithm, client_phase
 from fedjax_private.algorithms.entry import AlgorithmEntry, Task, Training
 from fedjax_private.algorithms.prices import local_price
 from fedjax_private.clients.training import Trainer, TrainState
-from fedjax_private.clients.updates import alone as client
-from fedjax_private.typing import Params
+from fedjax_private.clients.updates import ClientOutput
+from fedjax_private.datasets.clients import ClientData
+from fedjax_private.typing import ClientKeys, Params
 
 
 def alone(trainer: Trainer, backend: str = "auto") -> Algorithm:
@@ -19,13 +20,19 @@ def alone(trainer: Trainer, backend: str = "auto") -> Algorithm:
     A client's state is its model and its optimiser's state; nothing is aggregated.
     """
 
+    def client_update(
+        broadcast: None, state: TrainState, data: ClientData, keys: ClientKeys
+    ) -> tuple[ClientOutput, TrainState]:
+        trained, metrics = trainer.train(state, data, keys)
+        return ClientOutput((), metrics), trained
+
     def models(state: tuple[()], client_states: TrainState) -> Params:
         return client_states.params
 
     return Algorithm(
         init=lambda params: (),
         init_client=trainer.init,
-        client_phase=client_phase(client(trainer), lambda state: None, None, backend),
+        client_phase=client_phase(client_update, None, backend, lambda state: None),
         server_phase=None,
         models=models,
     )

@@ -50,8 +50,8 @@ noise multiplier sigma_U / C under `Neighbors.REPLACE_ONE`, where "one record" i
 that one client holds. It holds against everybody, the server and all other clients
 included, for any trainer, if the client adds its noise from a key that nobody else
 knows; in real arithmetic (see `privacy.gaussian`). With the paper's noise this epsilon
-is mostly too large to mean anything. The paper's own epsilon,
-`NbaflClaim.claimed_epsilon`, serves for comparison and is no guarantee.
+is mostly too large to mean anything. The paper's own epsilon, which a run reports as
+the claim, serves for comparison and is no guarantee.
 """
 
 import dataclasses
@@ -63,22 +63,16 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from fedjax_private import choices
 from fedjax_private.aggregation.types import Codec
-from fedjax_private.algorithms.algorithm import Algorithm, client_phase, one_model
+from fedjax_private.algorithms.algorithm import Algorithm, client_phase, unpacker
 from fedjax_private.algorithms.entry import AlgorithmEntry, Task
 from fedjax_private.algorithms.prices import Privacy, Terms, Unit
-from fedjax_private.choices import Settings, at_least, positive, setting
+from fedjax_private.choices import Settings, setting
 from fedjax_private.clients.training import Trainer
-from fedjax_private.clients.types import ClientOutput, ClientUpdate
-from fedjax_private.clients.updates import kept
+from fedjax_private.clients.updates import ClientOutput, ClientUpdate, kept
 from fedjax_private.datasets.clients import ClientData
-from fedjax_private.privacy.accounting import (
-    Event,
-    Gaussian,
-    Neighbors,
-    RdpAccountant,
-    Repeated,
-)
+from fedjax_private.privacy.accounting import Event, Gaussian, Neighbors, Repeated
 from fedjax_private.privacy.clipping import norm_clipping
 from fedjax_private.privacy.noise import add_noise, gaussian, noise_key
 from fedjax_private.trust import Adversary
@@ -119,27 +113,20 @@ class NbaflSettings:
     cohort: int | None = None
 
     def __post_init__(self) -> None:
-        norm_clipping(self.clip_norm)  # checks it
+        choices.check(
+            self,
+            clip_norm=choices.positive,
+            rounds=choices.at_least(1),
+            clients=choices.at_least(1),
+            smallest_shard=choices.at_least(1),
+            exposures=choices.between(1, self.rounds),
+            cohort=choices.between(1, self.clients),
+        )
         if not self.epsilon > 0.0:
             raise ValueError(f"epsilon must be above 0, got {self.epsilon}.")
         if not 0.0 < self.delta < 1.0:
             raise ValueError(
                 f"delta must lie strictly between 0 and 1, got {self.delta}."
-            )
-        for name in ("rounds", "clients", "smallest_shard"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be 1 or more, got {getattr(self, name)}."
-                )
-        if not 1 <= self.exposures <= self.rounds:
-            raise ValueError(
-                f"exposures must lie between 1 and the {self.rounds} rounds, got "
-                f"{self.exposures}."
-            )
-        if not 1 <= self.scheduled <= self.clients:
-            raise ValueError(
-                f"cohort must lie between 1 and the {self.clients} clients, got "
-                f"{self.cohort}."
             )
 
     @property
@@ -188,66 +175,6 @@ def event(settings: NbaflSettings, uploads: int | None = None) -> Event:
     """
     count = settings.rounds if uploads is None else uploads
     return Repeated(Gaussian(uplink_noise(settings) / settings.clip_norm), count)
-
-
-@dataclasses.dataclass(frozen=True)
-class NbaflClaim:
-    """The paper's claim for its settings, and the epsilons that its noise gives.
-
-    All epsilons but the first are by `RdpAccountant`, over all T rounds, at the paper's
-    delta; inf without noise.
-
-    Attributes:
-        claimed_epsilon: the paper's. Not a guarantee: see the module.
-        delta: the paper's.
-        sigma_uplink: sigma_U.
-        sigma_downlink: sigma_D.
-        classical_bound_valid: whether epsilon / L < 1, as the bound behind sigma_U
-            requires. (A broadcast's share of epsilon is no larger.)
-        assumed_epsilon: of the uploads, if one record moved weights by 2C / m at most,
-            as the paper assumes.
-        guaranteed_epsilon: of the uploads, for any training: clipping bounds the move
-            by 2C, for any number of the client's records.
-        broadcast_epsilon: of the broadcasts, where the move is 2C / K, for an outsider
-            who sees nothing else, if all clients and the server add their noise. Random
-            scheduling is not counted.
-    """
-
-    claimed_epsilon: float
-    delta: float
-    sigma_uplink: float
-    sigma_downlink: float
-    classical_bound_valid: bool
-    assumed_epsilon: float
-    guaranteed_epsilon: float
-    broadcast_epsilon: float
-
-
-def claims(settings: NbaflSettings) -> NbaflClaim:
-    """Returns the price of the paper's noise; see `NbaflClaim`.
-
-    Formal guarantees: `guaranteed_epsilon` and `broadcast_epsilon` are upper bounds, as
-    `event` and `RdpAccountant` say; the other two are not.
-    """
-    up, down = uplink_noise(settings), downlink_noise(settings)
-    cohort, norm = settings.scheduled, settings.clip_norm
-    mean = math.hypot(up / math.sqrt(cohort), down)
-
-    def epsilon(noise_multiplier: float) -> float:
-        run = Repeated(Gaussian(noise_multiplier), settings.rounds)
-        books = RdpAccountant(neighbors=Neighbors.REPLACE_ONE).compose(run)
-        return books.spent(settings.delta).epsilon
-
-    return NbaflClaim(
-        claimed_epsilon=settings.epsilon,
-        delta=settings.delta,
-        sigma_uplink=up,
-        sigma_downlink=down,
-        classical_bound_valid=settings.epsilon / settings.exposures < 1.0,
-        assumed_epsilon=epsilon(up * settings.smallest_shard / norm),
-        guaranteed_epsilon=epsilon(up / norm),
-        broadcast_epsilon=epsilon(mean * cohort / norm),
-    )
 
 
 class NbaflState(NamedTuple):
@@ -311,8 +238,7 @@ def nbafl(
             repeatable.
         backend: see `for_each_client`.
     """
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params_like)
-    _, unpack = ravel_pytree(zeros)
+    unpack = unpacker(params_like)
     stddev = downlink_noise(settings)
 
     def init(params: Params) -> NbaflState:
@@ -328,14 +254,8 @@ def nbafl(
     return Algorithm(
         init=init,
         init_client=kept(trainer),
-        client_phase=client_phase(
-            noising_client(trainer, settings),
-            lambda state: state.params,
-            codec,
-            backend,
-        ),
+        client_phase=client_phase(noising_client(trainer, settings), codec, backend),
         server_phase=server_phase,
-        models=one_model,
         tolerates_loss=False,
     )
 
@@ -347,22 +267,22 @@ class NbaflChoices(Settings):
     nbafl_claim: float | None = setting(
         None,
         "the paper's epsilon, from which noise follows in place of a target",
-        positive,
+        choices.positive,
     )
     exposures: int | None = setting(
         None,
         "L, uploads of a client that the adversary sees (default: all rounds)",
-        at_least(1),
+        choices.at_least(1),
     )
 
 
-def _price(terms: Terms, choices: NbaflChoices) -> Privacy:
+def _price(terms: Terms, asked: NbaflChoices) -> Privacy:
     """Returns the price by `event`, of noise that meets the target or a given claim.
 
     The size of the smallest shard is a fact about the records; the public mean size
     takes its place.
     """
-    if choices.nbafl_claim is not None and terms.noise_multiplier is not None:
+    if asked.nbafl_claim is not None and terms.noise_multiplier is not None:
         raise ValueError("give nbafl_claim or noise_multiplier, not both.")
 
     def settings_of(epsilon: float) -> NbaflSettings:
@@ -371,13 +291,13 @@ def _price(terms: Terms, choices: NbaflChoices) -> Privacy:
             epsilon,
             terms.delta,
             terms.rounds,
-            choices.exposures or terms.rounds,
+            asked.exposures or terms.rounds,
             terms.clients,
             max(1, terms.examples // terms.clients),
             terms.cohort,
         )
 
-    if choices.nbafl_claim is None:
+    if asked.nbafl_claim is None:
         noise = terms.calibrated(
             lambda noise: Repeated(Gaussian(noise), terms.steps), Neighbors.REPLACE_ONE
         )
@@ -385,7 +305,7 @@ def _price(terms: Terms, choices: NbaflChoices) -> Privacy:
         unit = uplink_noise(settings_of(1.0)) / terms.clip_norm
         settings = settings_of(unit / noise if noise else math.inf)
     else:
-        settings = settings_of(choices.nbafl_claim)
+        settings = settings_of(asked.nbafl_claim)
     stddev = uplink_noise(settings)
     epsilon = terms.priced(event(settings, terms.steps), Neighbors.REPLACE_ONE)
     # Of the sum of K uploads, each divided by K; a single upload needs no more.

@@ -112,6 +112,23 @@ class Terms:
         """Returns the epsilon of an event at `delta`."""
         return RdpAccountant(neighbors=neighbors).compose(event).epsilon(self.delta)
 
+    def plan(self, noise_multiplier: float, examples: float) -> PrivacyPlan:
+        """Returns the mechanism's plan.
+
+        Args:
+            noise_multiplier: of its noise.
+            examples: the expected number of examples that a step samples from.
+        """
+        settings = MechanismSettings(
+            self.sampling_probability,
+            self.clip_norm,
+            noise_multiplier,
+            self.sampling_probability * examples,
+            NEIGHBORS,
+            self.steps,
+        )
+        return make_plan(self.mechanism, settings)
+
     def ranged(self, bound: float, bits: int | None) -> Choice[SchemeEntry] | None:
         """Returns the scheme with this range where its settings give none.
 
@@ -176,13 +193,11 @@ def local_price(terms: Terms) -> Privacy:
     The number of examples of all clients together is public; that of one client is
     not, so all clients divide by the same expected batch.
     """
-    plan_of = _plans(terms, terms.examples / terms.clients)
-
-    def event_of(noise: float) -> Event:
-        return plan_of(noise).event(terms.steps)
-
-    noise = terms.calibrated(event_of, NEIGHBORS)
-    plan = plan_of(noise)
+    examples = terms.examples / terms.clients
+    noise = terms.calibrated(
+        lambda noise: terms.plan(noise, examples).event(terms.steps), NEIGHBORS
+    )
+    plan = terms.plan(noise, examples)
     epsilon = terms.priced(plan.event(terms.steps), NEIGHBORS)
     everybody = "the world, the server and all other clients together"
     if not terms.federated:
@@ -218,45 +233,54 @@ def shared_price(terms: Terms, counted: int | None = None) -> Privacy:
     Raises:
         ValueError: the terms exclude each other.
     """
-    _check_shared(terms)
+    scheme = _check_shared(terms)
     trust, against = terms.trust, terms.against
     counted = counted or trust.shares(against)
-    plan_of = _plans(terms, terms.examples / terms.clients * terms.cohort)
+    given: float | None = getattr(scheme.settings, "value_bound", None)
+    bits: int | None = getattr(scheme.settings, "quantization_bits", None)
+    # The mean of clipped gradients over the expected batch has no entry beyond 1,
+    # unless many more are drawn than expected.
+    signal = terms.signal_bound if terms.exact else 1.25
+    assert signal is not None  # given wherever clients share noise
 
-    def shared_plan(noise: float, grid_bits: int | None = None) -> SharedPlan:
-        plan = plan_of(noise / math.sqrt(counted))
+    def plan_of(noise: float, grid_bits: int | None = None) -> SharedPlan:
+        examples = terms.examples / terms.clients * terms.cohort
+        plan = terms.plan(noise / math.sqrt(counted), examples)
         if grid_bits is not None:
-            bound = _bound(terms, noise, counted, plan.expected_batch_size)
+            bound = bound_of(noise, plan.expected_batch_size)
             plan = on_grid(plan, terms.size, bound, grid_bits)
         return SharedPlan(plan, trust)
 
+    def bound_of(noise: float, batch: float) -> float:
+        """The largest entry of a sum, in units of the clip norm over the batch."""
+        shares = terms.cohort / counted
+        return given or signal + terms.deviations * noise * math.sqrt(shares) / batch
+
     def calibrated(grid_bits: int | None = None) -> float:
         return terms.calibrated(
-            lambda noise: shared_plan(noise, grid_bits).event(terms.steps, against),
+            lambda noise: plan_of(noise, grid_bits).event(terms.steps, against),
             NEIGHBORS,
         )
 
     noise = calibrated()
-    plan = shared_plan(noise)
+    plan = plan_of(noise)
     batch = plan.plan.expected_batch_size
-    assert terms.scheme is not None
-    bits: int | None = getattr(terms.scheme.settings, "quantization_bits", None)
     if terms.exact:
         # Fixed before the second search, where epsilon must not jump with them.
-        bound = _bound(terms, noise, counted, batch)
-        bits = bits or bits_for(bound, batch, terms.size)
+        bits = bits or bits_for(bound_of(noise, batch), batch, terms.size)
         noise = calibrated(bits)
-        plan = shared_plan(noise, bits)
+        plan = plan_of(noise, bits)
     if plan.correlated and not terms.full_participation:
         raise ValueError(
             f"mechanism={terms.mechanism.name} correlates noise over rounds, so every "
             "client must take part in each of them: leave out cohort and drop_out."
         )
-    bound = _bound(terms, noise, counted, batch)
+    bound = bound_of(noise, batch)
     outsiders, insiders = (
         terms.priced(plan.event(terms.steps, adversary), NEIGHBORS)
         for adversary in (Adversary.OUTSIDERS, Adversary.INSIDERS)
     )
+    reading = " and read single uploads" if trust.insiders_read_uploads else ""
     return Privacy(
         plan,
         noise,
@@ -268,29 +292,24 @@ def shared_price(terms: Terms, counted: int | None = None) -> Privacy:
         NEIGHBORS,
         plan.correlated,
         plan.event,
-        {adversary: _described(adversary, trust) for adversary in Adversary},
+        {
+            Adversary.OUTSIDERS: (
+                "the world and the server, who see the released sums only, with at "
+                f"least {trust.uploads} noise shares in each"
+            ),
+            Adversary.INSIDERS: (
+                "the server together with all clients but "
+                f"{trust.honest_clients} of every {trust.uploads} in a sum, who "
+                f"subtract their own noise shares from the released sums{reading}"
+            ),
+        },
         terms.ranged(bound, bits or bits_for(bound, batch, terms.size)),
         residues=terms.exact,
     )
 
 
-def _described(adversary: Adversary, trust: Trust) -> str:
-    """Returns the description of an adversary of shared noise."""
-    if adversary is Adversary.OUTSIDERS:
-        return (
-            "the world and the server, who see the released sums only, with at least "
-            f"{trust.uploads} noise shares in each"
-        )
-    return (
-        "the server together with all clients but "
-        f"{trust.honest_clients} of every {trust.uploads} in a sum, who subtract "
-        "their own noise shares from the released sums"
-        + (" and read single uploads" if trust.insiders_read_uploads else "")
-    )
-
-
-def _check_shared(terms: Terms) -> None:
-    """Raises ValueError where noise cannot be shared, or cannot meet its target."""
+def _check_shared(terms: Terms) -> Choice[SchemeEntry]:
+    """Returns the scheme, if noise can be shared under it and can meet its target."""
     trust, scheme = terms.trust, terms.scheme
     if terms.local_steps != 1:
         raise ValueError(
@@ -309,40 +328,4 @@ def _check_shared(terms: Terms) -> None:
             f"{trust.uploads} clients are honest): choose another encryption, or "
             "raise honest_clients or recovery_threshold."
         )
-
-
-def _bound(terms: Terms, noise: float, counted: int, batch: float) -> float:
-    """Returns the largest entry of a sum, in units of the clip norm over the batch.
-
-    The mean of clipped gradients over the expected batch has no entry beyond 1, unless
-    many more are drawn than expected. The noise is that of all shares of a cohort.
-    """
-    assert terms.scheme is not None
-    given: float | None = getattr(terms.scheme.settings, "value_bound", None)
-    signal = terms.signal_bound if terms.exact else 1.25
-    assert signal is not None  # given wherever clients share noise
-    noise = terms.deviations * noise * math.sqrt(terms.cohort / counted) / batch
-    return given or signal + noise
-
-
-def _plans(terms: Terms, examples: float) -> Callable[[float], PrivacyPlan]:
-    """Returns noise multiplier -> the mechanism's plan.
-
-    Args:
-        terms: of the run.
-        examples: the expected number of examples that a step samples from.
-    """
-    batch = terms.sampling_probability * examples
-
-    def plan_of(noise_multiplier: float) -> PrivacyPlan:
-        settings = MechanismSettings(
-            terms.sampling_probability,
-            terms.clip_norm,
-            noise_multiplier,
-            batch,
-            NEIGHBORS,
-            terms.steps,
-        )
-        return make_plan(terms.mechanism, settings)
-
-    return plan_of
+    return scheme

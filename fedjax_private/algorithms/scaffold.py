@@ -26,14 +26,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from fedjax_private.aggregation.types import Codec
-from fedjax_private.algorithms.algorithm import Algorithm, client_phase, one_model
+from fedjax_private.algorithms.algorithm import (
+    Algorithm,
+    client_phase,
+    unpacker,
+    zeros_of,
+)
 from fedjax_private.algorithms.entry import AlgorithmEntry, Task
 from fedjax_private.algorithms.fedopt import check_server_learning_rate
 from fedjax_private.clients.local_sgd import SgdConfig, config_of, sgd, steps_of
-from fedjax_private.clients.types import ClientOutput, ClientUpdate
+from fedjax_private.clients.updates import ClientOutput, ClientUpdate
 from fedjax_private.datasets.clients import ClientData
 from fedjax_private.hyperparameters import Hyperparameters
 from fedjax_private.typing import Array, ClientKeys, ClientState, LossFn, Params
@@ -60,10 +64,8 @@ def controlled_client(loss: LossFn, config: SgdConfig, cohort: int) -> ClientUpd
         cohort: |S|, clients a round, by which updates are divided.
 
     Raises:
-        ValueError: a cohort below 1, or local momentum.
+        ValueError: local momentum.
     """
-    if cohort < 1:
-        raise ValueError(f"a cohort holds at least one client, got {cohort}.")
     if config.momentum:
         raise ValueError(
             "SCAFFOLD takes c_i from the length of plain local steps: set momentum=0 "
@@ -140,15 +142,12 @@ def scaffold(
             f"cohort must lie between 1 and the {clients} clients, got {cohort}."
         )
     check_server_learning_rate(server_learning_rate)
-
-    def zeros(params: Params) -> Params:
-        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params)
-
-    empty = {"control": zeros(params_like), "delta": zeros(params_like)}
-    _, unpack = ravel_pytree({**empty, "weight": jnp.float32(0)})
+    unpack = unpacker(
+        {"control": params_like, "delta": params_like, "weight": jnp.float32(0)}
+    )
 
     def init(params: Params) -> ScaffoldState:
-        return ScaffoldState(params, zeros(params))
+        return ScaffoldState(params, zeros_of(params))
 
     @jax.jit
     def server_phase(state: ScaffoldState, total: Array) -> ScaffoldState:
@@ -171,15 +170,11 @@ def scaffold(
 
     return Algorithm(
         init=init,
-        init_client=zeros,
+        init_client=zeros_of,
         client_phase=client_phase(
-            controlled_client(loss, config, cohort),
-            lambda state: state,
-            codec,
-            backend,
+            controlled_client(loss, config, cohort), codec, backend, lambda state: state
         ),
         server_phase=server_phase,
-        models=one_model,
         tolerates_loss=False,
     )
 

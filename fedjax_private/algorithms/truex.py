@@ -19,8 +19,8 @@ face t shares, sigma sqrt(t / (t - 1)); everybody else faces all n, sigma sqrt(n
 attacked party, but no adversary knows that share either: dividing by t would do. With
 4 parties and t = 3, a claimed epsilon of 2.9 is about 1.97 against outsiders. The rest
 of this library divides by the number of shares that an adversary does not know
-(`privacy.shared`). Only this file follows the paper's rule, and `truex_epsilons`
-returns all three numbers.
+(`privacy.shared`). Only this file follows the paper's rule. A run reports all three
+numbers: sigma's is its claim.
 
 Only the first page of the paper was available. The two rules, t - 1 and n - t + 1, are
 from memory; together they agree with one public reimplementation
@@ -36,7 +36,7 @@ Changed, and why:
   own model is one share only. The privacy of that is unknown, and it is not offered.
 - The scheme is CKKS or exact sums under a shared key in place of threshold Paillier.
   Where parties hold key shares, all of them decrypt, and a quorum replaces those that
-  are absent; it must be a majority, and more than can collude. See `truex_trust`.
+  are absent; it must be a majority, as `check_quorum` requires, and at least tbar.
 - Parties sample with a common q and divide by the public q N, where the paper averages
   models: for one step the two differ in the parties' weights only.
 
@@ -59,47 +59,11 @@ from fedjax_private.algorithms.distributed_dp_sgd import distributed_dp_sgd
 from fedjax_private.algorithms.entry import AlgorithmEntry, Task, Training
 from fedjax_private.algorithms.prices import Privacy, Terms, shared_price
 from fedjax_private.choices import Settings
-from fedjax_private.clients.training import check_physical_batch_size
-from fedjax_private.privacy.accounting import Event, RdpAccountant
+from fedjax_private.privacy.accounting import Event
 from fedjax_private.privacy.plan import PrivacyPlan
 from fedjax_private.privacy.shares import SharedPlan
-from fedjax_private.trust import Adversary, Decryptor, Trust
+from fedjax_private.trust import Trust
 from fedjax_private.typing import LossFn, Params
-
-
-def _check_honest(parties: int, honest: int) -> None:
-    if not 2 <= honest <= parties:
-        raise ValueError(
-            f"honest must lie between 2 and the {parties} parties, as noise is divided "
-            f"by honest - 1, got {honest}: with fewer use `privacy.shared`."
-        )
-
-
-def quorum(parties: int, honest: int) -> int:
-    """Returns tbar = n - t + 1, the fewest holders that are more than can collude.
-
-    Raises:
-        ValueError: honest outside 2..parties.
-    """
-    _check_honest(parties, honest)
-    return parties - honest + 1
-
-
-def truex_trust(parties: int, honest: int) -> Trust:
-    """Returns the paper's trust model: n parties in each sum, all with key shares.
-
-    Its quorum is tbar, or just over half of the parties where that is more, as
-    `check_quorum` requires. Give it to the aggregation as its `recovery_threshold` too.
-
-    Args:
-        parties: n.
-        honest: t, in 2..n: how many do not collude, at the least.
-
-    Raises:
-        ValueError: honest outside 2..parties.
-    """
-    enough = max(quorum(parties, honest), parties // 2 + 1)
-    return Trust(parties, Decryptor.HOLDERS, honest, enough)
 
 
 def truex_plan(
@@ -111,7 +75,8 @@ def truex_plan(
         make: noise multiplier -> plan, whose expected batch size is that of all parties
             together.
         noise_multiplier: sigma, which the paper's epsilon counts.
-        trust: n and t, as from `truex_trust`; t is `trust.honest_clients`.
+        trust: n is `trust.uploads`, t `trust.honest_clients`; the paper's has key
+            holders, of which a quorum of max(tbar, floor(n / 2) + 1) decrypts.
 
     Raises:
         ValueError: t outside 2..n; insiders read uploads under this trust model; or the
@@ -122,11 +87,17 @@ def truex_plan(
 
 
 def _check_trust(trust: Trust) -> None:
-    _check_honest(trust.uploads, trust.honest_clients)
+    parties, honest = trust.uploads, trust.honest_clients
+    if not 2 <= honest <= parties:
+        raise ValueError(
+            f"honest must lie between 2 and the {parties} parties, as noise is divided "
+            f"by honest - 1, got {honest}: with fewer use `privacy.shared`."
+        )
     if trust.insiders_read_uploads:
         raise ValueError(
             "trust lets colluding parties decrypt single uploads, which one share of "
-            "the noise protects: use `truex_trust`, or a higher quorum."
+            "the noise protects: let holders decrypt, with a quorum of at least "
+            f"{parties - honest + 1}."
         )
 
 
@@ -146,46 +117,6 @@ def claimed_event(plan: SharedPlan, steps: int) -> Event:
     return noise.event(plan.plan.sampler, steps)
 
 
-@dataclasses.dataclass(frozen=True)
-class TruexEpsilons:
-    """Three epsilons of the same run, at one delta.
-
-    Attributes:
-        claimed: the paper's: sigma, t - 1 shares.
-        outsiders: against those who see the released sums only: n shares.
-        insiders: against the server and all parties but t: t shares.
-    """
-
-    claimed: float
-    outsiders: float
-    insiders: float
-
-
-def truex_epsilons(plan: SharedPlan, steps: int, delta: float) -> TruexEpsilons:
-    """Returns the price of so many steps, one a round, by the paper's count and ours.
-
-    Args:
-        plan: from `truex_plan`.
-        steps: at least 0.
-        delta: in (0, 1).
-
-    Formal guarantees: upper bounds, as those of `RdpAccountant`.
-
-    Raises:
-        ValueError: a value outside these ranges.
-    """
-
-    def epsilon(event: Event) -> float:
-        books = RdpAccountant(neighbors=plan.neighbors).compose(event)
-        return books.spent(delta).epsilon
-
-    return TruexEpsilons(
-        claimed=epsilon(claimed_event(plan, steps)),
-        outsiders=epsilon(plan.event(steps, Adversary.OUTSIDERS)),
-        insiders=epsilon(plan.event(steps, Adversary.INSIDERS)),
-    )
-
-
 def truex(
     loss: LossFn,
     plan: SharedPlan,
@@ -194,7 +125,6 @@ def truex(
     params_like: Params,
     *,
     backend: str = "auto",
-    physical_batch_size: int | None = None,
 ) -> Algorithm:
     """Returns the algorithm that takes one noisy step of all parties a round.
 
@@ -206,23 +136,15 @@ def truex(
         codec: of the aggregation, whose vectors have the params' size.
         params_like: params or their shapes.
         backend: see `for_each_client`.
-        physical_batch_size: see `DpSgdConfig`.
 
     Formal guarantees: those of the module.
 
     Raises:
-        ValueError: a physical batch of nothing, or a plan with t outside 2..n.
+        ValueError: the plan's trust model is none of `truex_plan`.
     """
-    _check_honest(plan.trust.uploads, plan.trust.honest_clients)
-    check_physical_batch_size(physical_batch_size)
+    _check_trust(plan.trust)
     return distributed_dp_sgd(
-        loss,
-        plan,
-        optimizer,
-        codec,
-        params_like,
-        backend=backend,
-        physical_batch_size=physical_batch_size,
+        loss, plan, optimizer, codec, params_like, backend=backend
     )
 
 

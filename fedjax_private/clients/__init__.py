@@ -1,8 +1,8 @@
 """Client functions (pure, one client each) and the ways to map them over clients.
 
-`types` holds their signature and `for_each` maps them. `training` holds what local
-training needs, `entries` its registry, `local_sgd` and `local_dp_sgd` an entry each;
-`updates` makes client functions of trainers. Each imports only those before it.
+`for_each` maps them. `training` holds what local training needs, `entries` its
+registry, `local_sgd` and `local_dp_sgd` an entry each; `updates` holds the signature of
+client functions and makes them of trainers. Each imports only those before it.
 """
 
 import lazy_loader

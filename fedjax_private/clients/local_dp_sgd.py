@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from fedjax_private import choices
 from fedjax_private.choices import Settings
 from fedjax_private.clients.entries import ClientEntry
 from fedjax_private.clients.training import (
@@ -15,8 +16,6 @@ from fedjax_private.clients.training import (
     Trainer,
     TrainState,
     add_up,
-    check_optimizer,
-    check_physical_batch_size,
     physical_batch_size,
     stepper,
 )
@@ -45,10 +44,13 @@ class DpSgdConfig:
     physical_batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        check_optimizer(self.learning_rate, self.momentum)
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}.")
-        check_physical_batch_size(self.physical_batch_size)
+        choices.check(
+            self,
+            learning_rate=choices.positive,
+            momentum=choices.below_one,
+            steps=choices.at_least(1),
+            physical_batch_size=choices.at_least(1),
+        )
 
 
 # Folded into a client's noise key for its samples. Steps fold in their own number for
@@ -70,7 +72,6 @@ def sampled_sum(
     The sum has no noise yet and is private: only a plan's noise may follow. The sample
     comes from `keys.noise`; see `dp_sgd`.
     """
-    check_physical_batch_size(physical)
     bounded = plan.bounded_sum(loss)
 
     def run(

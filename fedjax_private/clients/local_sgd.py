@@ -2,19 +2,18 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from fedjax_private import choices
 from fedjax_private.choices import Settings
 from fedjax_private.clients.entries import ClientEntry
 from fedjax_private.clients.training import (
     Trainer,
     TrainState,
     add_up,
-    check_optimizer,
-    check_physical_batch_size,
     physical_batch_size,
     stepper,
 )
@@ -24,9 +23,6 @@ from fedjax_private.privacy.gradients.sums import summed_gradient
 from fedjax_private.privacy.plan import PrivacyPlan
 from fedjax_private.privacy.sampling import shuffled
 from fedjax_private.typing import Array, ClientKeys, LossFn, Metrics, Params
-
-# (mean gradient of a batch, params) -> the gradient for the local optimiser.
-Direction: TypeAlias = Callable[[Params, Params], Params]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +47,15 @@ class SgdConfig:
     physical_batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        check_optimizer(self.learning_rate, self.momentum)
-        for name in ("batch_size", "epochs", "steps"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
-        check_physical_batch_size(self.physical_batch_size)
+        choices.check(
+            self,
+            learning_rate=choices.positive,
+            momentum=choices.below_one,
+            batch_size=choices.at_least(1),
+            epochs=choices.at_least(1),
+            steps=choices.at_least(1),
+            physical_batch_size=choices.at_least(1),
+        )
 
 
 def steps_of(config: SgdConfig, mask: Array) -> tuple[Array, Array]:
@@ -77,7 +76,7 @@ def steps_of(config: SgdConfig, mask: Array) -> tuple[Array, Array]:
 def sgd(
     loss: LossFn,
     config: SgdConfig,
-    direction: Direction = lambda gradient, params: gradient,
+    direction: Callable[[Params, Params], Params] = lambda gradient, params: gradient,
 ) -> Trainer:
     """Returns mini-batch SGD over shuffled epochs; no privacy.
 

@@ -41,22 +41,6 @@ class Trainer:
 StepFn: TypeAlias = Callable[[TrainState, Params], TrainState]
 
 
-def check_physical_batch_size(size: int | None) -> None:
-    """Raises ValueError for a size below 1; None stands for the default."""
-    if size is not None and size < 1:
-        raise ValueError(f"physical batch size must be at least 1, got {size}.")
-
-
-def check_optimizer(learning_rate: float, momentum: float) -> None:
-    """Raises ValueError for a learning rate or momentum that SGD does not take."""
-    if not 0.0 < learning_rate < float("inf"):
-        raise ValueError(
-            f"learning_rate must be positive and finite, got {learning_rate}."
-        )
-    if not 0.0 <= momentum < 1.0:
-        raise ValueError(f"momentum must lie in [0, 1), got {momentum}.")
-
-
 def add_up(term: Callable[[Array | int], Any], count: Array | int) -> Any:
     """Returns term(0) + ... + term(count - 1), pytrees of arrays; 0 for count 0."""
     zeros = jax.tree.map(
@@ -99,6 +83,17 @@ def physical_batch_size(
     return max(FEWEST, min(MOST, fitting))
 
 
+def optimized(
+    optimizer: optax.GradientTransformation,
+    gradient: Params,
+    state: Any,
+    params: Params,
+) -> tuple[Params, Any]:
+    """Returns the params and the optimiser's state after one step."""
+    updates, state = optimizer.update(gradient, state, params)
+    return optax.apply_updates(params, updates), state
+
+
 def stepper(
     learning_rate: float, momentum: float
 ) -> tuple[Callable[[Params], TrainState], StepFn]:
@@ -109,10 +104,9 @@ def stepper(
         return TrainState(params, optimizer.init(params))
 
     def step(state: TrainState, gradient: Params) -> TrainState:
-        updates, optimizer_state = optimizer.update(
-            gradient, state.optimizer, state.params
+        params, optimizer_state = optimized(
+            optimizer, gradient, state.optimizer, state.params
         )
-        params = optax.apply_updates(state.params, updates)
         return state._replace(params=params, optimizer=optimizer_state)
 
     return init, step

@@ -1,17 +1,44 @@
-"""Client functions: the update that a trained client sends, and the state it keeps."""
+"""Client functions: their signature, and those that trainers and plans make."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from fedjax_private.clients.local_dp_sgd import sampled_sum
-from fedjax_private.clients.training import Trainer, TrainState
-from fedjax_private.clients.types import ClientOutput, ClientUpdate
+from fedjax_private.clients.training import Trainer
 from fedjax_private.datasets.clients import ClientData
 from fedjax_private.privacy.shares import SharedPlan
-from fedjax_private.typing import Array, ClientKeys, ClientState, LossFn, Params
+from fedjax_private.typing import (
+    Array,
+    Broadcast,
+    ClientKeys,
+    ClientState,
+    LossFn,
+    Metrics,
+    Params,
+)
+
+
+class ClientOutput(NamedTuple):
+    """The output of one client in one round.
+
+    Attributes:
+        update: a pytree of float32 arrays to be *added* over clients, weights already
+            applied. It is packed into one vector and goes through the aggregation.
+        metrics: sums that only the simulation sees; empty in DP arms.
+    """
+
+    update: Params
+    metrics: Metrics
+
+
+# (broadcast, client state, shard, keys) -> (output, next client state). Pure, jittable
+# and vmappable; one client, no leading axis.
+ClientUpdate: TypeAlias = Callable[
+    [Broadcast, ClientState, ClientData, ClientKeys], tuple[ClientOutput, ClientState]
+]
 
 # Shard -> weight of the client in the mean, () float32.
 Weight: TypeAlias = Callable[[ClientData], Array]
@@ -64,21 +91,7 @@ def federated(trainer: Trainer, weight: Weight) -> ClientUpdate:
     return client_update
 
 
-def alone(trainer: Trainer) -> ClientUpdate:
-    """Returns the client function that trains its own model and sends nothing."""
-
-    def client_update(
-        broadcast: None, state: TrainState, data: ClientData, keys: ClientKeys
-    ) -> tuple[ClientOutput, TrainState]:
-        trained, metrics = trainer.train(state, data, keys)
-        return ClientOutput((), metrics), trained
-
-    return client_update
-
-
-def sharing_noise(
-    loss: LossFn, plan: SharedPlan, physical_batch_size: int | None = None
-) -> ClientUpdate:
+def sharing_noise(loss: LossFn, plan: SharedPlan) -> ClientUpdate:
     """Returns the client function that sends a sum of clipped gradients with a share.
 
     It takes one step a round. The update is the slots (P,) of an encrypted sum, already
@@ -89,7 +102,7 @@ def sharing_noise(
     Formal guarantees: those of `plan`, for released sums only; an upload by itself
     carries one share. `keys` must be fresh in every round; only `keys.noise` is used.
     """
-    sum_of_sample = sampled_sum(loss, plan.plan, physical_batch_size)
+    sum_of_sample = sampled_sum(loss, plan.plan)
 
     def client_update(
         broadcast: Params, state: ClientState, data: ClientData, keys: ClientKeys

@@ -7,7 +7,7 @@ from typing import Any
 from fedjax_private import choices
 from fedjax_private.aggregation import SCHEMES, SchemeEntry, trust_of
 from fedjax_private.algorithms.entry import ALGORITHMS, AlgorithmEntry
-from fedjax_private.algorithms.server_optimizers import SERVER_OPTIMIZERS
+from fedjax_private.algorithms.fedopt import SERVER_OPTIMIZERS
 from fedjax_private.choices import Choice, at_least, below_one, chosen, one_of
 from fedjax_private.clients.entries import CLIENTS, ClientEntry
 from fedjax_private.clients.for_each import BACKENDS

@@ -28,7 +28,7 @@ def client(broadcast, state, data, keys):
 
 
 def run(codec=None, backend="vmap", number=4):
-    phase = client_phase(client, lambda state: state["w"], codec, backend)
+    phase = client_phase(client, codec, backend, lambda state: state["w"])
     ids, runs = jnp.array([0, 2, 1]), jnp.array([0, 0, 1])
     return phase(STATES, jnp.arange(3), DATA, ids, runs, jnp.int32(number), ROOTS)
 

@@ -167,7 +167,6 @@ def test_insiders_with_the_secret_key_face_no_noise():
     [
         ({"learning_rate": math.inf}, "learning_rate"),
         ({"momentum": -0.1}, "momentum"),
-        ({"physical_batch_size": 0}, "physical batch"),
     ],
 )
 def test_a_server_step_out_of_range(options, message):

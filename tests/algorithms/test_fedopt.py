@@ -4,6 +4,8 @@ import optax
 import pytest
 
 from fedjax_private import algorithms
+from fedjax_private.algorithms import SERVER_OPTIMIZERS, ServerOptimizer
+from fedjax_private.choices import Settings
 
 # Steps from x = 1 with eta = 0.1 on the pseudo-gradients -2 and then 0.1, by hand. At
 # the second, v is above g^2, so that yogi's v falls, and by less than adam's.
@@ -49,3 +51,32 @@ def test_steps_are_those_of_the_formulas(name):
 def test_bad_choices_are_refused(name, rate, message):
     with pytest.raises(ValueError, match=message):
         algorithms.server_optimizer(name, rate)
+
+
+HERE = "tests.algorithms.test_fedopt"
+OWN = ServerOptimizer("own", "plain steps", optax.sgd)
+NUMBER = 1
+
+
+def undocumented(learning_rate):
+    return optax.sgd(learning_rate)
+
+
+def test_the_paper_s_optimisers_have_entries():
+    names = ("sgd", "momentum", "adam", "yogi", "adagrad")
+    assert SERVER_OPTIMIZERS.names == names
+    for entry in SERVER_OPTIMIZERS.entries():
+        assert isinstance(entry.make(0.1), optax.GradientTransformation)
+        assert entry.settings is Settings
+
+
+def test_functions_and_entries_of_the_user_s():
+    assert SERVER_OPTIMIZERS.find(f"{HERE}:OWN").make is optax.sgd
+    entry = SERVER_OPTIMIZERS.find(f"{HERE}:undocumented")
+    assert entry.make is undocumented
+    assert entry.summary == f"{HERE}:undocumented"
+
+
+def test_other_attributes_are_refused():
+    with pytest.raises(ValueError, match="function of the learning rate, got int"):
+        SERVER_OPTIMIZERS.find(f"{HERE}:NUMBER")

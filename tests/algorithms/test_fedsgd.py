@@ -58,5 +58,5 @@ def test_fedsgd_is_fedavg_with_one_step_on_whole_shards():
 
 
 def test_physical_batches_hold_something():
-    with pytest.raises(ValueError, match="physical batch"):
+    with pytest.raises(ValueError, match="physical_size must be"):
         fedsgd(size=0)

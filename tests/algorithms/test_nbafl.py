@@ -11,7 +11,6 @@ from fedjax_private import simulation
 from fedjax_private.aggregation import make
 from fedjax_private.algorithms.nbafl import (
     NbaflSettings,
-    claims,
     downlink_noise,
     event,
     nbafl,
@@ -23,7 +22,6 @@ from fedjax_private.datasets import ClientData
 from fedjax_private.privacy.accounting import Gaussian, Repeated
 from fedjax_private.trust import Decryptor, Trust
 from fedjax_private.typing import ClientKeys
-from tests.algorithms.closed_forms import rho_epsilon
 
 # At this delta c = sqrt(2 ln(1.25 / delta)) is 4.
 SETTINGS = NbaflSettings(
@@ -192,46 +190,10 @@ def test_both_noises_reach_the_global_weights():
     assert got.std() == pytest.approx(math.hypot(0.3 / 2, 0.2), rel=0.02)
 
 
-def test_epsilons_are_those_of_the_rdp_formula():
-    """rho of T releases that move by d is T (d / sigma)^2 / 2."""
-    settings = dataclasses.replace(SETTINGS, rounds=10)
-    found = claims(settings)
-    assert event(settings) == Repeated(Gaussian(uplink_noise(settings) / 1.5), 10)
-    assert event(settings, 4) == Repeated(Gaussian(uplink_noise(settings) / 1.5), 4)
-
-    def by_hand(move, stddev):
-        return rho_epsilon(10 * (move / stddev) ** 2 / 2, settings.delta)
-
-    assert found.claimed_epsilon == 2.0
-    assert (found.sigma_uplink, found.sigma_downlink) == pytest.approx((0.3, 0.2))
-    assert found.classical_bound_valid  # 2 / 3 a release
-    assert found.assumed_epsilon == pytest.approx(by_hand(3 / 60, 0.3), rel=1e-3)
-    assert found.guaranteed_epsilon == pytest.approx(by_hand(3.0, 0.3), rel=1e-3)
-    both = math.hypot(0.3 / 2, 0.2)
-    assert found.broadcast_epsilon == pytest.approx(by_hand(3 / 4, both), rel=1e-3)
-    assert found.guaranteed_epsilon > 100 * found.assumed_epsilon
-
-
-def test_where_the_classical_bound_is_invalid_its_claim_is_too_small():
-    """One exposure at epsilon 50 and delta 0.01: rho = (50 / c)^2 / 2."""
-    settings = NbaflSettings(20.0, 50.0, 0.01, 1, 1, 50, 512)
-    found = claims(settings)
-    rho = 50**2 / (4 * math.log(125))
-    assert found.assumed_epsilon == pytest.approx(rho_epsilon(rho, 0.01), rel=1e-3)
-    assert not found.classical_bound_valid
-    # Not for the looseness of RDP: the exact curve (Balle, Wang 2018, theorem 8) says
-    # that delta at the claimed epsilon is nowhere near 0.01.
-    move = 50 / math.sqrt(2 * math.log(125))
-    tails = stats.norm.logcdf([move / 2 - 50 / move, -move / 2 - 50 / move])
-    exact = math.exp(tails[0]) - math.exp(50 + tails[1])
-    assert exact > 0.9
-    assert found.assumed_epsilon > 3 * found.claimed_epsilon
-
-
-def test_without_noise_there_is_no_epsilon():
-    found = claims(QUIET)
-    assert found.guaranteed_epsilon == found.broadcast_epsilon == math.inf
-    assert not found.classical_bound_valid
+def test_every_upload_moves_by_the_diameter_of_the_ball():
+    multiplier = uplink_noise(SETTINGS) / 1.5
+    assert event(SETTINGS) == Repeated(Gaussian(multiplier), 6)
+    assert event(SETTINGS, 4) == Repeated(Gaussian(multiplier), 4)
 
 
 @pytest.mark.parametrize(

@@ -301,7 +301,7 @@ def test_nbafl_s_sums_have_room_for_its_noise(prepare, encryption, deviations):
     ("values", "settings", "named"),
     [
         ({"noise_multiplier": 1.0}, {"nbafl_claim": 50.0}, "nbafl_claim or noise"),
-        ({}, {"exposures": 4}, "exposures must lie between 1 and the 3 rounds"),
+        ({}, {"exposures": 4}, "exposures must lie between 1 and 3"),
     ],
 )
 def test_nbafl_refuses_settings_that_exclude_each_other(

@@ -9,13 +9,9 @@ from scipy import optimize
 from fedjax_private import algorithms, simulation
 from fedjax_private.algorithms.truex import (
     claimed_event,
-    quorum,
     truex,
-    truex_epsilons,
     truex_plan,
-    truex_trust,
 )
-from fedjax_private.encryption.parties.joint_key import check_quorum
 from fedjax_private.privacy import (
     FlatClipping,
     GaussianNoise,
@@ -41,6 +37,15 @@ DELTA = 1e-5
 DATA = shards([(1, 3)], [(1, 1)], [(2, -1)])
 
 
+def parties(count, honest):
+    """The paper's: as many key holders decrypt as are more than can collude."""
+    return Trust(count, Decryptor.HOLDERS, honest, count - honest + 1)
+
+
+def epsilon(event):
+    return RdpAccountant(neighbors=Neighbors.ADD_REMOVE).compose(event).epsilon(DELTA)
+
+
 def make(noise_multiplier, probability=1.0):
     return PrivacyPlan(
         PoissonSampling(probability),
@@ -54,7 +59,7 @@ def make(noise_multiplier, probability=1.0):
 def trained(noise_multiplier, number):
     algorithm = truex(
         loss,
-        truex_plan(make, noise_multiplier, truex_trust(3, 2)),
+        truex_plan(make, noise_multiplier, parties(3, 2)),
         algorithms.server_optimizer("sgd", 0.3),
         sums(1, 3).codec,
         START,
@@ -79,59 +84,38 @@ def test_the_step_is_the_sum_of_all_parties_answers():
     assert abs(got - 1) > 0.01
 
 
-@pytest.mark.parametrize(("parties", "honest"), [(3, 2), (4, 3)])
-def test_a_sum_carries_the_noise_of_the_formula(parties, honest):
-    plan = truex_plan(make, 2.0, truex_trust(parties, honest))
+@pytest.mark.parametrize(("count", "honest"), [(3, 2), (4, 3)])
+def test_a_sum_carries_the_noise_of_the_formula(count, honest):
+    plan = truex_plan(make, 2.0, parties(count, honest))
     share = jax.jit(lambda key: plan.share(key, jnp.zeros(1_000_000), ())[0])
-    slots = [np.asarray(share(jax.random.key(k))) for k in range(parties)]
+    slots = [np.asarray(share(jax.random.key(k))) for k in range(count)]
     # In units of C q N = 3.
     one = 2.0**2 / (honest - 1) / 3**2
     assert np.var(slots[0]) == pytest.approx(one, rel=0.02)
-    assert np.var(sum(slots)) == pytest.approx(parties * one, rel=0.02)
+    assert np.var(sum(slots)) == pytest.approx(count * one, rel=0.02)
 
 
 def test_dividing_by_one_less_than_the_honest_turns_2_9_into_1_97():
     sigma = optimize.brentq(lambda s: gaussian_epsilon(s, 80) - 2.9, 1, 100)
-    got = truex_epsilons(truex_plan(make, sigma, truex_trust(4, 3)), 80, DELTA)
-    assert got.claimed == pytest.approx(2.9, rel=1e-3)
+    plan = truex_plan(make, sigma, parties(4, 3))
+    claimed = epsilon(claimed_event(plan, 80))
+    assert claimed == pytest.approx(2.9, rel=1e-3)
     # Four shares of sigma^2 / 2, and three of them.
-    assert got.outsiders == pytest.approx(
-        gaussian_epsilon(sigma * math.sqrt(2), 80), 1e-3
-    )
-    assert got.insiders == pytest.approx(
-        gaussian_epsilon(sigma * math.sqrt(1.5), 80), 1e-3
-    )
-    assert got.outsiders == pytest.approx(1.97, abs=0.01)
+    outsiders = epsilon(plan.event(80, Adversary.OUTSIDERS))
+    assert outsiders == pytest.approx(gaussian_epsilon(sigma * math.sqrt(2), 80), 1e-3)
+    assert outsiders == pytest.approx(1.97, abs=0.01)
+    insiders = epsilon(plan.event(80, Adversary.INSIDERS))
+    assert insiders == pytest.approx(gaussian_epsilon(sigma * math.sqrt(1.5), 80), 1e-3)
     # Shares of sigma^2 / 3 would have met the target against insiders.
-    fair = shared(make, sigma, truex_trust(4, 3), Adversary.INSIDERS)
-    books = RdpAccountant(neighbors=Neighbors.ADD_REMOVE)
-    books.compose(fair.event(80, Adversary.INSIDERS))
-    assert books.epsilon(DELTA) == pytest.approx(got.claimed, rel=1e-9)
+    fair = shared(make, sigma, parties(4, 3), Adversary.INSIDERS)
+    met = epsilon(fair.event(80, Adversary.INSIDERS))
+    assert met == pytest.approx(claimed, rel=1e-9)
 
 
 def test_what_is_claimed_is_sigma_on_poisson_samples():
-    plan = truex_plan(lambda s: make(s, 0.25), 3.0, truex_trust(5, 2))
+    plan = truex_plan(lambda s: make(s, 0.25), 3.0, parties(5, 2))
     assert claimed_event(plan, 7) == Repeated(Poisson(0.25, Gaussian(3.0)), 7)
     assert plan.event(7) == Repeated(Poisson(0.25, Gaussian(3.0 * math.sqrt(5))), 7)
-
-
-def test_a_quorum_is_one_more_than_can_collude():
-    # Nine parties: 7 honest of them need 3, but a majority is 5.
-    assert [quorum(9, t) for t in (2, 3, 7, 9)] == [8, 7, 3, 1]
-    assert [truex_trust(9, t).quorum for t in (2, 3, 7, 9)] == [8, 7, 5, 5]
-    for parties in range(2, 9):
-        for honest in range(2, parties + 1):
-            trust = truex_trust(parties, honest)
-            check_quorum(trust.quorum, parties)
-            assert trust.quorum > parties - honest
-            assert not trust.insiders_read_uploads
-
-
-@pytest.mark.parametrize("honest", [-1, 0, 1, 5])
-def test_noise_cannot_be_divided_by_so_few_or_more_than_all(honest):
-    for refused in (quorum, truex_trust):
-        with pytest.raises(ValueError, match="honest must lie between 2 and the 4"):
-            refused(4, honest)
 
 
 @pytest.mark.parametrize(
@@ -139,21 +123,14 @@ def test_noise_cannot_be_divided_by_so_few_or_more_than_all(honest):
     [
         (Trust(4, Decryptor.HOLDERS, 1), "honest must lie"),
         (Trust(2, Decryptor.HOLDERS), "honest must lie"),
-        (Trust(4, Decryptor.HOLDERS, 2, quorum=2), "truex_trust"),
-        (Trust(4, Decryptor.EVERY_CLIENT, 3), "truex_trust"),
-        (Trust(4, Decryptor.NOBODY_NEEDED, 3), "truex_trust"),
+        (Trust(4, Decryptor.HOLDERS, 2, quorum=2), "let holders decrypt"),
+        (Trust(4, Decryptor.EVERY_CLIENT, 3), "let holders decrypt"),
+        (Trust(4, Decryptor.NOBODY_NEEDED, 3), "let holders decrypt"),
     ],
 )
 def test_trust_models_without_the_guarantee_are_refused(trust, message):
     with pytest.raises(ValueError, match=message):
         truex_plan(make, 1.0, trust)
-
-
-def test_plans_and_physical_batches_that_do_not_fit():
     optimizer, codec = algorithms.server_optimizer("sgd", 0.3), sums(1, 3).codec
-    one_honest = shared(make, 1.0, Trust(3, Decryptor.HOLDERS, 1))
-    with pytest.raises(ValueError, match="honest must lie"):
-        truex(loss, one_honest, optimizer, codec, START)
-    plan = truex_plan(make, 1.0, truex_trust(3, 2))
-    with pytest.raises(ValueError, match="physical batch"):
-        truex(loss, plan, optimizer, codec, START, physical_batch_size=0)
+    with pytest.raises(ValueError, match=message):
+        truex(loss, shared(make, 1.0, trust), optimizer, codec, START)

@@ -32,13 +32,6 @@ def test_a_federated_client_gives_away_its_weighted_difference():
     assert clients.kept(TRAINER)(PARAMS) == 0
 
 
-def test_a_client_alone_goes_on_with_its_own_model():
-    client = clients.alone(TRAINER)
-    output, state = client(None, TRAINER.init(PARAMS), SHARD, keys_of(1))
-    assert output.update == ()
-    np.testing.assert_allclose(state.params["b"], 2.1, rtol=1e-6)
-
-
 @pytest.mark.parametrize("weight", [clients.equally(4), clients.by_examples(16.0)])
 def test_weights(weight):
     assert float(weight(SHARD)) == 1 / 4
