@@ -44,6 +44,14 @@ FIGURE = "prediction.png"
 _ROWS_SHOWN = 20
 
 
+def token_in(token_file: str | None, read: Callable[[Path], bytes]) -> bytes:
+    """The access token in a file, or in the default one, as `read` returns it."""
+    try:
+        return read(Path(token_file) if token_file else default_token_file())
+    except ValueError as error:
+        raise ValueError(f"token_file: {error}") from error
+
+
 @dataclasses.dataclass(frozen=True)
 class ServerConfig(Settings):
     """The server."""
@@ -56,11 +64,7 @@ class ServerConfig(Settings):
 
     def token(self) -> bytes:
         """The access token. Raises ValueError as `read_token` does."""
-        path = Path(self.token_file) if self.token_file else default_token_file()
-        try:
-            return read_token(path)
-        except ValueError as error:
-            raise ValueError(f"token_file: {error}") from error
+        return token_in(self.token_file, read_token)
 
     def offer(self) -> Offer:
         """The server's offer. An address that does not answer is bad input."""
@@ -148,14 +152,7 @@ def query(argv: Sequence[str]) -> int:
     offer = server.offer()
     asked.check(offer, "image" if what.image else "dataset")
     _check_head(offer, head)
-    start = time.perf_counter()
-    try:
-        with server.connect(token) as model:
-            opening = time.perf_counter() - start
-            outputs, seconds = _ask(model, asked.inputs)
-    except (ServiceError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    outputs, seconds, opening = _ask(server, token, asked.inputs)
     scores = outputs if head is None else head(outputs)
     rows = _rows(asked, scores, seconds)
     directory.write_config(
@@ -195,32 +192,24 @@ def fit_head(argv: Sequence[str]) -> int:
         flags.fail(f"--head={path}: there is no directory {path.parent}.")
     token = parsed.checked(server.token)
     dataset = parsed.checked(lambda: load(what.dataset, data_dir=what.data_dir))
-    train = dataset.train
-    asked = parsed.checked(lambda: _first(train, what.count, "training"))
+    asked = parsed.checked(lambda: _first(dataset.train, what.count, "training"))
     offer = server.offer()
     asked.check(offer, "dataset")
     split = offer.split
     if split is None:
         flags.fail("the server returns scores, not features: serve --split.")
-    try:
-        with server.connect(token) as model:
-            features, _ = _ask(model, asked.inputs)
-    except (ServiceError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    labels = train.labels[: what.count]
-    head = parsed.checked(
-        lambda: fit(features, labels, dataset.num_classes, split=split)
-    )
+    features, _, _ = _ask(server, token, asked.inputs)
+    labels, classes = asked.labels, dataset.num_classes
+    head = parsed.checked(lambda: fit(features, labels, classes, split=split))
     try:
         head.save(path)
     except OSError as error:
         flags.fail(f"cannot write --head={path} ({error.strerror}): name another file.")
     right = float(np.mean(head(features).argmax(axis=1) == labels))
     command.console().print(
-        f"a head from {features.shape[1]} features of {split} to "
-        f"{dataset.num_classes} classes, right on {right:.1%} of the {what.count} "
-        f"images that it was fitted to; written to {path}",
+        f"a head from {features.shape[1]} features of {split} to {classes} classes, "
+        f"right on {right:.1%} of the {what.count} images that it was fitted to; "
+        f"written to {path}",
         highlight=False,
         soft_wrap=True,
     )
@@ -274,17 +263,29 @@ def _check_head(offer: Offer, head: Head | None) -> None:
 
 
 def _ask(
-    model: RemoteModel, images: npt.NDArray[Any]
-) -> tuple[npt.NDArray[np.float64], list[float]]:
-    """The outputs (B, outputs) of images, and the seconds until each arrived."""
+    server: ServerConfig, token: bytes, images: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.float64], list[float], float]:
+    """Asks in a session of its own. A request that fails ends the command.
+
+    Returns:
+        The outputs (B, outputs), the seconds until each arrived, and those until the
+        session was open.
+    """
     outputs, seconds = [], []
-    step = model.offer.plan.images_per_request
-    for first in range(0, len(images), step):
-        some = images[first : first + step]
-        start = time.perf_counter()
-        outputs.append(model.predict(some))
-        seconds += [time.perf_counter() - start] * len(some)
-    return np.concatenate(outputs), seconds
+    start = time.perf_counter()
+    try:
+        with server.connect(token) as model:
+            opening = time.perf_counter() - start
+            step = model.offer.plan.images_per_request
+            for first in range(0, len(images), step):
+                some = images[first : first + step]
+                start = time.perf_counter()
+                outputs.append(model.predict(some))
+                seconds += [time.perf_counter() - start] * len(some)
+    except (ServiceError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    return np.concatenate(outputs), seconds, opening
 
 
 def _rows(

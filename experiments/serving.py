@@ -3,9 +3,6 @@
 import dataclasses
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from fedjax_private import datasets, models, runs
 from fedjax_private.inference import Circuit, UnsupportedLayerError, compile_model
 
@@ -25,15 +22,6 @@ class Served:
 
     run: runs.Loaded
     circuit: Circuit
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the logits, in order."""
-        return tuple(str(label) for label in range(self.run.num_classes))
-
-    def plain(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """The model's logits in clear: (B, H, W, C) uint8 -> (B, classes) float32."""
-        return self.run.predict(images)
 
 
 def load_served(directory: Path, name: str | None = None) -> Served:

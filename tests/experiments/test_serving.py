@@ -45,7 +45,7 @@ def test_every_arm_s_model_is_served_as_it_was_trained(arm, tmp_path):
     served = load_served(trained(tmp_path / "run", arm=arm))
     images = load("mnist_5k").test.inputs[:50]
     compiled = served.circuit.plain(served.run.normalization(images))
-    np.testing.assert_allclose(compiled, served.plain(images), atol=1e-4)
+    np.testing.assert_allclose(compiled, served.run.predict(images), atol=1e-4)
     initial = served.run.model.init(jax.random.key(0))
     changed = jax.tree.map(
         lambda a, b: np.any(np.asarray(a != b)), initial, served.run.params
@@ -56,9 +56,9 @@ def test_every_arm_s_model_is_served_as_it_was_trained(arm, tmp_path):
 def test_what_is_served(result, served):
     assert served.run.name == "fl-2-iid-0" and served.run.dataset == "mnist_5k"
     assert served.run.input_shape == (28, 28, 1)
-    assert served.classes == tuple("0123456789")
+    assert served.run.num_classes == 10
     test = load("mnist_5k").test
-    right = served.plain(test.inputs).argmax(1) == test.labels
+    right = served.run.predict(test.inputs).argmax(1) == test.labels
     assert right.mean() == pytest.approx(result.accuracy, abs=0.002)
 
 
@@ -76,7 +76,7 @@ def test_the_activation_is_the_one_of_the_training(activation, tmp_path):
     images = digits.test.inputs[:3]
     model = models.for_dataset("polynomial_cnn", digits, activation=activation)
     expected = model.apply(served.run.params, images)
-    np.testing.assert_allclose(served.plain(images), expected, rtol=1e-5)
+    np.testing.assert_allclose(served.run.predict(images), expected, rtol=1e-5)
 
 
 def test_a_directory_without_a_run_is_named(tmp_path):
