@@ -1,19 +1,27 @@
 from .encrypted import EncryptedAggregation as EncryptedAggregation
-from .entry import SchemeEntry as SchemeEntry
-from .entry import SumTask as SumTask
-from .entry import fill_range as fill_range
+from .entry import (
+    SchemeEntry as SchemeEntry,
+    SumTask as SumTask,
+    fill_range as fill_range,
+)
 from .plain import PlainAggregation as PlainAggregation
 from .processes import ProcessAggregation as ProcessAggregation
-from .registry import SCHEMES as SCHEMES
-from .registry import describe as describe
-from .registry import make as make
-from .registry import trust_of as trust_of
-from .selective import SelectiveAggregation as SelectiveAggregation
-from .selective import most_sensitive as most_sensitive
-from .selective import sensitivity as sensitivity
+from .registry import (
+    SCHEMES as SCHEMES,
+    describe as describe,
+    make as make,
+    trust_of as trust_of,
+)
+from .selective import (
+    SelectiveAggregation as SelectiveAggregation,
+    most_sensitive as most_sensitive,
+    sensitivity as sensitivity,
+)
 from .settings import SumSettings as SumSettings
 from .topologies import TOPOLOGIES as TOPOLOGIES
-from .types import Aggregation as Aggregation
-from .types import Codec as Codec
-from .types import Session as Session
-from .types import SessionReport as SessionReport
+from .types import (
+    Aggregation as Aggregation,
+    Codec as Codec,
+    Session as Session,
+    SessionReport as SessionReport,
+)

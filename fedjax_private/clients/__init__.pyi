@@ -1,20 +1,20 @@
-from .entries import CLIENTS as CLIENTS
-from .entries import ClientEntry as ClientEntry
-from .for_each import BACKENDS as BACKENDS
-from .for_each import ClientError as ClientError
-from .for_each import default_backend as default_backend
-from .for_each import for_each_client as for_each_client
-from .for_each import use_all_cores as use_all_cores
-from .local_dp_sgd import DpSgdConfig as DpSgdConfig
-from .local_dp_sgd import dp_sgd as dp_sgd
-from .local_sgd import SgdConfig as SgdConfig
-from .local_sgd import sgd as sgd
-from .training import Trainer as Trainer
-from .training import TrainState as TrainState
-from .updates import ClientOutput as ClientOutput
-from .updates import ClientUpdate as ClientUpdate
-from .updates import by_examples as by_examples
-from .updates import equally as equally
-from .updates import federated as federated
-from .updates import kept as kept
-from .updates import sharing_noise as sharing_noise
+from .entries import CLIENTS as CLIENTS, ClientEntry as ClientEntry
+from .for_each import (
+    BACKENDS as BACKENDS,
+    ClientError as ClientError,
+    default_backend as default_backend,
+    for_each_client as for_each_client,
+    use_all_cores as use_all_cores,
+)
+from .local_dp_sgd import DpSgdConfig as DpSgdConfig, dp_sgd as dp_sgd
+from .local_sgd import SgdConfig as SgdConfig, sgd as sgd
+from .training import Trainer as Trainer, TrainState as TrainState
+from .updates import (
+    ClientOutput as ClientOutput,
+    ClientUpdate as ClientUpdate,
+    by_examples as by_examples,
+    equally as equally,
+    federated as federated,
+    kept as kept,
+    sharing_noise as sharing_noise,
+)

@@ -1,18 +1,23 @@
-from .errors import OpenFHEUnavailable as OpenFHEUnavailable
-from .errors import ProtocolError as ProtocolError
-from .errors import RefusedError as RefusedError
-from .errors import WireError as WireError
-from .messages.channels import Identity as Identity
-from .messages.channels import Party as Party
+from .errors import (
+    OpenFHEUnavailable as OpenFHEUnavailable,
+    ProtocolError as ProtocolError,
+    RefusedError as RefusedError,
+    WireError as WireError,
+)
+from .messages.channels import Identity as Identity, Party as Party
 from .messages.material import Material as Material
-from .messages.wire import AUTHORITY as AUTHORITY
-from .messages.wire import FIRST_EDGE as FIRST_EDGE
-from .messages.wire import SERVER as SERVER
-from .messages.wire import Kind as Kind
-from .parameters import Parameters as Parameters
-from .parameters import Scheme as Scheme
-from .parameters import SumRequest as SumRequest
-from .parameters import derive as derive
+from .messages.wire import (
+    AUTHORITY as AUTHORITY,
+    FIRST_EDGE as FIRST_EDGE,
+    SERVER as SERVER,
+    Kind as Kind,
+)
+from .parameters import (
+    Parameters as Parameters,
+    Scheme as Scheme,
+    SumRequest as SumRequest,
+    derive as derive,
+)
 from .parties.authority import KeyAuthority as KeyAuthority
 from .parties.encryptor import Encryptor as Encryptor
 from .parties.fusion import Fusion as Fusion

@@ -4,6 +4,5 @@ from .compiling.primitives import UnsupportedLayerError as UnsupportedLayerError
 from .evaluating.evaluator import Evaluator as Evaluator
 from .evaluating.querier import Querier as Querier
 from .planning.packings import PlanError as PlanError
-from .planning.plan import Plan as Plan
-from .planning.plan import plan as plan
+from .planning.plan import Plan as Plan, plan as plan
 from .planning.public import PublicPlan as PublicPlan

@@ -1,11 +1,11 @@
-from .chunks import Ids as Ids
-from .chunks import spread as spread
-from .evaluation import Evaluation as Evaluation
-from .evaluation import evaluator as evaluator
-from .loop import Round as Round
-from .loop import Run as Run
-from .loop import cohorts as cohorts
-from .loop import drop_outs as drop_outs
-from .loop import root_keys as root_keys
-from .loop import simulate as simulate
-from .loop import simulate_together as simulate_together
+from .chunks import Ids as Ids, spread as spread
+from .evaluation import Evaluation as Evaluation, evaluator as evaluator
+from .loop import (
+    Round as Round,
+    Run as Run,
+    cohorts as cohorts,
+    drop_outs as drop_outs,
+    root_keys as root_keys,
+    simulate as simulate,
+    simulate_together as simulate_together,
+)
