@@ -113,15 +113,8 @@ def _open_rounds(
 ) -> tuple[Work, Mapping[str, Any]]:
     """The same round with each of `ROUNDS`."""
     works = [
-        rounds(
-            count,
-            examples,
-            20,
-            epochs=epochs,
-            name="tutorial_cnn",
-            encryption=encryption,
-        )
-        for encryption in ROUNDS
+        rounds(count, examples, 20, epochs=epochs, name="tutorial_cnn", scheme=scheme)
+        for scheme in ROUNDS
     ]
 
     def once() -> list[float]:

@@ -134,15 +134,15 @@ def rounds(
     *,
     epochs: int = 1,
     name: str = "fedavg_cnn_small",
-    encryption: str = "none",
+    scheme: str = "none",
 ) -> Work:
     """The rounds of an endless run of FedAvg, one by one."""
     model = build_model(name)
     params = model.init(jax.random.key(0))
     sums = aggregation.make(
-        encryption,
+        scheme,
         vector_size=models.parameter_count(params) + 1,
-        trust=aggregation.trust_of(encryption, uploads=count),
+        trust=aggregation.trust_of(scheme, uploads=count),
     )
     trainer = clients.sgd(
         model.loss, clients.SgdConfig(LEARNING_RATE, batch_size=batch, epochs=epochs)

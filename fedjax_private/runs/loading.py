@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from fedjax_private import models
 from fedjax_private.choices import Choice
-from fedjax_private.datasets import Dataset, Normalization
-from fedjax_private.datasets import load as load_dataset
+from fedjax_private.datasets import Dataset, Normalization, load as load_dataset
 from fedjax_private.runs import checkpoints
 from fedjax_private.runs.directory import RunDirectory, read_rows
 from fedjax_private.runs.environment import machine, versions

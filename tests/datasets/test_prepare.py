@@ -9,8 +9,7 @@ import types
 import pytest
 import tensorflow_datasets as tfds
 
-from fedjax_private.datasets import DatasetError, load
-from fedjax_private.datasets import prepare as prepare_module
+from fedjax_private.datasets import DatasetError, load, prepare as prepare_module
 from tests.datasets.sources.tiny import FedjaxPrivateTiny
 
 

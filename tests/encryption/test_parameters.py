@@ -2,8 +2,7 @@ import dataclasses
 import math
 
 import pytest
-from hypothesis import assume, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, example, given, settings, strategies as st
 
 from fedjax_private.encryption.openfhe.contexts import ring_of
 from fedjax_private.encryption.parameters import (

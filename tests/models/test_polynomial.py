@@ -10,8 +10,7 @@ from numpy.polynomial import Polynomial, legendre
 
 from fedjax_private import models
 from fedjax_private.datasets import Normalization
-from fedjax_private.models import from_flax
-from fedjax_private.models import polynomial as poly
+from fedjax_private.models import from_flax, polynomial as poly
 from fedjax_private.privacy.gradients.bookkeeping import bookkept_gradients
 from fedjax_private.privacy.gradients.types import total_norms
 

@@ -21,9 +21,9 @@ from fedjax_private.privacy import (
     Noise,
     PoissonSampling,
     PrivacyPlan,
+    accounting as acc,
     per_example_gradients,
 )
-from fedjax_private.privacy import accounting as acc
 from fedjax_private.privacy.mechanisms import MECHANISMS
 from fedjax_private.trust import Decryptor
 

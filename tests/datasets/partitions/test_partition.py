@@ -4,8 +4,7 @@ import functools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from fedjax_private.datasets import PARTITIONS, Partitioner, partition
 from tests.datasets.partitions.skews import LABELS

@@ -1,8 +1,7 @@
 """Products modulo a word-sized number, in NumPy; `test_polynomials` has XLA's."""
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from fedjax_private.encryption.math.modular import lazy_product, quotients
 

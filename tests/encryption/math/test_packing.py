@@ -2,8 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from fedjax_private.encryption.math.packing import pack, unpack
 from fedjax_private.encryption.parameters import Parameters, Scheme, SumRequest, derive

@@ -4,8 +4,7 @@ import math
 import struct
 
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from fedjax_private.encryption.errors import WireError
 from fedjax_private.encryption.messages.material import Material

@@ -1,8 +1,7 @@
 import struct
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from fedjax_private.encryption.errors import ProtocolError, RefusedError, WireError
 from fedjax_private.encryption.messages.channels import Party
