@@ -3,9 +3,9 @@
     result = runs.train(runs.Spec(arm="private_ai", clients=8), out="runs/mine")
     result.params, result.epsilon, result.rows
 
-Files, each importing only those above it: `arms`, `spec`, `tuned`, `preparation`;
-`directory`, `checkpoints`, `rows`, `ledgers`; `training`, `batches`, `loading`.
-`environment` sets up the process and says what it runs on.
+Files, each importing only those before it: `environment` (sets up the process and says
+what it runs on); `arms`, `tuned`, `spec`, `preparation`; `directory`, `checkpoints`,
+`rows`, `ledgers`; `training`, `batches`, `loading`.
 """
 
 import lazy_loader
