@@ -58,11 +58,16 @@ class BenchmarkConfig(Settings):
 def benchmark(argv: Sequence[str]) -> int:
     """The command; returns its exit status."""
     argv = [f"--peers={ALL}" if arg == "--peers" else arg for arg in argv]
-    parsed = flags.parse(USAGE, (BenchmarkConfig,), argv)
-    what = parsed[BenchmarkConfig]
+    what = flags.parse(USAGE, (BenchmarkConfig,), argv)[BenchmarkConfig]
     out = Path(what.out) if what.out else None
     if out is not None:
-        parsed.checked(lambda: _check_writable(out))
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.open("a").close()
+        except OSError as error:
+            flags.fail(
+                f"cannot write to --out={out} ({error.strerror}): name another file."
+            )
     # Not the compiled code of earlier runs: the first call is measured too.
     runs.environment.start(keep_compiled=False)
     console = command.console()
@@ -94,16 +99,6 @@ def benchmark(argv: Sequence[str]) -> int:
                 with out.open("a") as file:
                     file.write(json.dumps(row | common) + "\n")
     return status
-
-
-def _check_writable(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("a").close()
-    except OSError as error:
-        raise ValueError(
-            f"cannot write to out={path} ({error.strerror}): name another file."
-        ) from error
 
 
 if __name__ == "__main__":
