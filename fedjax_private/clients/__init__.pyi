@@ -2,7 +2,6 @@ from .entries import CLIENTS as CLIENTS, ClientEntry as ClientEntry
 from .for_each import (
     BACKENDS as BACKENDS,
     ClientError as ClientError,
-    default_backend as default_backend,
     for_each_client as for_each_client,
     use_all_cores as use_all_cores,
 )

@@ -54,16 +54,6 @@ def _one(per_client: Any, index: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[index], per_client)
 
 
-def _fill(leaf: Any, missing: int) -> Any:
-    if missing == 0:
-        return leaf
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        filling = jnp.broadcast_to(leaf[:1], (missing, *leaf.shape[1:]))
-    else:
-        filling = jnp.zeros((missing, *leaf.shape[1:]), leaf.dtype)
-    return jnp.concatenate([leaf, filling])
-
-
 def _jit(run: ForEach, donate: Sequence[int]) -> ForEach:
     return jax.jit(run, donate_argnums=[1 + place for place in donate])
 
@@ -95,19 +85,13 @@ def _loop(client: ForEach, donate: Sequence[int]) -> ForEach:
     return _jit(run, donate)
 
 
-def _use_shardy() -> None:
-    """Selects XLA's Shardy partitioner, the default of newer JAX releases.
-
-    The older one of JAX 0.6 sums the operand of a one-dimensional sort inside a
-    manually sharded loop over the devices: orders are silently wrong, and devices whose
-    loops differ in length deadlock.
-    """
+def _shard_map(client: ForEach, donate: Sequence[int]) -> ForEach:
+    # XLA's Shardy partitioner is the default of newer JAX releases. The older one of
+    # JAX 0.6 sums the operand of a one-dimensional sort inside a manually sharded loop
+    # over the devices: orders are silently wrong, and devices whose loops differ in
+    # length deadlock.
     if getattr(jax.config, "jax_use_shardy_partitioner", None) is False:
         jax.config.update("jax_use_shardy_partitioner", True)
-
-
-def _shard_map(client: ForEach, donate: Sequence[int]) -> ForEach:
-    _use_shardy()
     mesh = client_mesh()
     sharded = PartitionSpec(CLIENT_AXIS)
 
@@ -127,9 +111,11 @@ def _shard_map(client: ForEach, donate: Sequence[int]) -> ForEach:
         missing = -clients % mesh.size
         if missing == 0:
             return spread(broadcast, *per_client)
-        # Empty clients fill the last device. Their results are dropped on the host:
-        # cutting an array that is spread over devices would make them communicate.
-        filled = jax.tree.map(lambda leaf: _fill(leaf, missing), per_client)
+        # The first clients once more fill the last device. These results are dropped on
+        # the host: cutting an array that is spread over devices would make them
+        # communicate.
+        rows = np.arange(clients + missing) % clients
+        filled = jax.tree.map(lambda leaf: leaf[rows], per_client)
         results = jax.device_get(spread(broadcast, *filled))
         return jax.tree.map(lambda leaf: leaf[:clients], results)
 
@@ -167,16 +153,6 @@ BACKENDS: Mapping[str, Callable[[ForEach, Sequence[int]], ForEach]] = {
 }
 
 
-def default_backend() -> str:
-    """Returns the backend that was measured to be fast on this platform.
-
-    On CPUs clients run one after another on each of the host's devices: under vmap,
-    per-client kernels would become grouped convolutions, which XLA runs slowly there.
-    Elsewhere vmap runs all clients at once.
-    """
-    return "shard_map" if jax.default_backend() == "cpu" else "vmap"
-
-
 def for_each_client(
     client: ForEach, backend: str = "auto", *, donate: Sequence[int] = ()
 ) -> ForEach:
@@ -187,7 +163,9 @@ def for_each_client(
         backend: "vmap", "map" (one after another), "loop" (unrolled), "shard_map"
             (spread over all local devices, one after another on each), "debug"
             (not jitted; an exception or a result that is not finite names the client),
-            or "auto". They agree to float32 rounding.
+            or "auto". They agree to float32 rounding. "auto" was measured to be fast:
+            "shard_map" on CPUs, where under vmap per-client kernels would become
+            grouped convolutions, which XLA runs slowly there; elsewhere "vmap".
         donate: places among `args` whose device buffers the results may take over;
             such an argument cannot be used again.
 
@@ -198,9 +176,10 @@ def for_each_client(
     Raises:
         ValueError: unknown backend.
     """
-    name = default_backend() if backend == "auto" else backend
-    if name not in BACKENDS:
+    if backend == "auto":
+        backend = "shard_map" if jax.default_backend() == "cpu" else "vmap"
+    if backend not in BACKENDS:
         raise ValueError(
             f"unknown backend {backend!r}: choose auto, {', '.join(BACKENDS)}."
         )
-    return BACKENDS[name](client, donate)
+    return BACKENDS[backend](client, donate)

@@ -6,7 +6,7 @@ send these to a server, or keep them.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,9 +36,6 @@ class Trainer:
 
     init: Callable[[Params], TrainState]
     train: Callable[[TrainState, ClientData, ClientKeys], tuple[TrainState, Metrics]]
-
-
-StepFn: TypeAlias = Callable[[TrainState, Params], TrainState]
 
 
 def add_up(term: Callable[[Array | int], Any], count: Array | int) -> Any:
@@ -96,7 +93,7 @@ def optimized(
 
 def stepper(
     learning_rate: float, momentum: float
-) -> tuple[Callable[[Params], TrainState], StepFn]:
+) -> tuple[Callable[[Params], TrainState], Callable[[TrainState, Params], TrainState]]:
     """Returns SGD: params -> first state, and (state, gradient) -> next state."""
     optimizer = optax.sgd(learning_rate, momentum or None)
 

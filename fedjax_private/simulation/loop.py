@@ -155,8 +155,6 @@ def simulate(
     params: Params,
     schedule: Sequence[Ids],
     roots: ClientKeys,
-    *,
-    before_round: Callable[[int, Ids, ServerState, ClientState], None] | None = None,
     **options: Any,
 ) -> Iterator[Round]:
     """Runs an algorithm and yields every round as it ends.
@@ -168,12 +166,9 @@ def simulate(
         params: the initial model.
         schedule: the cohort of each round.
         roots: root keys.
-        before_round: called before a round.
         **options: see `simulate_together`.
     """
     run = Run(aggregation, data, params, schedule, roots)
-    if before_round is not None:
-        run = dataclasses.replace(run, before_round=before_round)
     for (done,) in simulate_together(algorithm, [run], **options):
         yield done
 

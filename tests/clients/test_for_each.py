@@ -41,7 +41,7 @@ def plain_loop():
     return {name: clients_of(update) for name, update in UPDATES.items()}
 
 
-@pytest.mark.parametrize("backend", clients.BACKENDS)
+@pytest.mark.parametrize("backend", ["auto", *clients.BACKENDS])
 @pytest.mark.parametrize("name", UPDATES)
 def test_mapped_clients_equal_a_plain_loop(plain_loop, name, backend):
     mapped = run(UPDATES[name], backend=backend)
@@ -50,10 +50,6 @@ def test_mapped_clients_equal_a_plain_loop(plain_loop, name, backend):
             jax.tree.leaves(mapped), jax.tree.leaves(expected), strict=True
         ):
             np.testing.assert_allclose(a[index], b, rtol=2e-5, atol=2e-6)
-
-
-def test_the_default_backend_is_one_of_them():
-    assert clients.default_backend() in clients.BACKENDS
 
 
 def test_debug_names_the_client_that_fails():

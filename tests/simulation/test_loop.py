@@ -250,17 +250,12 @@ def test_privacy_is_charged_before_the_round_it_pays_for(
             raise RuntimeError("the budget is spent")
         charged.append((number, cohort.tolist()))
 
+    schedule = simulation.cohorts(0, 5, CLIENTS, None)
+    run = simulation.Run(scheme, data, params, schedule, ROOTS, refuse_the_third)
     finished = []
     with pytest.raises(RuntimeError, match="spent"):
-        for done in simulation.simulate(
-            algorithm,
-            scheme,
-            data,
-            params,
-            simulation.cohorts(0, 5, CLIENTS, None),
-            ROOTS,
-            evaluate=evaluate,
-            before_round=refuse_the_third,
+        for (done,) in simulation.simulate_together(
+            algorithm, [run], evaluate=evaluate
         ):
             assert charged[-1][0] == done.number
             assert done.metrics == {}
