@@ -10,63 +10,44 @@ file has the same name.
 """
 
 from fedjax_private.algorithms.algorithm import (
-    Algorithm,
-    client_key,
-    client_phase,
-    round_key,
+    Algorithm as Algorithm,
+    client_key as client_key,
+    client_phase as client_phase,
+    round_key as round_key,
 )
-from fedjax_private.algorithms.distributed_dp_sgd import distributed_dp_sgd
-from fedjax_private.algorithms.dopamine import dopamine
-from fedjax_private.algorithms.dp_fedavg import ClientLevelPlan, dp_fedavg
-from fedjax_private.algorithms.entry import ALGORITHMS, AlgorithmEntry, Task, Training
-from fedjax_private.algorithms.fedavg import fedavg
+from fedjax_private.algorithms.distributed_dp_sgd import (
+    distributed_dp_sgd as distributed_dp_sgd,
+)
+from fedjax_private.algorithms.dopamine import dopamine as dopamine
+from fedjax_private.algorithms.dp_fedavg import (
+    ClientLevelPlan as ClientLevelPlan,
+    dp_fedavg as dp_fedavg,
+)
+from fedjax_private.algorithms.entry import (
+    ALGORITHMS as ALGORITHMS,
+    AlgorithmEntry as AlgorithmEntry,
+    Task as Task,
+    Training as Training,
+)
+from fedjax_private.algorithms.fedavg import fedavg as fedavg
 from fedjax_private.algorithms.fedopt import (
-    SERVER_OPTIMIZERS,
-    ServerOptimizer,
-    server_optimizer,
+    SERVER_OPTIMIZERS as SERVER_OPTIMIZERS,
+    ServerOptimizer as ServerOptimizer,
+    server_optimizer as server_optimizer,
 )
-from fedjax_private.algorithms.fedprox import fedprox
-from fedjax_private.algorithms.fedsgd import fedsgd
-from fedjax_private.algorithms.local import alone
-from fedjax_private.algorithms.nbafl import NbaflSettings, nbafl
+from fedjax_private.algorithms.fedprox import fedprox as fedprox
+from fedjax_private.algorithms.fedsgd import fedsgd as fedsgd
+from fedjax_private.algorithms.local import alone as alone
+from fedjax_private.algorithms.nbafl import (
+    NbaflSettings as NbaflSettings,
+    nbafl as nbafl,
+)
 from fedjax_private.algorithms.prices import (
-    Privacy,
-    Terms,
-    Unit,
-    local_price,
-    shared_price,
+    Privacy as Privacy,
+    Terms as Terms,
+    Unit as Unit,
+    local_price as local_price,
+    shared_price as shared_price,
 )
-from fedjax_private.algorithms.scaffold import scaffold
-from fedjax_private.algorithms.truex import truex, truex_plan
-
-__all__ = [
-    "ALGORITHMS",
-    "SERVER_OPTIMIZERS",
-    "Algorithm",
-    "AlgorithmEntry",
-    "ClientLevelPlan",
-    "NbaflSettings",
-    "Privacy",
-    "ServerOptimizer",
-    "Task",
-    "Terms",
-    "Training",
-    "Unit",
-    "alone",
-    "client_key",
-    "client_phase",
-    "distributed_dp_sgd",
-    "dopamine",
-    "dp_fedavg",
-    "fedavg",
-    "fedprox",
-    "fedsgd",
-    "local_price",
-    "nbafl",
-    "round_key",
-    "scaffold",
-    "server_optimizer",
-    "shared_price",
-    "truex",
-    "truex_plan",
-]
+from fedjax_private.algorithms.scaffold import scaffold as scaffold
+from fedjax_private.algorithms.truex import truex as truex, truex_plan as truex_plan
