@@ -307,8 +307,8 @@ def _setting(spec: Spec) -> str:
     parts = [f"{spec.clients} clients, {spec.partition_name}", spec.model_entry.name]
     if spec.cohort is not None:
         parts.append(f"{spec.cohort} a round")
-    if values.local_epochs is not None and values.batch_size is not None:
-        parts.append(f"E={values.local_epochs}, B={values.batch_size}")
+    if spec.local_epochs is not None and spec.batch_size is not None:
+        parts.append(f"E={spec.local_epochs}, B={spec.batch_size}")
     if values.sampling_probability is not None:
         parts.append(f"q={values.sampling_probability:g}")
     if spec.noise_multiplier is not None:

@@ -172,6 +172,8 @@ def spec(
     kind = [model]
     if made.algorithm is not None:
         kind.append(made.chosen_algorithm.name)
+    if made.server_optimizer is not None:
+        kind.append(made.server_optimizer)
     if traits.private and made.epsilon is not None:
         kind.append(f"{made.epsilon:g}")
     if traits.encrypted:
