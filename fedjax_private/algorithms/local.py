@@ -11,7 +11,7 @@ from fedjax_private.algorithms.prices import local_price
 from fedjax_private.clients.training import Trainer, TrainState
 from fedjax_private.clients.updates import ClientOutput
 from fedjax_private.datasets.clients import ClientData
-from fedjax_private.typing import ClientKeys, Params
+from fedjax_private.typing import ClientKeys
 
 
 def alone(trainer: Trainer, backend: str = "auto") -> Algorithm:
@@ -26,15 +26,12 @@ def alone(trainer: Trainer, backend: str = "auto") -> Algorithm:
         trained, metrics = trainer.train(state, data, keys)
         return ClientOutput((), metrics), trained
 
-    def models(state: tuple[()], client_states: TrainState) -> Params:
-        return client_states.params
-
     return Algorithm(
         init=lambda params: (),
         init_client=trainer.init,
         client_phase=client_phase(client_update, None, backend, lambda state: None),
         server_phase=None,
-        models=models,
+        models=lambda state, client_states: client_states.params,
     )
 
 

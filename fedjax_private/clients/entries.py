@@ -2,18 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 from fedjax_private.choices import Registry, Settings
 from fedjax_private.clients.training import Trainer
 from fedjax_private.hyperparameters import Hyperparameters
 from fedjax_private.privacy.plan import PrivacyPlan
 from fedjax_private.typing import LossFn
-
-# (loss, hyper-parameters, plan or None, the entry's settings) -> trainer.
-MakeTrainer: TypeAlias = Callable[
-    [LossFn, Hyperparameters, PrivacyPlan | None, Any], Trainer
-]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +18,8 @@ class ClientEntry:
     Attributes:
         name: by which it is chosen.
         summary: one line.
-        make: returns the trainer; the plan is None unless `private`.
+        make: (loss, hyper-parameters, plan, the entry's settings) -> trainer; the plan
+            is None unless `private`.
         private: whether its steps are noised under the plan: as many in a round as the
             hyper-parameters' `noisy_steps`, which are the ones that are priced.
             Algorithms whose steps are noised take only these; all others take the rest.
@@ -32,7 +28,7 @@ class ClientEntry:
 
     name: str
     summary: str
-    make: MakeTrainer
+    make: Callable[[LossFn, Hyperparameters, PrivacyPlan | None, Any], Trainer]
     private: bool = False
     settings: type[Settings] = Settings
 

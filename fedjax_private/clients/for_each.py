@@ -14,6 +14,9 @@ from jax.sharding import Mesh, PartitionSpec
 # every result, is a pytree of arrays with a leading client axis.
 ForEach: TypeAlias = Callable[..., Any]
 
+# (broadcast, all args) -> result, of one client or of many.
+Mapped: TypeAlias = Callable[[Any, Any], Any]
+
 CLIENT_AXIS = "clients"
 
 
@@ -50,85 +53,53 @@ def _clients(per_client: Any) -> int:
     return int(jax.tree.leaves(per_client)[0].shape[0])
 
 
-def _one(per_client: Any, index: int) -> Any:
-    return jax.tree.map(lambda leaf: leaf[index], per_client)
+def _rows(per_client: Any, rows: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[rows], per_client)
 
 
-def _jit(run: ForEach, donate: Sequence[int]) -> ForEach:
-    return jax.jit(run, donate_argnums=[1 + place for place in donate])
+def _vmap(client: Mapped) -> Mapped:
+    return jax.vmap(client, in_axes=(None, 0))
 
 
-def _vmap(client: ForEach, donate: Sequence[int]) -> ForEach:
-    def run(broadcast: Any, *per_client: Any) -> Any:
-        axes = (None, *(0 for _ in per_client))
-        return jax.vmap(client, in_axes=axes)(broadcast, *per_client)
-
-    return _jit(run, donate)
-
-
-def _one_after_another(client: ForEach) -> ForEach:
-    def run(broadcast: Any, *per_client: Any) -> Any:
-        return jax.lax.map(lambda args: client(broadcast, *args), per_client)
+def _map(client: Mapped) -> Mapped:
+    def run(broadcast: Any, per_client: Any) -> Any:
+        return jax.lax.map(lambda args: client(broadcast, args), per_client)
 
     return run
 
 
-def _map(client: ForEach, donate: Sequence[int]) -> ForEach:
-    return _jit(_one_after_another(client), donate)
-
-
-def _loop(client: ForEach, donate: Sequence[int]) -> ForEach:
-    def run(broadcast: Any, *per_client: Any) -> Any:
+def _loop(client: Mapped) -> Mapped:
+    def run(broadcast: Any, per_client: Any) -> Any:
         clients = range(_clients(per_client))
-        return _stack([client(broadcast, *_one(per_client, i)) for i in clients])
+        return _stack([client(broadcast, _rows(per_client, i)) for i in clients])
 
-    return _jit(run, donate)
+    return run
 
 
-def _shard_map(client: ForEach, donate: Sequence[int]) -> ForEach:
+def _shard_map(client: Mapped) -> Mapped:
     # XLA's Shardy partitioner is the default of newer JAX releases. The older one of
     # JAX 0.6 sums the operand of a one-dimensional sort inside a manually sharded loop
     # over the devices: orders are silently wrong, and devices whose loops differ in
     # length deadlock.
     if getattr(jax.config, "jax_use_shardy_partitioner", None) is False:
         jax.config.update("jax_use_shardy_partitioner", True)
-    mesh = client_mesh()
     sharded = PartitionSpec(CLIENT_AXIS)
-
-    def on_devices(broadcast: Any, *per_client: Any) -> Any:
-        return jax.shard_map(
-            _one_after_another(client),
-            mesh=mesh,
-            in_specs=(PartitionSpec(), *(sharded for _ in per_client)),
-            out_specs=sharded,
-            check_vma=False,
-        )(broadcast, *per_client)
-
-    spread = _jit(on_devices, donate)
-
-    def run(broadcast: Any, *per_client: Any) -> Any:
-        clients = _clients(per_client)
-        missing = -clients % mesh.size
-        if missing == 0:
-            return spread(broadcast, *per_client)
-        # The first clients once more fill the last device. These results are dropped on
-        # the host: cutting an array that is spread over devices would make them
-        # communicate.
-        rows = np.arange(clients + missing) % clients
-        filled = jax.tree.map(lambda leaf: leaf[rows], per_client)
-        results = jax.device_get(spread(broadcast, *filled))
-        return jax.tree.map(lambda leaf: leaf[:clients], results)
-
-    return run
+    return jax.shard_map(
+        _map(client),
+        mesh=client_mesh(),
+        in_specs=(PartitionSpec(), sharded),
+        out_specs=sharded,
+        check_vma=False,
+    )
 
 
-def _debug(client: ForEach, donate: Sequence[int]) -> ForEach:
-    def run(broadcast: Any, *per_client: Any) -> Any:
+def _debug(client: Mapped) -> Mapped:
+    def run(broadcast: Any, per_client: Any) -> Any:
         results = []
         for index in range(_clients(per_client)):
             try:
                 with jax.disable_jit():
-                    result = client(broadcast, *_one(per_client, index))
+                    result = client(broadcast, _rows(per_client, index))
             except Exception as error:
                 raise ClientError(f"client {index} of this chunk: {error}") from error
             for leaf in jax.tree.leaves(result):
@@ -144,13 +115,32 @@ def _debug(client: ForEach, donate: Sequence[int]) -> ForEach:
     return run
 
 
-BACKENDS: Mapping[str, Callable[[ForEach, Sequence[int]], ForEach]] = {
+BACKENDS: Mapping[str, Callable[[Mapped], Mapped]] = {
     "vmap": _vmap,
     "map": _map,
     "loop": _loop,
     "shard_map": _shard_map,
     "debug": _debug,
 }
+
+
+def _filling(spread: ForEach) -> ForEach:
+    """Returns `spread` for any number of clients, not only a multiple of the devices'.
+
+    The first clients once more fill the last device. These results are dropped on the
+    host: cutting an array that is spread over devices would make them communicate.
+    """
+    devices = client_mesh().size
+
+    def run(broadcast: Any, *per_client: Any) -> Any:
+        clients = _clients(per_client)
+        missing = -clients % devices
+        if missing == 0:
+            return spread(broadcast, *per_client)
+        filled = _rows(per_client, np.arange(clients + missing) % clients)
+        return _rows(jax.device_get(spread(broadcast, *filled)), slice(clients))
+
+    return run
 
 
 def for_each_client(
@@ -182,4 +172,12 @@ def for_each_client(
         raise ValueError(
             f"unknown backend {backend!r}: choose auto, {', '.join(BACKENDS)}."
         )
-    return BACKENDS[backend](client, donate)
+    mapped = BACKENDS[backend](lambda broadcast, args: client(broadcast, *args))
+
+    def run(broadcast: Any, *per_client: Any) -> Any:
+        return mapped(broadcast, per_client)
+
+    if backend == "debug":
+        return run
+    compiled = jax.jit(run, donate_argnums=[1 + place for place in donate])
+    return _filling(compiled) if backend == "shard_map" else compiled

@@ -241,7 +241,7 @@ def simulate_together(
             placed[first] = chunk
         return chunk
 
-    def own(number: int) -> ClientState:
+    def states_of(number: int) -> ClientState:
         """The states of one run's clients."""
         if count == 1:
             return client_states
@@ -251,7 +251,7 @@ def simulate_together(
     for number in range(1, len(runs[0].schedule) + 1):
         cohorts_now = [run.schedule[number - 1] for run in runs]
         for i, run in enumerate(runs):
-            run.before_round(number, cohorts_now[i], server_states[i], own(i))
+            run.before_round(number, cohorts_now[i], server_states[i], states_of(i))
         sessions: list[Session | None] = [
             run.aggregation.open(number) if run.aggregation else None for run in runs
         ]
@@ -292,8 +292,7 @@ def simulate_together(
                 metrics[i].append(jax.tree.map(lambda leaf, r=rows: leaf[r], here))
                 if (session := sessions[i]) is not None:
                     lost = np.isin(client_of[rows], runs[i].lost(number))
-                    if not lost.all():
-                        arrived = rows[~lost]
+                    if len(arrived := rows[~lost]):
                         session.add(client_of[arrived], slots[arrived])
         finished = []
         for i in range(count):
@@ -311,7 +310,7 @@ def simulate_together(
             seconds_server = time.perf_counter() - start
             evaluation = None
             if number == len(runs[i].schedule) or number % evaluate_every == 0:
-                evaluation = evaluate(algorithm.models(server_states[i], own(i)))
+                evaluation = evaluate(algorithm.models(server_states[i], states_of(i)))
             finished.append(
                 Round(
                     number,
@@ -322,7 +321,7 @@ def simulate_together(
                     report,
                     evaluation,
                     server_states[i],
-                    own(i),
+                    states_of(i),
                     void,
                 )
             )
