@@ -6,14 +6,12 @@ from .batches import (
     train_all as train_all,
 )
 from .directory import RunDirectory as RunDirectory, read_rows as read_rows
-from .loading import (
-    Loaded as Loaded,
+from .loading import Loaded as Loaded, load as load
+from .preparation import Prepared as Prepared, prepare as prepare
+from .spec import Spec as Spec
+from .training import (
     Result as Result,
     config as config,
-    load as load,
     train as train,
+    train_together as train_together,
 )
-from .preparation import Prepared as Prepared, prepare as prepare
-from .rows import ROW_NAMES as ROW_NAMES
-from .spec import Spec as Spec
-from .training import Trained as Trained, train_together as train_together

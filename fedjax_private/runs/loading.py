@@ -1,4 +1,4 @@
-"""One run from the library: train it, and load a finished one."""
+"""Finished runs, ready to predict."""
 
 import dataclasses
 import json
@@ -12,122 +12,11 @@ import numpy.typing as npt
 
 from fedjax_private import models
 from fedjax_private.choices import Choice
-from fedjax_private.datasets import Dataset, Normalization, load as load_dataset
+from fedjax_private.datasets import Normalization
 from fedjax_private.runs import checkpoints
-from fedjax_private.runs.directory import RunDirectory, read_rows
-from fedjax_private.runs.environment import machine, versions
-from fedjax_private.runs.preparation import Prepared, prepare
-from fedjax_private.runs.spec import Spec
-from fedjax_private.runs.training import Advance, train_together
+from fedjax_private.runs.directory import read_rows
+from fedjax_private.runs.training import one_model
 from fedjax_private.typing import Params
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Result:
-    """A run that has been trained and recorded.
-
-    Attributes:
-        prepared: what was trained.
-        directory: where everything is.
-        row: the run's line of runs.jsonl.
-        rows: a line a round, as in rounds.jsonl.
-        models: params with a leading axis: one model, or one a client without FL.
-    """
-
-    prepared: Prepared
-    directory: Path
-    row: dict[str, Any]
-    rows: list[dict[str, Any]]
-    models: Params
-
-    @property
-    def params(self) -> Params:
-        """The model's parameters; raises ValueError where there are several models."""
-        return one_model(self.models)
-
-    @property
-    def model(self) -> models.Model:
-        """The model as pure functions."""
-        return self.prepared.model
-
-    @property
-    def accuracy(self) -> float | None:
-        """On the test set, after the last round."""
-        accuracy: float | None = self.row["accuracy"]
-        return accuracy
-
-    @property
-    def epsilon(self) -> float | None:
-        """What the run cost one unit, against outsiders; None without DP."""
-        return self.prepared.privacy.epsilon if self.prepared.privacy else None
-
-    @property
-    def epsilon_insider(self) -> float | None:
-        """The same against insiders; see `trust.Trust`."""
-        privacy = self.prepared.privacy
-        return privacy.epsilon_insider if privacy else None
-
-
-def train(
-    spec: Spec,
-    *,
-    out: str | Path,
-    dataset: str | Dataset | None = None,
-    model: Any = None,
-    overwrite: bool = False,
-    advance: Advance = lambda name, rounds: None,
-) -> Result:
-    """Checks, prices, trains and records one run.
-
-    Args:
-        spec: what is asked for.
-        out: directory for all that the run leaves behind.
-        dataset: name or data set, in place of the spec's.
-        model: name, entry, Flax module, function (input shape, classes) -> module, or a
-            ready `models.Model`, in place of the spec's.
-        overwrite: replaces the run that `out` holds.
-        advance: is told of every round.
-
-    Raises:
-        ValueError: settings that do not fit together, before any work; data that cannot
-            be had; or training that cannot go on, such as values beyond encryption.
-    """
-    if isinstance(dataset, Dataset):
-        spec = dataclasses.replace(spec, dataset=dataset.name)
-    else:
-        spec = dataclasses.replace(spec, dataset=dataset or spec.dataset)
-        dataset = load_dataset(spec.dataset, data_dir=spec.data_dir)
-    ready_model = model if isinstance(model, models.Model) else None
-    if model is not None and ready_model is None:
-        spec = dataclasses.replace(spec, model=models.chosen(model))
-    if ready_model is None:
-        dataset = models.features(spec.model_entry, dataset)
-    ready = prepare(spec, dataset, ready_model)
-    directory = RunDirectory.create(Path(out), overwrite=overwrite)
-    directory.write_config(config("train", [ready]))
-    (trained,) = train_together([ready], directory, advance)
-    directory.add_run(trained.row)
-    return Result(ready, directory.path, trained.row, trained.rounds, trained.models)
-
-
-def config(command: str, ready: list[Prepared], **more: Any) -> dict[str, Any]:
-    """The content of config.json: every setting, versions and the machine."""
-    return {
-        "command": command,
-        **more,
-        "runs": {
-            each.spec.name: {
-                "spec": each.spec.described(),
-                "hyperparameters": dataclasses.asdict(each.hyperparameters),
-                "sums": each.sums,
-                "against": each.privacy
-                and {a.value: words for a, words in each.privacy.against.items()},
-            }
-            for each in ready
-        },
-        "versions": versions(),
-        "machine": machine(),
-    }
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -251,18 +140,3 @@ def _built(
         activation=described["activation"],
         dtype=models.input_dtype(described["dtype"]),
     )
-
-
-def one_model(stacked: Params) -> Params:
-    """The only model of params with a leading axis.
-
-    Raises:
-        ValueError: there are several, one of each client.
-    """
-    count = int(jax.tree.leaves(stacked)[0].shape[0])
-    if count != 1:
-        raise ValueError(
-            f"the run has {count} models, one of each client: take one of `models`, or "
-            "train another arm."
-        )
-    return jax.tree.map(lambda leaf: leaf[0], stacked)

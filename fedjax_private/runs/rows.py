@@ -10,42 +10,6 @@ from fedjax_private import simulation
 from fedjax_private.runs.preparation import Prepared
 from fedjax_private.trust import Adversary
 
-# One row a run, in this order.
-ROW_NAMES = (
-    "run",
-    "arm",
-    "clients",
-    "partition",
-    "seed",
-    "dataset",
-    "model",
-    "params",
-    "train_examples",
-    "algorithm",
-    "rounds",
-    "accuracy",
-    "loss",
-    "epsilon",
-    "delta",
-    "epsilon_insider",
-    "epsilon_claimed",
-    "unit",
-    "mechanism",
-    "noise_multiplier",
-    "clip_norm",
-    "sampling_probability",
-    "steps",
-    "honest_clients",
-    "encryption",
-    "seconds_total",
-    "seconds_train",
-    "seconds_encrypt",
-    "seconds_add",
-    "seconds_decrypt",
-    "upload_bytes_per_client_round",
-    "max_aggregation_error",
-)
-
 Row = Mapping[str, Any]
 
 
@@ -95,7 +59,7 @@ def round_row(
 def run_row(
     prepared: Prepared, rounds: Sequence[Row], seconds_total: float
 ) -> dict[str, Any]:
-    """The line of a run, from those of its rounds; its names are `ROW_NAMES`."""
+    """The line of a run, from those of its rounds."""
     spec, last, privacy = prepared.spec, rounds[-1], prepared.privacy
     values = prepared.hyperparameters
 

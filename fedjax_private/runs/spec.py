@@ -241,12 +241,6 @@ class Spec(choices.Settings):
         return re.sub(r"[/\\:]", "_", name)
 
     @property
-    def heading(self) -> str:
-        """Label and number of clients."""
-        start = f"{self.label}, " if self.label else ""
-        return f"{start}{self.clients} client" + ("s" if self.clients > 1 else "")
-
-    @property
     def traits(self) -> Arm:
         """What kind of arm it is."""
         return ARMS[self.arm]

@@ -1,27 +1,32 @@
-"""Trains runs, and writes what they leave behind round by round."""
+"""Training of runs, whose rounds are on disk as they end."""
 
 import contextlib
 import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import tensorboardX
 
-from fedjax_private import aggregation, simulation
+from fedjax_private import aggregation, models, simulation
+from fedjax_private.datasets import Dataset, load as load_dataset
 from fedjax_private.runs import checkpoints
 from fedjax_private.runs.directory import RunDirectory
+from fedjax_private.runs.environment import machine, versions
 from fedjax_private.runs.ledgers import charger, open_ledgers
 from fedjax_private.runs.preparation import (
     Prepared,
     build_aggregation,
     build_algorithm,
     evaluator_of,
+    prepare,
 )
 from fedjax_private.runs.rows import round_row, run_row
+from fedjax_private.runs.spec import Spec
 from fedjax_private.trust import Adversary
 from fedjax_private.typing import Params
 
@@ -29,26 +34,57 @@ from fedjax_private.typing import Params
 Advance = Callable[[str, int], None]
 
 
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """What training a run gave.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+    """A run that has been trained and recorded.
 
     Attributes:
-        row: its line of runs.jsonl.
-        rounds: its lines of rounds.jsonl.
-        models: params with a leading axis over the run's models.
+        prepared: what was trained.
+        directory: where everything is.
+        row: the run's line of runs.jsonl.
+        rows: a line a round, as in rounds.jsonl.
+        models: params with a leading axis: one model, or one a client without FL.
     """
 
+    prepared: Prepared
+    directory: Path
     row: dict[str, Any]
-    rounds: list[dict[str, Any]]
+    rows: list[dict[str, Any]]
     models: Params
+
+    @property
+    def params(self) -> Params:
+        """The model's parameters; raises ValueError where there are several models."""
+        return one_model(self.models)
+
+    @property
+    def model(self) -> models.Model:
+        """The model as pure functions."""
+        return self.prepared.model
+
+    @property
+    def accuracy(self) -> float | None:
+        """On the test set, after the last round."""
+        accuracy: float | None = self.row["accuracy"]
+        return accuracy
+
+    @property
+    def epsilon(self) -> float | None:
+        """What the run cost one unit, against outsiders; None without DP."""
+        return self.prepared.privacy.epsilon if self.prepared.privacy else None
+
+    @property
+    def epsilon_insider(self) -> float | None:
+        """The same against insiders; see `trust.Trust`."""
+        privacy = self.prepared.privacy
+        return privacy.epsilon_insider if privacy else None
 
 
 def train_together(
     several: Sequence[Prepared],
     directory: RunDirectory,
     advance: Advance = lambda name, rounds: None,
-) -> list[Trained]:
+) -> list[Result]:
     """Trains runs that differ in seed only, as one program; see `simulate_together`.
 
     Each run's seconds are its equal part of the common ones. Rounds are on disk as they
@@ -91,14 +127,15 @@ def train_together(
             for i, done in enumerate(finished):
                 rounds[i].append(records[i].add(done))
                 advance(several[i].spec.name, 1)
-    trained = []
+    results = []
     seconds = (time.perf_counter() - started) / len(several)
     for prepared, done, lines in zip(several, finished, rounds, strict=True):
         stacked = algorithm.models(done.server_state, done.client_states)
+        stacked = jax.tree.map(np.asarray, stacked)
         checkpoints.save(directory.path, prepared, stacked)
-        models = jax.tree.map(np.asarray, stacked)
-        trained.append(Trained(run_row(prepared, lines, seconds), lines, models))
-    return trained
+        row = run_row(prepared, lines, seconds)
+        results.append(Result(prepared, directory.path, row, lines, stacked))
+    return results
 
 
 def _simulated(
@@ -154,3 +191,80 @@ class _Record:
             if isinstance(value, float) and math.isfinite(value):
                 self.scalars.add_scalar(name, value, done.number)
         return row
+
+
+def train(
+    spec: Spec,
+    *,
+    out: str | Path,
+    dataset: str | Dataset | None = None,
+    model: Any = None,
+    overwrite: bool = False,
+    advance: Advance = lambda name, rounds: None,
+) -> Result:
+    """Checks, prices, trains and records one run.
+
+    Args:
+        spec: what is asked for.
+        out: directory for all that the run leaves behind.
+        dataset: name or data set, in place of the spec's.
+        model: name, entry, Flax module, function (input shape, classes) -> module, or a
+            ready `models.Model`, in place of the spec's.
+        overwrite: replaces the run that `out` holds.
+        advance: is told of every round.
+
+    Raises:
+        ValueError: settings that do not fit together, before any work; data that cannot
+            be had; or training that cannot go on, such as values beyond encryption.
+    """
+    if isinstance(dataset, Dataset):
+        spec = dataclasses.replace(spec, dataset=dataset.name)
+    else:
+        spec = dataclasses.replace(spec, dataset=dataset or spec.dataset)
+        dataset = load_dataset(spec.dataset, data_dir=spec.data_dir)
+    ready_model = model if isinstance(model, models.Model) else None
+    if model is not None and ready_model is None:
+        spec = dataclasses.replace(spec, model=models.chosen(model))
+    if ready_model is None:
+        dataset = models.features(spec.model_entry, dataset)
+    ready = prepare(spec, dataset, ready_model)
+    directory = RunDirectory.create(Path(out), overwrite=overwrite)
+    directory.write_config(config("train", [ready]))
+    (result,) = train_together([ready], directory, advance)
+    directory.add_run(result.row)
+    return result
+
+
+def config(command: str, ready: list[Prepared], **more: Any) -> dict[str, Any]:
+    """The content of config.json: every setting, versions and the machine."""
+    return {
+        "command": command,
+        **more,
+        "runs": {
+            each.spec.name: {
+                "spec": each.spec.described(),
+                "hyperparameters": dataclasses.asdict(each.hyperparameters),
+                "sums": each.sums,
+                "against": each.privacy
+                and {a.value: words for a, words in each.privacy.against.items()},
+            }
+            for each in ready
+        },
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def one_model(stacked: Params) -> Params:
+    """The only model of params with a leading axis.
+
+    Raises:
+        ValueError: there are several, one of each client.
+    """
+    count = int(jax.tree.leaves(stacked)[0].shape[0])
+    if count != 1:
+        raise ValueError(
+            f"the run has {count} models, one of each client: take one of `models`, or "
+            "train another arm."
+        )
+    return jax.tree.map(lambda leaf: leaf[0], stacked)

@@ -11,8 +11,9 @@ import pytest
 
 from experiments.sweep import QUICK_ROUNDS, SweepConfig, quick, specs, sweep, trained_as
 from fedjax_private.encryption.openfhe.backend import interpreter
-from fedjax_private.runs import ARMS, ROW_NAMES, Spec, checkpoints, read_rows
+from fedjax_private.runs import ARMS, Spec, checkpoints, read_rows
 from tests.experiments.commands import SMALL, run
+from tests.runs.small import ROW_NAMES
 
 
 def test_a_sweep_is_a_run_for_every_cell():

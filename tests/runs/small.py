@@ -18,3 +18,40 @@ def spec(**settings):
     if "epsilon" not in settings:
         usual["noise_multiplier"] = 0.5
     return runs.Spec(**usual | settings)
+
+
+# The names of a run's row, in this order: part of the interface.
+ROW_NAMES = (
+    "run",
+    "arm",
+    "clients",
+    "partition",
+    "seed",
+    "dataset",
+    "model",
+    "params",
+    "train_examples",
+    "algorithm",
+    "rounds",
+    "accuracy",
+    "loss",
+    "epsilon",
+    "delta",
+    "epsilon_insider",
+    "epsilon_claimed",
+    "unit",
+    "mechanism",
+    "noise_multiplier",
+    "clip_norm",
+    "sampling_probability",
+    "steps",
+    "honest_clients",
+    "encryption",
+    "seconds_total",
+    "seconds_train",
+    "seconds_encrypt",
+    "seconds_add",
+    "seconds_decrypt",
+    "upload_bytes_per_client_round",
+    "max_aggregation_error",
+)

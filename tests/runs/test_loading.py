@@ -11,7 +11,7 @@ import pytest
 
 from fedjax_private import models, runs
 from fedjax_private.choices import Settings, setting
-from tests.runs.small import CLASSES, FEATURES, spec
+from tests.runs.small import CLASSES, FEATURES, ROW_NAMES, spec
 
 
 class Pooled(nn.Module):
@@ -53,7 +53,7 @@ def test_every_arm_is_trained_recorded_and_loaded(arm, blobs, train):
     result = train(arm=arm, momentum=0.0)
     traits = runs.ARMS[arm]
     assert [row["round"] for row in result.rows] == [1, 2]
-    assert list(result.row) == list(runs.ROW_NAMES)
+    assert list(result.row) == list(ROW_NAMES)
     assert lines(result.directory / "runs.jsonl") == [
         json.loads(json.dumps(result.row))
     ]

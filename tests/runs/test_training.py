@@ -9,7 +9,7 @@ import pytest
 from fedjax_private import runs
 from fedjax_private.aggregation import SCHEMES
 from fedjax_private.runs import RunDirectory, read_rows
-from tests.runs.small import spec
+from tests.runs.small import ROW_NAMES, spec
 
 
 def kernel(params):
@@ -63,8 +63,8 @@ def test_rounds_are_on_disk_as_they_end(blobs, tmp_path):
     ready = runs.prepare(spec(rounds=3), blobs)
     (trained,) = runs.train_together([ready], directory, advance)
     assert seen == [0, 1, 2, 3]
-    assert [row["run"] for row in trained.rounds] == ["fl-3-iid-0"] * 3
-    assert list(trained.row) == list(runs.ROW_NAMES)
+    assert [row["run"] for row in trained.rows] == ["fl-3-iid-0"] * 3
+    assert list(trained.row) == list(ROW_NAMES)
     assert any((tmp_path / "tb" / "fl-3-iid-0").rglob("events*"))
 
 

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 from experiments.reports.plan import DataConfig, specs
 from experiments.reports.results import Results
 from fedjax_private.algorithms import Unit
-from fedjax_private.runs import ARMS, ROW_NAMES
+from fedjax_private.runs import ARMS
 from fedjax_private.trust import Adversary
+from tests.runs.small import ROW_NAMES
 
 DATA = DataConfig()
 
