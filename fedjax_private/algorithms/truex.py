@@ -96,8 +96,8 @@ def _check_trust(trust: Trust) -> None:
     if trust.insiders_read_uploads:
         raise ValueError(
             "trust lets colluding parties decrypt single uploads, which one share of "
-            "the noise protects: let holders decrypt, with a quorum of at least "
-            f"{parties - honest + 1}."
+            "the noise protects: let a key authority decrypt, or holders with a quorum "
+            f"of at least {parties - honest + 1}."
         )
 
 

@@ -123,9 +123,9 @@ def test_what_is_claimed_is_sigma_on_poisson_samples():
     [
         (Trust(4, Decryptor.HOLDERS, 1), "honest must lie"),
         (Trust(2, Decryptor.HOLDERS), "honest must lie"),
-        (Trust(4, Decryptor.HOLDERS, 2, quorum=2), "let holders decrypt"),
-        (Trust(4, Decryptor.EVERY_CLIENT, 3), "let holders decrypt"),
-        (Trust(4, Decryptor.NOBODY_NEEDED, 3), "let holders decrypt"),
+        (Trust(4, Decryptor.HOLDERS, 2, quorum=2), "let a key authority decrypt"),
+        (Trust(4, Decryptor.EVERY_CLIENT, 3), "let a key authority decrypt"),
+        (Trust(4, Decryptor.NOBODY_NEEDED, 3), "let a key authority decrypt"),
     ],
 )
 def test_trust_models_without_the_guarantee_are_refused(trust, message):
