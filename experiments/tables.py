@@ -16,8 +16,9 @@ import numpy as np
 
 from experiments import command
 from experiments.progress import progress
-from experiments.reports import paper_tables
+from experiments.reports import comparison, paper_tables
 from experiments.reports.plan import (
+    POLYNOMIAL,
     SCARCE_EXAMPLES,
     DataConfig,
     TablesConfig,
@@ -87,7 +88,7 @@ def tables(argv: Sequence[str]) -> int:
         with progress(sum(s.hyperparameters.rounds for s in todo), console) as shown:
 
             def finished(spec: runs.Spec, row: dict[str, Any]) -> None:
-                shown.say(paper_tables.line(row))
+                shown.say(comparison.line(row))
                 rows[spec] = row
                 directory.add_run(row)
 
@@ -122,7 +123,7 @@ def _predictions(
     asked = [
         predict(load_served(directory, spec.name), dataset, "batch", ENCRYPTED_IMAGES)
         for spec in rows
-        if spec.seed == 0 and spec.model_entry.name == paper_tables.POLYNOMIAL
+        if spec.seed == 0 and spec.model_entry.name == POLYNOMIAL
     ]
     lines = [json.dumps(dataclasses.asdict(each)) + "\n" for each in asked]
     (directory / "predictions.jsonl").write_text("".join(lines))

@@ -33,6 +33,12 @@ class Cell(NamedTuple):
         spread = len(values) > 1 and all(map(math.isfinite, values))
         return statistics.stdev(values) if spread else None
 
+    @property
+    def bytes_per_parameter(self) -> float | None:
+        """Of a client's upload in a round; None where nothing is uploaded."""
+        uploads = self.mean("upload_bytes_per_client_round")
+        return uploads / self.rows[0]["params"] if uploads else None
+
 
 def cells(rows: Sequence[Row]) -> list[Cell]:
     """Groups rows into cells, ordered by partition, clients and arm."""

@@ -1,6 +1,7 @@
 """Figures: accuracy against clients (the paper's Figure 1) and epsilon, and costs."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,37 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 
 
-def _pyplot() -> Any:
+@contextlib.contextmanager
+def _panels(
+    path: Path, count: int, size: tuple[float, float], **options: Any
+) -> Iterator[tuple[Any, Sequence[Any]]]:
+    """A figure and its panels side by side; written when the block ends."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    return pyplot
+    figure, axes = pyplot.subplots(
+        1, count, figsize=size, squeeze=False, layout="constrained", **options
+    )
+    yield figure, axes[0]
+    figure.savefig(path, dpi=160)
+    pyplot.close(figure)
 
 
-def _open(axis: Any) -> None:
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
+def _frame(axis: Any, x: str, y: str = "", grid: str = "both") -> None:
+    """Labels and a faint grid, open at the top and on the right."""
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+    axis.grid(alpha=0.3, axis=grid)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _ticks(axis: Any, ticks: Sequence[float], form: str, **scale: Any) -> None:
+    """A logarithmic scale, with these ticks only."""
+    axis.set_xscale("log", **scale)
+    axis.set_xticks(ticks, [format(tick, form) for tick in ticks])
+    axis.minorticks_off()
 
 
 def _level(axis: Any, cell: Cell, label: str, style: Mapping[str, Any]) -> None:
@@ -62,98 +82,67 @@ def _line(
 
 def draw(path: Path, rows: Sequence[Row]) -> None:
     """Draws Figure 1: accuracy against clients, a panel a partition, a line an arm."""
-    plt = _pyplot()
     grouped = cells(rows)
     partitions = list(dict.fromkeys(cell.partition for cell in grouped))
     arms = [arm for arm in STYLES if any(cell.arm == arm for cell in grouped)]
     counts = sorted({cell.clients for cell in grouped})
-    figure, axes = plt.subplots(
-        1,
-        len(partitions),
-        figsize=(1.9 + 3.7 * len(partitions), 3.8),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    for axis, partition in zip(axes[0], partitions, strict=True):
-        for position, arm in enumerate(arms):
-            line = [c for c in grouped if (c.arm, c.partition) == (arm, partition)]
-            line = [c for c in line if c.mean("accuracy") is not None]
-            if line and ARMS[arm].pooled:  # the same for every number of clients
-                _level(axis, line[0], ARMS[arm].label, STYLES[arm])
-                continue
-            # A few per cent apart, so that equal values do not hide each other.
-            shift = 1.0 + 0.02 * (position - len(arms) / 2)
-            places = [cell.clients * shift for cell in line]
-            _line(axis, places, line, ARMS[arm].label, STYLES[arm])
-        axis.set_xscale("log", base=2)
-        axis.set_xticks(counts, [str(count) for count in counts])
-        axis.minorticks_off()
-        axis.set_xlabel("clients")
-        axis.set_title({"iid": "IID"}.get(partition, f"non-IID ({partition})"))
-        axis.grid(alpha=0.3)
-        _open(axis)
-    axes[0][0].set_ylabel("test accuracy (%)")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False)
-    figure.savefig(path, dpi=160)
-    plt.close(figure)
+    size = (1.9 + 3.7 * len(partitions), 3.8)
+    with _panels(path, len(partitions), size, sharey=True) as (figure, axes):
+        for axis, partition in zip(axes, partitions, strict=True):
+            for position, arm in enumerate(arms):
+                line = [c for c in grouped if (c.arm, c.partition) == (arm, partition)]
+                line = [c for c in line if c.mean("accuracy") is not None]
+                if line and ARMS[arm].pooled:  # the same for every number of clients
+                    _level(axis, line[0], ARMS[arm].label, STYLES[arm])
+                    continue
+                # A few per cent apart, so that equal values do not hide each other.
+                shift = 1.0 + 0.02 * (position - len(arms) / 2)
+                places = [cell.clients * shift for cell in line]
+                _line(axis, places, line, ARMS[arm].label, STYLES[arm])
+            _ticks(axis, counts, "d", base=2)
+            _frame(axis, "clients")
+            axis.set_title({"iid": "IID"}.get(partition, f"non-IID ({partition})"))
+        axes[0].set_ylabel("test accuracy (%)")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right center", frameon=False)
 
 
 def accuracy_against_epsilon(path: Path, curves: Mapping[str, Sequence[Cell]]) -> None:
     """Draws accuracy against epsilon, a line an arm."""
-    plt = _pyplot()
-    figure, axis = plt.subplots(figsize=(4.6, 3.4), layout="constrained")
-    for arm, line in curves.items():
-        places = [cell.mean("epsilon") for cell in line]
-        _line(axis, places, line, ARMS[arm].label, STYLES[arm])
-    axis.set_xscale("log")
-    ticks = sorted(
-        {round(c.mean("epsilon") or 0, 2) for c in next(iter(curves.values()))}
-    )
-    axis.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
-    axis.minorticks_off()
-    axis.set_xlabel("epsilon (delta = 1e-5)")
-    axis.set_ylabel("test accuracy (%)")
-    axis.grid(alpha=0.3)
-    _open(axis)
-    axis.legend(frameon=False, loc="lower right")
-    figure.savefig(path, dpi=160)
-    plt.close(figure)
+    with _panels(path, 1, (4.6, 3.4)) as (_, (axis,)):
+        for arm, line in curves.items():
+            places = [cell.mean("epsilon") for cell in line]
+            _line(axis, places, line, ARMS[arm].label, STYLES[arm])
+        first = next(iter(curves.values()))
+        ticks = sorted({round(cell.mean("epsilon") or 0, 2) for cell in first})
+        _ticks(axis, ticks, ".2g")
+        _frame(axis, "epsilon (delta = 1e-5)", "test accuracy (%)")
+        axis.legend(frameon=False, loc="lower right")
 
 
 def encryption_cost(path: Path, line: Sequence[Cell]) -> None:
     """Draws seconds of a run, by what takes them, and bytes of a round, by clients."""
-    plt = _pyplot()
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.2, 3.4), layout="constrained")
     names = [str(cell.clients) for cell in line]
     below = [0.0] * len(line)
-    for name, color in (
-        ("train", "#999999"),
-        ("encrypt", "#0072B2"),
-        ("add", "#E69F00"),
-        ("decrypt", "#009E73"),
-    ):
-        values = [cell.mean(f"seconds_{name}") or 0.0 for cell in line]
-        left.bar(names, values, bottom=below, color=color, label=name, width=0.6)
-        below = [a + b for a, b in zip(below, values, strict=True)]
-    left.set_xlabel("clients")
-    left.set_ylabel("seconds of a run, all clients together")
-    left.legend(frameon=False)
-    uploads = [cell.mean("upload_bytes_per_client_round") or 0.0 for cell in line]
-    right.bar(
-        names,
-        [k.clients * u / 1e6 for k, u in zip(line, uploads, strict=True)],
-        color="#0072B2",
-        width=0.6,
-    )
-    right.set_xlabel("clients")
-    right.set_ylabel("MB that the server receives in a round")
-    for axis in (left, right):
-        _open(axis)
-        axis.grid(alpha=0.3, axis="y")
-    figure.savefig(path, dpi=160)
-    plt.close(figure)
+    colors = {
+        "train": "#999999",
+        "encrypt": "#0072B2",
+        "add": "#E69F00",
+        "decrypt": "#009E73",
+    }
+    uploads = [
+        cell.clients * (cell.mean("upload_bytes_per_client_round") or 0.0) / 1e6
+        for cell in line
+    ]
+    with _panels(path, 2, (8.2, 3.4)) as (_, (left, right)):
+        for name, color in colors.items():
+            values = [cell.mean(f"seconds_{name}") or 0.0 for cell in line]
+            left.bar(names, values, bottom=below, color=color, label=name, width=0.6)
+            below = [a + b for a, b in zip(below, values, strict=True)]
+        left.legend(frameon=False)
+        _frame(left, "clients", "seconds of a run, all clients together", grid="y")
+        right.bar(names, uploads, color="#0072B2", width=0.6)
+        _frame(right, "clients", "MB that the server receives in a round", grid="y")
 
 
 def prediction(path: Path, image: Any, scores: Any, classes: Sequence[str]) -> None:
@@ -165,25 +154,17 @@ def prediction(path: Path, image: Any, scores: Any, classes: Sequence[str]) -> N
         scores: (classes,).
         classes: their names.
     """
-    plt = _pyplot()
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(5.6, 2.5), layout="constrained", width_ratios=(1, 1.6)
-    )
     grey = image.shape[-1] == 1
-    left.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None)
-    left.set_xticks([])
-    left.set_yticks([])
-    left.set_title("what the client encrypts", fontsize=10)
     best = int(scores.argmax())
     colors = ["#0072B2" if k == best else "#bbbbbb" for k in range(len(scores))]
-    right.bar(range(len(scores)), scores, color=colors, width=0.7)
-    right.axhline(0.0, color="black", linewidth=0.8)
-    right.set_xticks(range(len(scores)), classes)
-    right.set_xlabel("class")
-    right.set_ylabel("score")
-    right.set_title(f"what it decrypts: {classes[best]}", fontsize=10)
-    right.grid(alpha=0.3, axis="y")
-    right.set_axisbelow(True)
-    _open(right)
-    figure.savefig(path, dpi=160)
-    plt.close(figure)
+    with _panels(path, 2, (5.6, 2.5), width_ratios=(1, 1.6)) as (_, (left, right)):
+        left.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None)
+        left.set_xticks([])
+        left.set_yticks([])
+        left.set_title("what the client encrypts", fontsize=10)
+        right.bar(range(len(scores)), scores, color=colors, width=0.7)
+        right.axhline(0.0, color="black", linewidth=0.8)
+        right.set_xticks(range(len(scores)), classes)
+        right.set_title(f"what it decrypts: {classes[best]}", fontsize=10)
+        right.set_axisbelow(True)
+        _frame(right, "class", "score", grid="y")

@@ -1,13 +1,18 @@
 """Numbers and tables as text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments.reports.averages import Cell
 
+# Heads of columns -> the name of a row's value, and the form of its mean over seeds.
+Means = Mapping[str, tuple[str, str]]
 
-def accuracy(cell: Cell) -> str:
+
+def accuracy(cell: Cell | None) -> str:
     """Mean and standard deviation over seeds, as printed in tables."""
+    if cell is None:
+        return "not run"
     mean, deviation = cell.mean("accuracy"), cell.deviation("accuracy")
     if mean is None:
         return "diverged"
@@ -19,20 +24,45 @@ def number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table, and an empty one."""
-
-    def line(parts: Sequence[str]) -> str:
-        return "| " + " | ".join(parts) + " |"
-
-    return [line(head), line(["---"] * len(head)), *map(line, body), ""]
+def means(cell: Cell | None, columns: Means) -> list[str]:
+    """A cell's part of a table's line."""
+    if cell is None:
+        return [""] * len(columns)
+    return [number(cell.mean(name), form) for name, form in columns.values()]
 
 
-def distinct(counts: Sequence[Mapping[str, Any]], name: str) -> str:
-    """A setting; one value per client count where they differ."""
-    distinct = dict.fromkeys(each[name] for each in counts)
+def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A table; its lines have one entry for each of the head."""
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def settings_table(
+    head: Sequence[str], runs: Iterable[tuple[tuple[str, ...], Mapping[str, Any]]]
+) -> str:
+    """The settings of runs, a line for all that share the values under `head`.
+
+    Args:
+        head: of the columns before the settings.
+        runs: of each run its values of those columns, and its settings by name.
+    """
+    used: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for key, settings in runs:
+        used.setdefault(key, []).append(settings)
+    names = list(next(iter(used.values()))[0])
+    return markdown_table(
+        [*head, *(name.replace("_", " ") for name in names)],
+        [
+            [*key, *(distinct(several, name) for name in names)]
+            for key, several in used.items()
+        ],
+    )
+
+
+def distinct(several: Sequence[Mapping[str, Any]], name: str) -> str:
+    """A setting; all of its values where they differ."""
     return ", ".join(
         format(value, ".4g") if isinstance(value, float) else str(value)
-        for value in distinct
+        for value in dict.fromkeys(each[name] for each in several)
         if value is not None
     )

@@ -1,6 +1,8 @@
 """Which runs the tables are made of."""
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,33 +29,25 @@ MLP = "mlp_2nn"  # McMahan et al.'s, who call it 2NN
 # Related work, each at the setting of its paper as far as 4,000 digits allow: arguments
 # of `spec`. Clients, cohort, epochs, batches, sampling and noise are the papers'; data,
 # model and the number of rounds are ours.
-_MCMAHAN = {"arm": "fl", "clients": 100, "cohort": 10, "model": MLP}
-_FEDAVG = {**_MCMAHAN, "local_epochs": 5, "batch_size": 10, "learning_rate": 0.1}
+_MCMAHAN = {
+    **{"arm": "fl", "clients": 100, "cohort": 10, "model": MLP},
+    **{"learning_rate": 0.1, "rounds": 20},
+}
+_FEDAVG = {**_MCMAHAN, "local_epochs": 5, "batch_size": 10, "momentum": 0.0}
 RELATED: tuple[Mapping[str, Any], ...] = (
-    {**_FEDAVG, "algorithm": "fedavg", "momentum": 0.0, "rounds": 20},
-    {**_MCMAHAN, "algorithm": "fedsgd", "learning_rate": 0.1, "rounds": 20},
+    {**_FEDAVG, "algorithm": "fedavg"},
+    {**_MCMAHAN, "algorithm": "fedsgd"},
     {
         **_FEDAVG,
         "algorithm": ALGORITHMS.choose("fedprox", {"proximal": 1.0}),
         "partition": "shards",
-        "momentum": 0.0,
-        "rounds": 20,
     },
-    {
-        **_FEDAVG,
-        "algorithm": "scaffold",
-        "partition": "shards",
-        "cohort": 20,
-        "momentum": 0.0,
-        "rounds": 20,
-    },
+    {**_FEDAVG, "algorithm": "scaffold", "partition": "shards", "cohort": 20},
     {
         **_FEDAVG,
         "algorithm": "fedavg",
         "server_optimizer": "adam",
         "server_learning_rate": 0.01,
-        "momentum": 0.0,
-        "rounds": 20,
     },
     {
         "arm": "private_ai",
@@ -114,6 +108,11 @@ class TablesConfig(Settings):
         usual = SCARCE_SEEDS if self.profile == "paper_shape" else 2
         return self.seeds or (1 if self.quick else usual)
 
+    def short(self, spec: runs.Spec) -> runs.Spec:
+        """The run with the rounds of the profile, where it sets them."""
+        usual = SCARCE_ROUNDS if self.profile == "paper_shape" else spec.rounds
+        return dataclasses.replace(spec, rounds=3 if self.quick else usual)
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig(Settings):
@@ -130,7 +129,7 @@ class DataConfig(Settings):
 def specs(what: TablesConfig, data: DataConfig) -> list[runs.Spec]:
     """All runs of a profile, seed 0 of everything first."""
     make = _digits if what.profile == "digits" else _scarce
-    once = list(dict.fromkeys(make(what, data)))
+    once = list(dict.fromkeys(map(what.short, make(what, data))))
     return [
         dataclasses.replace(spec, seed=seed)
         for seed in range(what.repetitions)
@@ -148,8 +147,8 @@ def _repeated(spec: runs.Spec) -> bool:
 
 
 def spec(
-    arm: str,
     data: DataConfig,
+    arm: str,
     clients: int = CLIENTS,
     partition: str = "iid",
     label: str = "",
@@ -182,62 +181,47 @@ def spec(
 
 
 def _digits(what: TablesConfig, data: DataConfig) -> Iterator[runs.Spec]:
-    rounds = 3 if what.quick else None
+    run = functools.partial(spec, data)
     low, high = EPSILONS
     for model in TABLE_1_MODELS:
-        yield spec("centralized", data, model=model, rounds=rounds)
-        yield spec("centralized_dp", data, model=model, epsilon=low, rounds=rounds)
-    yield spec("centralized_dp", data, epsilon=high, rounds=rounds)
+        yield run("centralized", model=model)
+        yield run("centralized_dp", model=model, epsilon=low)
+    yield run("centralized_dp", epsilon=high)
     # Predicts on encrypted images.
-    yield spec("centralized", data, model=POLYNOMIAL, rounds=rounds)
-    for partition in PARTITIONS:
-        for clients in what.clients:
-            for arm in ("local", "fl"):
-                yield spec(arm, data, clients, partition, model=CNN, rounds=rounds)
-            for arm, epsilon in (
-                ("fl_dp", high),
-                ("private_ai", high),
-                ("private_ai", low),
-            ):
-                yield spec(
-                    arm, data, clients, partition, epsilon=epsilon, rounds=rounds
-                )
+    yield run("centralized", model=POLYNOMIAL)
+    for partition, clients in itertools.product(PARTITIONS, what.clients):
+        place = (clients, partition)
+        yield run("local", *place, model=CNN)
+        yield run("fl", *place, model=CNN)
+        yield run("fl_dp", *place, epsilon=high)
+        yield run("private_ai", *place, epsilon=high)
+        yield run("private_ai", *place, epsilon=low)
     for model in (LINEAR, CNN):
-        for arm in ("fl", "fl_he"):
-            yield spec(arm, data, model=model, rounds=rounds)
-    for arm in ("fl_dp", "private_ai"):
-        yield spec(arm, data, epsilon=high, rounds=rounds)
-    for model in (CNN, SHALLOW):
-        yield spec("private_ai", data, model=model, epsilon=high, rounds=rounds)
+        yield run("fl", model=model)
+        yield run("fl_he", model=model)
+    yield run("fl_dp", epsilon=high)
+    for model in (LINEAR, CNN, SHALLOW):
+        yield run("private_ai", model=model, epsilon=high)
     # One holder of all data, whose updates pass through encryption all the same.
-    yield spec("fl_he", data, 1, rounds=rounds)
-    yield spec("private_ai", data, 1, epsilon=high, rounds=rounds)
+    yield run("fl_he", 1)
+    yield run("private_ai", 1, epsilon=high)
     for epsilon in MORE_EPSILONS:
-        for arm in ("centralized_dp", "private_ai"):
-            yield spec(arm, data, epsilon=epsilon, rounds=rounds)
-    yield spec("private_ai_local", data, label="cost", epsilon=high, rounds=rounds)
+        yield run("centralized_dp", epsilon=epsilon)
+        yield run("private_ai", epsilon=epsilon)
+    yield run("private_ai_local", label="cost", epsilon=high)
     for scheme in SCHEMES:
-        yield spec(
-            "private_ai",
-            data,
-            label="cost",
-            epsilon=high,
-            encryption=scheme,
-            rounds=rounds,
-        )
+        yield run("private_ai", label="cost", epsilon=high, encryption=scheme)
     yield from related(what, data)
 
 
 def related(what: TablesConfig, data: DataConfig) -> list[runs.Spec]:
     """The runs of the table of related work, in the order of `RELATED`."""
-    short = {"rounds": 3} if what.quick else {}
-    return [spec(data=data, label="related", **{**each, **short}) for each in RELATED]
+    return [what.short(spec(data, label="related", **each)) for each in RELATED]
 
 
 def _scarce(what: TablesConfig, data: DataConfig) -> Iterator[runs.Spec]:
-    rounds = 3 if what.quick else SCARCE_ROUNDS
-    yield spec("centralized", data, model=CNN, rounds=rounds)
-    for partition in PARTITIONS:
-        for clients in what.clients:
-            for arm in ("local", "fl"):
-                yield spec(arm, data, clients, partition, model=CNN, rounds=rounds)
+    yield spec(data, "centralized", model=CNN)
+    for partition, clients in itertools.product(PARTITIONS, what.clients):
+        place = (clients, partition)
+        yield spec(data, "local", *place, model=CNN)
+        yield spec(data, "fl", *place, model=CNN)

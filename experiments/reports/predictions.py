@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,33 +104,27 @@ def predict(served: Served, dataset: Dataset, packing: str, count: int) -> Predi
     )
 
 
+COLUMNS: dict[str, Callable[[Predictions], str]] = {
+    "trained by": lambda each: each.name,
+    "accuracy, encrypted": lambda each: f"{each.accuracy:.4f}",
+    "in clear": lambda each: f"{each.plain_accuracy:.4f}",
+    "agree": lambda each: f"{each.agreement:.2%}",
+    "largest difference": lambda each: f"{each.largest_difference:.1e}",
+    "seconds an image": lambda each: f"{each.seconds_per_image:.4f}",
+    "request, MB": lambda each: f"{each.request_bytes / 1e6:,.1f}",
+    "answer, MB": lambda each: f"{each.answer_bytes / 1e6:,.1f}",
+    "keys, MB": lambda each: f"{each.key_bytes / 1e6:,.1f}",
+}
+
+
 def described(found: Sequence[Predictions]) -> list[str]:
-    """What encryption changes about predictions, and costs, as lines of a report."""
-    rows = [
-        [
-            each.name,
-            f"{each.accuracy:.4f}",
-            f"{each.plain_accuracy:.4f}",
-            f"{each.agreement:.2%}",
-            f"{each.largest_difference:.1e}",
-            f"{each.seconds_per_image:.4f}",
-            f"{each.request_bytes / 1e6:,.1f}",
-            f"{each.answer_bytes / 1e6:,.1f}",
-            f"{each.key_bytes / 1e6:,.1f}",
-        ]
-        for each in found
-    ]
-    if not rows:
+    """What encryption changes about predictions, and costs: parts of a report."""
+    if not found:
         return []
-    head = [
-        "trained by", "accuracy, encrypted", "in clear", "agree", "largest difference",
-        "seconds an image", "request, MB", "answer, MB", "keys, MB",
-    ]  # fmt: skip
-    images = found[0].images
+    rows = [[show(each) for show in COLUMNS.values()] for each in found]
     return [
-        f"ML + HE: {images} test images at seed 0, all in one request, one image a "
-        "slot; the server has no key that decrypts, and seconds are those of client "
-        "and server together on this one machine.",
-        "",
-        *markdown_table(head, rows),
+        f"ML + HE: {found[0].images} test images at seed 0, all in one request, one "
+        "image a slot; the server has no key that decrypts, and seconds are those of "
+        "client and server together on this one machine.",
+        markdown_table(list(COLUMNS), rows),
     ]

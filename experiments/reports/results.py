@@ -35,9 +35,7 @@ class Results:
 
     def cell(self, arm: str, *place: Any, **changes: Any) -> Cell | None:
         """All seeds of a run; see `plan.spec`. None where none has finished."""
-        if self.what.quick or self.what.profile == "paper_shape":
-            changes["rounds"] = 3 if self.what.quick else plan.SCARCE_ROUNDS
-        wanted = plan.spec(arm, self.data, *place, **changes)
+        wanted = self.what.short(plan.spec(self.data, arm, *place, **changes))
         found = [
             row
             for spec, row in self.rows.items()
@@ -120,4 +118,4 @@ def shape(found: Results) -> tuple[list[str], bool]:
             everything &= holds
             verdict = "holds" if holds else "DOES NOT HOLD"
             lines.append(f"- {NAMES[partition]}: {claim}: {verdict}.")
-    return ["## The shape of Table 3", "", *lines, ""], everything
+    return lines, everything

@@ -1,5 +1,12 @@
 from experiments.reports.averages import cells
-from experiments.reports.markdown import accuracy, distinct, markdown_table, number
+from experiments.reports.markdown import (
+    accuracy,
+    distinct,
+    markdown_table,
+    means,
+    number,
+    settings_table,
+)
 from tests.experiments.reports.made_up import row
 
 
@@ -11,6 +18,7 @@ def test_accuracies_are_mean_and_deviation():
     assert shown(0.90, 0.94) == "0.920 ± 0.028"
     assert shown(0.9) == "0.900"
     assert shown(None) == "diverged"
+    assert accuracy(None) == "not run"
 
 
 def test_numbers_that_do_not_apply_are_empty():
@@ -19,13 +27,24 @@ def test_numbers_that_do_not_apply_are_empty():
     assert number(float("inf"), ".3f") == "inf"
 
 
-def test_tables_have_a_head_and_an_empty_line_after_them():
-    assert markdown_table(["a", "b"], [["1", "2"]]) == [
-        "| a | b |",
-        "| --- | --- |",
-        "| 1 | 2 |",
-        "",
-    ]
+def test_tables_have_a_head():
+    table = markdown_table(["a", "b"], [["1", "2"]])
+    assert table.splitlines() == ["| a | b |", "| --- | --- |", "| 1 | 2 |"]
+
+
+def test_means_stand_in_their_columns():
+    columns = {"seconds": ("seconds_total", ".1f"), "epsilon": ("epsilon", ".2f")}
+    (cell,) = cells([row("fl", 4, seed, seconds_total=seed) for seed in (0, 1)])
+    assert means(cell, columns) == ["0.5", ""]
+    assert means(None, columns) == ["", ""]
+
+
+def test_settings_of_runs_with_the_same_key_share_a_line():
+    runs = [(("FL",), {"clip_norm": 0.1}), (("FL",), {"clip_norm": 0.5})]
+    table = settings_table(["arm"], [*runs, (("DP",), {"clip_norm": None})])
+    assert table == markdown_table(
+        ["arm", "clip norm"], [["FL", "0.1, 0.5"], ["DP", ""]]
+    )
 
 
 def test_values_that_differ_are_listed_once():
