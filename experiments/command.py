@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import rich.console
@@ -13,6 +13,8 @@ from fedjax_private import runs
 from fedjax_private.choices import Settings, setting
 
 INTERRUPTED = 130
+
+QUICK = "--quick: few rounds and a single seed; a look, not a result."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,15 +31,20 @@ def console() -> rich.console.Console:
     return terminal if terminal.is_terminal else rich.console.Console(width=120)
 
 
-def directory(command: str, output: OutputConfig) -> runs.RunDirectory:
-    """Makes the command's output directory ready.
+def say(console: rich.console.Console, *lines: str) -> None:
+    """Prints lines as they are."""
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
 
-    Raises:
-        ValueError: see `RunDirectory.create`.
-    """
+
+def directory(command: str, parsed: Parsed) -> runs.RunDirectory:
+    """Makes the command's output directory ready; one that holds a run is bad input."""
+    output = parsed[OutputConfig]
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
     path = Path(output.out) if output.out else Path("runs") / f"{command}-{now}"
-    return runs.RunDirectory.create(path, overwrite=output.overwrite)
+    return parsed.checked(
+        lambda: runs.RunDirectory.create(path, overwrite=output.overwrite)
+    )
 
 
 def available(
@@ -59,6 +66,16 @@ def available(
     if not able and lost:
         parsed.fail(next(iter(lost)))
     return able, notes
+
+
+def prepared(
+    specs: Iterable[runs.Spec], inputs: runs.Inputs, parsed: Parsed
+) -> dict[runs.Spec, runs.Prepared]:
+    """The runs at seed 0, prepared; one that cannot be run is bad input."""
+    first = [spec for spec in specs if spec.seed == 0]
+    return parsed.checked(
+        lambda: {spec: runs.prepare(spec, inputs(spec)) for spec in first}
+    )
 
 
 def main(command: Callable[[Sequence[str]], int]) -> None:

@@ -1,29 +1,22 @@
 """Progress: a bar on a terminal, a line per finished run elsewhere."""
 
 import contextlib
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import rich.console
 import rich.progress
 
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """How a command reports its progress.
-
-    Attributes:
-        advance: (name of the run in progress, rounds just done) -> None.
-        say: prints a line, or anything that rich renders, above the bar.
-    """
-
-    advance: Callable[[str, int], None]
-    say: Callable[[rich.console.RenderableType], None]
+from experiments.command import say
+from experiments.reports import comparison
+from fedjax_private import runs
 
 
 @contextlib.contextmanager
-def progress(total_rounds: int, console: rich.console.Console) -> Iterator[Progress]:
-    """A progress bar over the rounds of all runs together."""
+def progress(
+    total_rounds: int, console: rich.console.Console
+) -> Iterator[Callable[[str, int], None]]:
+    """A bar over the rounds of all runs; takes a run's name and its new rounds."""
     bar = rich.progress.Progress(
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
@@ -35,9 +28,29 @@ def progress(total_rounds: int, console: rich.console.Console) -> Iterator[Progr
     )
     with bar:
         task = bar.add_task("", total=total_rounds)
-        yield Progress(
-            advance=lambda name, rounds: bar.update(
-                task, advance=rounds, description=name
-            ),
-            say=lambda line: console.print(line, highlight=False, soft_wrap=True),
+        yield lambda name, rounds: bar.update(task, advance=rounds, description=name)
+
+
+def train_all(
+    specs: Sequence[runs.Spec],
+    inputs: runs.Inputs,
+    directory: runs.RunDirectory,
+    console: rich.console.Console,
+    finished: Callable[[runs.Spec, dict[str, Any]], None],
+) -> list[str]:
+    """Trains all runs as `runs.train_all` does, and shows how far they are."""
+
+    def shown(spec: runs.Spec, row: dict[str, Any]) -> None:
+        say(console, comparison.line(row))
+        finished(spec, row)
+
+    rounds = sum(spec.hyperparameters.rounds for spec in specs)
+    with progress(rounds, console) as advance:
+        return runs.train_all(
+            specs,
+            inputs,
+            directory,
+            finished=shown,
+            failed=lambda sentence: say(console, sentence),
+            advance=advance,
         )

@@ -148,7 +148,7 @@ def query(argv: Sequence[str]) -> int:
     head = None
     if what.head is not None:
         head = parsed.checked(lambda: Head.load(Path(what.head or "")))
-    directory = parsed.checked(lambda: command.directory("query", parsed[OutputConfig]))
+    directory = command.directory("query", parsed)
     offer = server.offer()
     asked.check(offer, "image" if what.image else "dataset")
     _check_head(offer, head)
@@ -173,11 +173,11 @@ def query(argv: Sequence[str]) -> int:
         file.writelines(json.dumps(row) + "\n" for row in rows)
     console = command.console()
     console.print(_table(offer.model, rows))
-    console.print(_summary(rows, opening), highlight=False, soft_wrap=True)
+    command.say(console, _summary(rows, opening))
     if len(rows) == 1:
         classes = offer.classes or tuple(map(str, range(scores.shape[1])))
         prediction(directory.path / FIGURE, asked.inputs[0], scores[0], classes)
-    console.print(f"written to {directory.path}", highlight=False, soft_wrap=True)
+    command.say(console, f"written to {directory.path}")
     return 0
 
 
@@ -206,12 +206,11 @@ def fit_head(argv: Sequence[str]) -> int:
     except OSError as error:
         flags.fail(f"cannot write --head={path} ({error.strerror}): name another file.")
     right = float(np.mean(head(features).argmax(axis=1) == labels))
-    command.console().print(
+    command.say(
+        command.console(),
         f"a head from {features.shape[1]} features of {split} to {classes} classes, "
         f"right on {right:.1%} of the {what.count} images that it was fitted to; "
         f"written to {path}",
-        highlight=False,
-        soft_wrap=True,
     )
     return 0
 

@@ -1,15 +1,16 @@
 """Compares all arms: python -m experiments.sweep --clients=4,8,16,32."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from experiments import command
-from experiments.progress import progress
+from experiments.progress import train_all
 from experiments.reports import comparison
 from experiments.settings import flags
 from fedjax_private import datasets, runs
-from fedjax_private.choices import Choice, Settings, at_least, chosen, setting
+from fedjax_private.choices import Settings, at_least, chosen, setting
 
 USAGE = """Trains all arms for every client count, partition and seed; compares them.
 
@@ -63,14 +64,13 @@ def quick(
 
 def specs(what: SweepConfig, base: runs.Spec) -> Iterator[runs.Spec]:
     """All cells; a whole comparison for one seed comes before the next seed."""
-    partitions: Sequence[Choice[Any]] = what.partitions  # type: ignore[assignment]
-    for seed in range(what.seeds):
-        for clients in what.clients:
-            for partition in partitions:
-                for arm in what.arms:
-                    yield dataclasses.replace(
-                        base, arm=arm, clients=clients, partition=partition, seed=seed
-                    )
+    seeds = range(what.seeds)
+    for seed, clients, partition, arm in itertools.product(
+        seeds, what.clients, what.partitions, what.arms
+    ):
+        yield dataclasses.replace(
+            base, arm=arm, clients=clients, partition=partition, seed=seed
+        )
 
 
 def trained_as(spec: runs.Spec, what: SweepConfig) -> runs.Spec:
@@ -93,55 +93,33 @@ def sweep(argv: Sequence[str]) -> int:
     asked = list(specs(what, base))
     cells, notes = command.available(asked, parsed)
     if what.quick:
-        notes.append("--quick: few rounds and a single seed; a look, not a result.")
+        notes.append(command.QUICK)
     inputs = runs.Inputs()
     shown_by: dict[runs.Spec, list[runs.Spec]] = {}  # run -> the cells that show it
     for cell in cells:
         shown_by.setdefault(trained_as(cell, what), []).append(cell)
-    ready = [
-        parsed.checked(lambda spec=spec: runs.prepare(spec, inputs(spec)))
-        for spec in shown_by
-        if spec.seed == 0
-    ]
-    directory = parsed.checked(
-        lambda: command.directory("sweep", parsed[command.OutputConfig])
-    )
-    config = runs.config("sweep", ready, argv=list(argv[1:]))
+    ready = command.prepared(shown_by, inputs, parsed)
+    directory = command.directory("sweep", parsed)
+    config = runs.config("sweep", list(ready.values()), argv=list(argv[1:]))
     directory.write_config(config)
 
     console = command.console()
-    for note in notes:
-        console.print(note, highlight=False, soft_wrap=True)
+    command.say(console, *notes)
+
+    def finished(run: runs.Spec, row: dict[str, Any]) -> None:
+        for cell in shown_by[run]:
+            place = {"clients": cell.clients, "partition": cell.partition_name}
+            directory.add_run(row | place)
+
     failures: list[str] = []
     try:
-        rounds = sum(run.hyperparameters.rounds for run in shown_by)
-        with progress(rounds, console) as shown:
-
-            def finished(run: runs.Spec, row: dict[str, Any]) -> None:
-                shown.say(comparison.line(row))
-                for cell in shown_by[run]:
-                    directory.add_run(
-                        {
-                            **row,
-                            "clients": cell.clients,
-                            "partition": cell.partition_name,
-                        }
-                    )
-
-            failures += runs.train_all(
-                list(shown_by),
-                inputs,
-                directory,
-                finished=finished,
-                failed=shown.say,
-                advance=shown.advance,
-            )
+        failures = train_all(list(shown_by), inputs, directory, console, finished)
     finally:
         # Also after Ctrl-C: what has finished is reported.
         if rows := directory.runs():
             comparison.write(directory.path, rows, config, [*notes, *failures])
             console.print(comparison.table(rows))
-        console.print(f"written to {directory.path}", highlight=False, soft_wrap=True)
+        command.say(console, f"written to {directory.path}")
     return 1 if failures or len(cells) < len(asked) else 0
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from experiments import command
-from experiments.progress import progress
-from experiments.reports import comparison, paper_tables
+from experiments.progress import train_all
+from experiments.reports import paper_tables
 from experiments.reports.plan import (
     POLYNOMIAL,
     SCARCE_EXAMPLES,
@@ -57,19 +57,13 @@ def tables(argv: Sequence[str]) -> int:
     asked = specs(what, data)
     todo, notes = command.available(asked, parsed)
     if what.quick:
-        notes.append("--quick: few rounds and a single seed; a look, not a result.")
+        notes.append(command.QUICK)
     samples = dict.fromkeys(range(what.repetitions), dataset)
     if what.profile == "paper_shape":
         samples = {seed: scarce(dataset, seed) for seed in samples}
     inputs = runs.Inputs(lambda spec: samples[spec.seed])
-    ready = {
-        spec: parsed.checked(lambda spec=spec: runs.prepare(spec, inputs(spec)))
-        for spec in todo
-        if spec.seed == 0
-    }
-    directory = parsed.checked(
-        lambda: command.directory("tables", parsed[command.OutputConfig])
-    )
+    ready = command.prepared(todo, inputs, parsed)
+    directory = command.directory("tables", parsed)
     directory.write_config(
         runs.config(
             "tables",
@@ -79,38 +73,26 @@ def tables(argv: Sequence[str]) -> int:
         )
     )
     console = command.console()
-    for note in notes:
-        console.print(note, highlight=False, soft_wrap=True)
+    command.say(console, *notes)
     held = True
     failures: list[str] = []
     rows: dict[runs.Spec, dict[str, Any]] = {}
+
+    def finished(spec: runs.Spec, row: dict[str, Any]) -> None:
+        rows[spec] = row
+        directory.add_run(row)
+
     try:
-        with progress(sum(s.hyperparameters.rounds for s in todo), console) as shown:
-
-            def finished(spec: runs.Spec, row: dict[str, Any]) -> None:
-                shown.say(comparison.line(row))
-                rows[spec] = row
-                directory.add_run(row)
-
-            failures = runs.train_all(
-                todo,
-                inputs,
-                directory,
-                finished=finished,
-                failed=shown.say,
-                advance=shown.advance,
-            )
+        failures = train_all(todo, inputs, directory, console, finished)
     finally:
         # Also after Ctrl-C: what has finished is reported.
         if rows:
-            encrypted = (
-                []
-                if len(todo) < len(asked)
-                else _predictions(rows, dataset, directory.path)
-            )
+            encrypted = []
+            if len(todo) == len(asked):
+                encrypted = _predictions(rows, dataset, directory.path)
             results = Results(what, data, rows, ready, encrypted)
             held = paper_tables.write(directory.path, results, [*notes, *failures])
-        console.print(f"written to {directory.path}", highlight=False, soft_wrap=True)
+        command.say(console, f"written to {directory.path}")
     return 0 if held and not failures and len(todo) == len(asked) else 1
 
 

@@ -22,22 +22,19 @@ def train(argv: Sequence[str]) -> int:
     ((spec,), _) = command.available([parsed[runs.Spec]], parsed)
     inputs = runs.Inputs()
     ready = parsed.checked(lambda: runs.prepare(spec, inputs(spec)))
-    directory = parsed.checked(
-        lambda: command.directory("train", parsed[command.OutputConfig])
-    )
+    directory = command.directory("train", parsed)
     config = runs.config("train", [ready], argv=list(argv[1:]))
     directory.write_config(config)
     try:
-        with progress(len(ready.schedule), console) as shown:
-            (trained,) = runs.train_together([ready], directory, shown.advance)
+        with progress(len(ready.schedule), console) as advance:
+            (trained,) = runs.train_together([ready], directory, advance)
     except ValueError as error:  # such as training that diverged beyond encryption
         words = flags.spelled(str(error), parsed.names)
         print(f"error: {spec.name} failed: {words}", file=sys.stderr)
         return 1
     directory.add_run(trained.row)
     comparison.write(directory.path, [trained.row], config)
-    console.print(comparison.line(trained.row), highlight=False, soft_wrap=True)
-    console.print(f"written to {directory.path}", highlight=False, soft_wrap=True)
+    command.say(console, comparison.line(trained.row), f"written to {directory.path}")
     return 0
 
 

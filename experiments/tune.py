@@ -16,7 +16,7 @@ import itertools
 import json
 import statistics
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,17 +131,14 @@ def tune(argv: Sequence[str]) -> int:
         )
         return dataclasses.replace(dataset, train=train, test=validation)
 
-    def specs(chosen: runs.Spec) -> Iterator[runs.Spec]:
-        places = itertools.product(what.clients, what.partitions, range(what.seeds))
-        for clients, partition, seed in places:
-            yield dataclasses.replace(
-                chosen, clients=clients, partition=partition, seed=seed
-            )
-
+    places = list(itertools.product(what.clients, what.partitions, range(what.seeds)))
     console = command.console()
     for values, chosen_spec in zip(grid, choices, strict=True):
         scores = []
-        for spec in specs(chosen_spec):
+        for clients, partition, seed in places:
+            spec = dataclasses.replace(
+                chosen_spec, clients=clients, partition=partition, seed=seed
+            )
             ready = parsed.checked(lambda spec=spec: runs.prepare(spec, held_out(spec)))
             with tempfile.TemporaryDirectory() as scratch:
                 directory = runs.RunDirectory(Path(scratch))
@@ -163,7 +160,7 @@ def tune(argv: Sequence[str]) -> int:
             with Path(what.log).open("a") as file:
                 file.write(json.dumps(line) + "\n")
         mean = statistics.fmean(scores)
-        console.print(f"{mean:.4f}  {values}", highlight=False, soft_wrap=True)
+        command.say(console, f"{mean:.4f}  {values}")
     return 0
 
 

@@ -17,13 +17,7 @@ from typing import Any, NoReturn, TypeVar
 
 from absl import flags as absl_flags
 
-from fedjax_private.choices import (
-    Choice,
-    Entry,
-    Registry,
-    kinds,
-    settings_of,
-)
+from fedjax_private.choices import Entry, Registry, kinds, settings_of
 
 T = TypeVar("T")
 
@@ -36,7 +30,6 @@ class _Parser(absl_flags.ArgumentParser):  # type: ignore[type-arg]
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
-        self.syntactic_help = _expects(kind)
 
     def parse(self, argument: Any) -> Any:
         if not isinstance(argument, str):
@@ -47,9 +40,6 @@ class _Parser(absl_flags.ArgumentParser):  # type: ignore[type-arg]
             raise ValueError(
                 f"takes {_expects(self.kind)}, got {argument!r}."
             ) from None
-
-    def flag_type(self) -> str:
-        return _expects(self.kind)
 
 
 def _item(kind: Any) -> Any:
@@ -149,7 +139,6 @@ def _values(flags: Iterable[Flag]) -> absl_flags.FlagValues:
                 flag.default,
                 flag.help,
                 flag_values=values,
-                serializer=absl_flags.ArgumentSerializer(),
             )
     return values
 
@@ -219,13 +208,11 @@ class Parsed:
         configs: class -> instance.
         given: names of the flags that were given.
         names: of all flags.
-        settings: settings of entries that were given: name -> value.
     """
 
     configs: Mapping[type, Any]
     given: frozenset[str]
     names: frozenset[str]
-    settings: Mapping[str, Any]
 
     def __getitem__(self, config: type[T]) -> T:
         result: T = self.configs[config]
@@ -241,15 +228,6 @@ class Parsed:
             return action()
         except ValueError as error:
             self.fail(str(error))
-
-
-def chosen_with(
-    registry: Registry[Any], name: str, given: Mapping[str, Any]
-) -> Choice[Any]:
-    """An entry with those of the given settings that it has."""
-    entry = registry.find(name)
-    known = settings_of(entry)
-    return registry.choose(entry, {k: v for k, v in given.items() if k in known})
 
 
 def parse(
@@ -325,19 +303,18 @@ def parse(
             owner = of.help.rpartition("(")[2].rstrip(")")
             kind = of.group.removeprefix("Settings of ")
             fail(f"--{name} has no effect: it is a setting of {kind} {owner}.")
-    return Parsed(built, given, frozenset(names), settings)
+    return Parsed(built, given, frozenset(names))
 
 
 def _chosen(flag: Flag, value: Any, settings: Mapping[str, Any], used: set[str]) -> Any:
     """A choice, or a tuple of them, with the settings that were given."""
     assert flag.registry is not None
     if isinstance(value, tuple):
-        return tuple(
-            _chosen(flag, each, settings, used) for each in value if each != ""
-        )
-    choice = chosen_with(flag.registry, value, settings)
-    used.update(name for name in settings_of(choice.entry) if name in settings)
-    return choice
+        return tuple(_chosen(flag, each, settings, used) for each in value if each)
+    entry = flag.registry.find(value)
+    known = {name: settings[name] for name in settings_of(entry) if name in settings}
+    used.update(known)
+    return flag.registry.choose(entry, known)
 
 
 def _own_entries(flags: Sequence[Flag], argv: Sequence[str]) -> dict[str, list[Entry]]:

@@ -1,5 +1,3 @@
-import os
-
 import pytest
 
 from experiments import command
@@ -8,16 +6,16 @@ from fedjax_private.aggregation import SCHEMES
 from fedjax_private.runs import Spec
 
 
-def parsed():
-    return flags.parse("usage", (Spec, command.OutputConfig), ["command"])
+def parsed(*argv):
+    return flags.parse("usage", (Spec, command.OutputConfig), ["command", *argv])
 
 
 def test_directories_are_named_after_the_command_and_the_time(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first = command.directory("train", command.OutputConfig())
+    first = command.directory("train", parsed())
     assert first.path.parent.name == "runs" and first.path.is_dir()
     assert first.path.name.startswith("train-2")
-    out = command.OutputConfig(out=os.fspath(tmp_path / "mine"))
+    out = parsed(f"--out={tmp_path / 'mine'}")
     assert command.directory("train", out).path == tmp_path / "mine"
 
 
