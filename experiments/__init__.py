@@ -1,1 +1,1 @@
-"""Commands: sweep, train, tune, benchmark, and what they share."""
+"""The commands: sweep, train, tables, infer, tune and benchmark."""

@@ -1,4 +1,4 @@
-"""Functions as equations: one reader that runs, rewrites and analyses them.
+"""Reads jaxprs: one reader that runs, rewrites and analyses a function.
 
 JAX traces a function into a jaxpr, a list of equations over primitives, whatever
 library the function's layers come from. `evaluate` reads one. Its values are arrays or

@@ -1,4 +1,4 @@
-"""Encrypted sums: clients encrypt, a server adds, an authority or holders decrypt."""
+"""Encrypted sums whose parties share one process: a session a round."""
 
 import dataclasses
 import functools

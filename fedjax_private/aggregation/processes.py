@@ -1,4 +1,4 @@
-"""Encrypted sums whose parties are processes."""
+"""Encrypted sums whose parties are processes of their own: a session a round."""
 
 import secrets
 import shutil

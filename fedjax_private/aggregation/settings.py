@@ -30,7 +30,7 @@ class SumSettings(CipherSettings):
 
     key_holder: str = choices.setting(
         "authority",
-        f"of a single key, of {', '.join(KEY_HOLDERS)}; the latter is a baseline",
+        f"who holds a single key: {' or '.join(KEY_HOLDERS)} (a baseline)",
         choices.one_of(*KEY_HOLDERS),
     )
     recovery_threshold: int | None = choices.setting(

@@ -1,4 +1,4 @@
-"""What encrypted sums have in common, whether their parties share a process or not."""
+"""Base of encrypted sums, in one process or several, and the plain sum beside."""
 
 import functools
 from typing import Any

@@ -116,5 +116,6 @@ DOPAMINE = AlgorithmEntry(
     arms=("private_ai",),
     training=Training.SHARED,
     size=lambda parameters: parameters,
+    defaults={"averaging": None},
     price=lambda terms, settings: shared_price(terms),
 )

@@ -23,7 +23,7 @@ from fedjax_private.privacy.plan import PrivacyPlan
 from fedjax_private.privacy.shares import SharedPlan, bits_for, on_grid
 from fedjax_private.trust import Adversary, Trust
 
-# Standard deviations of noise that the range of a sum holds. Sums of reals refuse
+# How many standard deviations of noise the range of a sum holds. Sums of reals refuse
 # values beyond their range: 8 are exceeded once in 10^15 draws. In exact sums a value
 # beyond wraps, which costs one coordinate of one step.
 REAL_DEVIATIONS, EXACT_DEVIATIONS = 8.0, 6.0
@@ -92,7 +92,7 @@ class Terms:
 
     @property
     def deviations(self) -> float:
-        """Standard deviations of noise that the range of a sum holds."""
+        """How many standard deviations of noise the range of a sum holds."""
         return EXACT_DEVIATIONS if self.exact else REAL_DEVIATIONS
 
     def calibrated(

@@ -174,5 +174,6 @@ TRUEX = AlgorithmEntry(
     arms=("private_ai",),
     training=Training.SHARED,
     size=lambda parameters: parameters,
+    defaults={"averaging": None},
     price=_price,
 )

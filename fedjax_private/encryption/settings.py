@@ -48,19 +48,19 @@ class CipherSettings(choices.Settings):
         _within_float64,
     )
     precision: float = choices.setting(
-        1e-4, "largest acceptable error (one sigma); ckks", _within_float64
+        1e-4, "largest acceptable error (one sigma)", _within_float64
     )
     quantization_bits: int | None = choices.setting(
         None,
-        "sums are taken mod 2^bits; exact schemes (default: derived)",
+        "sums are taken mod 2^bits (default: derived)",
         choices.between(2, 24),
     )
-    protect: bool = choices.setting(True, "make released sums safe to show; ckks")
+    protect: bool = choices.setting(True, "make released sums safe to show")
     packing: str = choices.setting(
-        "complex", "values to slots, of complex, real; ckks", choices.one_of(*PACKINGS)
+        "complex", "how values fill slots: complex (two a slot) or real", choices.one_of(*PACKINGS)
     )
     statistical_bits: int = choices.setting(
-        30, "how well noise hides what decryption tells", choices.between(1, 128)
+        30, "security of the noise that hides what decryption tells", choices.between(1, 128)
     )
     query_budget: int = choices.setting(
         1600, "ciphertexts that one key decrypts", _within_32_bits

@@ -24,7 +24,7 @@ class ModelEntry:
             Flax module that maps inputs (B, ...) to logits (B, classes). It has no
             state but its parameters. Raises ValueError where the shape does not fit.
         activations: names of `ACTIVATIONS` that it takes; empty if it takes none.
-        default_activation: one of them.
+        default_activation: one of `activations`; None if there are none.
         features: data set -> the data set that it is trained on, with features for
             inputs; None if it is trained on the inputs themselves.
         augmentable: whether it can be trained on shifted copies of images; see

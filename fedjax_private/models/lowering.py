@@ -1,4 +1,4 @@
-"""Convolution and pooling in the form that is fast on the platform at hand.
+"""Rewrites convolutions and pooling into the form that is fast on a platform.
 
 Rewriting works on a model's equations, so that it applies to every model. XLA on CPUs
 runs a convolution inside a loop several times slower than outside (jax#12868), one

@@ -1,4 +1,4 @@
-"""The arms that are compared: each is a combination of the same four choices."""
+"""The arms: where data lie, who aggregates, and whether sums are noised and encrypted."""
 
 import dataclasses
 from collections.abc import Mapping

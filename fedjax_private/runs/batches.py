@@ -1,4 +1,4 @@
-"""Many runs, together where that is faster; nothing finished is ever lost."""
+"""Trains many runs, some together; a run that fails stops no other."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""From a spec to the parts of a run: shards, schedule, privacy, algorithm, sums."""
+"""Checks and prices a spec: shards, schedule, privacy, algorithm, sums."""
 
 import dataclasses
 import functools

@@ -1,6 +1,6 @@
 """Rows: a line a run and a line a round, of plain numbers and names.
 
-Where a name does not apply, its value is None, never 0.
+Fields that do not apply are None, never 0.
 """
 
 from collections.abc import Callable, Mapping, Sequence

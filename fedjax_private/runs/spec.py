@@ -93,7 +93,7 @@ class Spec(choices.Settings):
     augmentations: int | None = setting(
         TRAINING,
         None,
-        "shifted copies that a training loss averages, to 9",
+        "shifted copies of each image that the training loss averages over, to 9",
         at_least(1),
     )
     rounds: int | None = setting(
@@ -191,7 +191,7 @@ class Spec(choices.Settings):
     honest_clients: int | None = setting(
         PRIVACY,
         None,
-        "of a sum's, assumed not to collude (default: all but one)",
+        "clients of each sum that are assumed not to collude (default: all but one)",
         at_least(1),
     )
     epsilon_against: str = setting(

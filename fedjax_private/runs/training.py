@@ -215,7 +215,7 @@ def train(
 
     Raises:
         ValueError: settings that do not fit together, before any work; data that cannot
-            be had; or training that cannot go on, such as values beyond encryption.
+            be had; or training that cannot go on, such as values out of range.
     """
     if isinstance(dataset, Dataset):
         spec = dataclasses.replace(spec, dataset=dataset.name)

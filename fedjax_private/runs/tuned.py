@@ -1,4 +1,4 @@
-"""Public hyper-parameters in one table; a run takes them where it gives none.
+"""Public hyper-parameters in three tables; a run takes them where it gives none.
 
 Those for mnist_5k were chosen on a split of its training data: `experiments.tune` made
 the search, and its log is experiments/settings/tuning_log.jsonl. The search used the
@@ -194,7 +194,7 @@ def tuned(
         epsilon: the target; None for the default one.
     """
     if not ARMS[arm].private or training is Training.SGD:
-        # What is private then comes after plain steps.
+        # Noise, if any, is added after plain steps.
         like = "fl" if ARMS[arm].private else arm
         return PLAIN.get(model, PLAIN["tutorial_cnn"])[like]
     central = ARMS[arm].pooled or shares_noise

@@ -1,4 +1,4 @@
-"""Rows of pytrees for chunks of clients of one length, on host and devices."""
+"""Slices clients into chunks of equal length, padded, and places them on devices."""
 
 from typing import Any
 

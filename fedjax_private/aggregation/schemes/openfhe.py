@@ -1,4 +1,4 @@
-"""What all schemes with keys of OpenFHE share."""
+"""Makes the entries of all encrypted schemes, whose keys OpenFHE makes."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""The public facts about one key: what it is for, and the public key itself."""
+"""The public material of one key: its settings, and the public key itself."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""The processes of a run's parties, as the program that starts them uses them.
+"""Starts the processes of parties, and calls them over pipes.
 
     driver -- pipe: calls ---------------------> every process
     clients' process -- socket: upload --------> server's process

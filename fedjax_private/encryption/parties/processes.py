@@ -1,4 +1,4 @@
-"""What runs in each process of a run: the server, the authority, or clients.
+"""Runs in each process of a party: server, authority, or clients.
 
 The driver (see `children`) and its processes trust each other: their pipes carry
 pickled objects. Sockets carry only messages of the parties, which their receivers

@@ -1,4 +1,4 @@
-"""What a simulation measures of a round: bytes sent, and seconds of adding."""
+"""Counts the bytes sent in a round, and the seconds of adding."""
 
 import contextlib
 import time

@@ -1,4 +1,4 @@
-"""Uniform polynomials from a seed, which halve what a client uploads.
+"""Expands a seed to uniform polynomials, which halves what a client uploads.
 
 A ciphertext under the secret key, an evaluation key and a public key consist of pairs
 (b, a) with a uniform `a`. A client sends a seed of 32 bytes, fresh for each message, in

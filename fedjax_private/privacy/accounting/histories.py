@@ -1,4 +1,4 @@
-"""What each client was charged, for many clients with few distinct histories."""
+"""The events that each client was charged, shared by clients with equal ones."""
 
 from collections.abc import Iterable, Mapping
 

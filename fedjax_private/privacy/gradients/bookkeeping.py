@@ -1,4 +1,4 @@
-"""Norms and sums of per-example gradients from one backward pass.
+"""Per-example gradient norms and sums from one backward pass (ghost norms).
 
 Where a parameter w meets data in an equation y = f(w, a), the gradient of one example
 follows from its input a and its cotangent d of y (Goodfellow 2015, "Efficient

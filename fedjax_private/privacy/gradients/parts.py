@@ -1,4 +1,4 @@
-"""The gradients at one site: their norms and weighted sums, formed or not."""
+"""Per-example gradients of one parameter at one equation: norms, weighted sums."""
 
 import dataclasses
 import math

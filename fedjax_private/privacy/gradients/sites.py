@@ -1,4 +1,4 @@
-"""The sites of a loss: the equations in which its parameters meet data."""
+"""Finds the equations of a loss in which its parameters meet data ("sites")."""
 
 import dataclasses
 from collections.abc import Sequence
