@@ -174,14 +174,13 @@ def _privacy(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
         if not of_arm.rows:
             continue
         first = of_arm.rows[0]
-        largest = [max(of_arm.values(n), default=None) for n in EPSILONS.values()]
-        body.append(
-            [
-                *(ARMS[arm].label, first["algorithm"], first["unit"]),
-                *(number(value, ".4f") for value in largest),
-                *means(of_arm._replace(rows=[first]), NOISE),
-            ]
-        )
+        who = [ARMS[arm].label, first["algorithm"], first["unit"]]
+        epsilons = [
+            number(max(of_arm.values(name), default=None), ".4f")
+            for name in EPSILONS.values()
+        ]
+        noise = means(of_arm._replace(rows=[first]), NOISE)
+        body.append([*who, *epsilons, *noise])
     head = ["arm", "algorithm", "unit", *EPSILONS, *NOISE]
     kept = [i for i in range(len(head)) if any(line[i] for line in body)]
     units = dict.fromkeys(row["unit"] for row in private)
@@ -261,15 +260,15 @@ def _encryption(grouped: Sequence[Cell], config: Mapping[str, Any]) -> list[str]
         if not cell.rows[0]["encryption"]:
             continue
         plain = at.get((cell.partition, cell.clients, COUNTERPARTS.get(cell.arm, "")))
-        body.append(
-            [
-                *(ARMS[cell.arm].label, cell.partition, str(cell.clients)),
-                *(*means(cell, SECONDS), *means(plain, SECONDS)),
-                *means(cell, ENCRYPTION),
-                number(cell.bytes_per_parameter, ".1f"),
-                number(max(cell.values("max_aggregation_error"), default=None), ".1e"),
-            ]
-        )
+        place = [ARMS[cell.arm].label, cell.partition, str(cell.clients)]
+        seconds = [
+            *means(cell, SECONDS),
+            *means(plain, SECONDS),
+            *means(cell, ENCRYPTION),
+        ]
+        size = number(cell.bytes_per_parameter, ".1f")
+        error = max(cell.values("max_aggregation_error"), default=None)
+        body.append([*place, *seconds, size, number(error, ".1e")])
     if not body:
         return []
     sums = dict.fromkeys(

@@ -191,7 +191,9 @@ def _costs(found: Results) -> list[str]:
     error: Means = {"largest error of a sum": ("max_aggregation_error", ".1e")}
     rows = [
         [
-            *(name, accuracy(cell), *means(cell, columns)),
+            name,
+            accuracy(cell),
+            *means(cell, columns),
             number(cell.bytes_per_parameter, ".1f"),
             *means(cell, error),
         ]
@@ -230,8 +232,12 @@ def _related(found: Results) -> list[str]:
         server = "" if spec.server_optimizer is None else f", {spec.server_optimizer}"
         rows.append(
             [
-                *(f"{row['algorithm']}{server}", ARMS[spec.arm].label, _setting(spec)),
-                *(row["unit"] or "", accuracy(cell), *means(cell, columns)),
+                f"{row['algorithm']}{server}",
+                ARMS[spec.arm].label,
+                _setting(spec),
+                row["unit"] or "",
+                accuracy(cell),
+                *means(cell, columns),
                 paper.RELATED.get(row["algorithm"], ""),
             ]
         )
@@ -275,7 +281,9 @@ def _privacy(found: Results) -> list[str]:
         rows.append(
             [
                 f"{arm}, {row['model']}{algorithm}",
-                *(str(spec.clients), spec.partition_name, privacy.unit.value),
+                str(spec.clients),
+                spec.partition_name,
+                privacy.unit.value,
                 number(privacy.epsilon, ".4f"),
                 number(privacy.epsilon_insider, ".4f"),
                 number(row["delta"], "g"),
@@ -291,10 +299,8 @@ def _privacy(found: Results) -> list[str]:
             adversaries.setdefault(f"- {arm}{algorithm}{whose}", words)
     if not rows:
         return []
-    head = [
-        *("", "clients", "partition", "unit", *EPSILONS, *DELTA),
-        *("noise multiplier", "clip norm", "q", "steps"),
-    ]
+    run = ["", "clients", "partition", "unit"]
+    noise = ["noise multiplier", "clip norm", "q", "steps"]
     return [
         "## Privacy",
         "Epsilon is for one record added to or removed from one client's shard, or for "
@@ -302,7 +308,7 @@ def _privacy(found: Results) -> list[str]:
         "is met by calibration, so slightly below its target. The adversaries (a "
         "number of clients is the first run's example):",
         "\n".join(f"{name}: {words}." for name, words in adversaries.items()),
-        markdown_table(head, rows),
+        markdown_table([*run, *EPSILONS, *DELTA, *noise], rows),
         "Noise and samples came from the operating system's entropy. Hyper-parameters "
         "were searched on a split of the training data, which no epsilon covers.",
     ]

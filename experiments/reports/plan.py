@@ -30,8 +30,12 @@ MLP = "mlp_2nn"  # McMahan et al.'s, who call it 2NN
 # of `spec`. Clients, cohort, epochs, batches, sampling and noise are the papers'; data,
 # model and the number of rounds are ours.
 _MCMAHAN = {
-    **{"arm": "fl", "clients": 100, "cohort": 10, "model": MLP},
-    **{"learning_rate": 0.1, "rounds": 20},
+    "arm": "fl",
+    "clients": 100,
+    "cohort": 10,
+    "model": MLP,
+    "learning_rate": 0.1,
+    "rounds": 20,
 }
 _FEDAVG = {**_MCMAHAN, "local_epochs": 5, "batch_size": 10, "momentum": 0.0}
 RELATED: tuple[Mapping[str, Any], ...] = (

@@ -8,6 +8,7 @@ with one sentence and exit status 2.
 """
 
 import dataclasses
+import functools
 import re
 import sys
 import textwrap
@@ -108,12 +109,11 @@ def _settings_flags(registry: Registry[Any], entries: Iterable[Entry]) -> list[F
     flags: dict[str, Flag] = {}
     owners: dict[str, list[str]] = {}
     for entry in entries:
-        of_entry = {flag.name: flag for flag in flags_of(entry.settings)}
-        for name in settings_of(entry):
-            if name not in of_entry:  # a field without a help text
-                continue
-            flags.setdefault(name, of_entry[name])
-            owners.setdefault(name, []).append(entry.name)
+        known = settings_of(entry)
+        for flag in flags_of(entry.settings):
+            if flag.name in known:
+                flags.setdefault(flag.name, flag)
+                owners.setdefault(flag.name, []).append(entry.name)
     return [
         dataclasses.replace(
             flag,
@@ -128,18 +128,10 @@ def _settings_flags(registry: Registry[Any], entries: Iterable[Entry]) -> list[F
 def _values(flags: Iterable[Flag]) -> absl_flags.FlagValues:
     values = absl_flags.FlagValues()
     for flag in flags:
-        if flag.kind is bool:
-            absl_flags.DEFINE_boolean(
-                flag.name, flag.default, flag.help, flag_values=values
-            )
-        else:
-            absl_flags.DEFINE(
-                _Parser(flag.kind),
-                flag.name,
-                flag.default,
-                flag.help,
-                flag_values=values,
-            )
+        define: Callable[..., Any] = absl_flags.DEFINE_boolean
+        if flag.kind is not bool:
+            define = functools.partial(absl_flags.DEFINE, _Parser(flag.kind))
+        define(flag.name, flag.default, flag.help, flag_values=values)
     return values
 
 

@@ -57,10 +57,14 @@ class CipherSettings(choices.Settings):
     )
     protect: bool = choices.setting(True, "make released sums safe to show")
     packing: str = choices.setting(
-        "complex", "how values fill slots: complex (two a slot) or real", choices.one_of(*PACKINGS)
+        "complex",
+        "how values fill slots: complex (two a slot) or real",
+        choices.one_of(*PACKINGS),
     )
     statistical_bits: int = choices.setting(
-        30, "security of the noise that hides what decryption tells", choices.between(1, 128)
+        30,
+        "security of the noise that hides what decryption tells",
+        choices.between(1, 128),
     )
     query_budget: int = choices.setting(
         1600, "ciphertexts that one key decrypts", _within_32_bits

@@ -1,4 +1,4 @@
-"""The arms: where data lie, who aggregates, and whether sums are noised and encrypted."""
+"""The arms: where data lie, who aggregates, and what noises and encrypts sums."""
 
 import dataclasses
 from collections.abc import Mapping
