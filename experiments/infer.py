@@ -189,9 +189,7 @@ def _service(parsed: flags.Parsed, token: bytes, quota: Quota) -> tuple[Any, str
     )
     memory = int(how.memory_gb * 2**30)
     limits = Limits(
-        sessions=how.sessions,
-        idle_seconds=how.idle_seconds,
-        work_seconds=how.work_seconds,
+        how.sessions, idle_seconds=how.idle_seconds, work_seconds=how.work_seconds
     )
     task = Task(circuit, planned, what.score_noise, memory)
     summary = (

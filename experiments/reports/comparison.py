@@ -39,10 +39,8 @@ PRINTED = {"epsilon": ("epsilon", ".2f"), "seconds": ("seconds_total", ".1f")}
 
 def table(rows: Sequence[Row]) -> rich.table.Table:
     """The table that is printed at the end."""
-    result = rich.table.Table(
-        *("partition", "clients", "arm", "accuracy", *PRINTED, "paper's accuracy"),
-        box=rich.box.SIMPLE,
-    )
+    head = ("partition", "clients", "arm", "accuracy", *PRINTED, "paper's accuracy")
+    result = rich.table.Table(*head, box=rich.box.SIMPLE)
     previous = None
     for cell in cells(rows):
         place = (cell.partition, cell.clients)
