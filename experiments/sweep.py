@@ -100,7 +100,12 @@ def sweep(argv: Sequence[str]) -> int:
         shown_by.setdefault(trained_as(cell, what), []).append(cell)
     ready = command.prepared(shown_by, inputs, parsed)
     directory = command.directory("sweep", parsed)
-    config = runs.config("sweep", list(ready.values()), argv=list(argv[1:]))
+    config = runs.config(
+        "sweep",
+        list(ready.values()),
+        argv=list(argv[1:]),
+        seeds=list(range(what.seeds)),
+    )
     directory.write_config(config)
 
     console = command.console()

@@ -17,15 +17,15 @@ import numpy as np
 from experiments import command
 from experiments.progress import train_all
 from experiments.reports import paper_tables
-from experiments.reports.plan import (
+from experiments.reports.predictions import Predictions, predict
+from experiments.reports.results import Results
+from experiments.reports.table_runs import (
     POLYNOMIAL,
     SCARCE_EXAMPLES,
     DataConfig,
     TablesConfig,
     specs,
 )
-from experiments.reports.predictions import Predictions, predict
-from experiments.reports.results import Results
 from experiments.settings import flags
 from fedjax_private import datasets, runs
 
@@ -70,6 +70,7 @@ def tables(argv: Sequence[str]) -> int:
             list(ready.values()),
             argv=list(argv[1:]),
             run=dataclasses.asdict(what),
+            seeds=list(range(what.repetitions)),
         )
     )
     console = command.console()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.reports import figures, paper, plan, predictions
+from experiments.reports import figures, paper, predictions, table_runs
 from experiments.reports.averages import Cell
 from experiments.reports.comparison import write_summary
 from experiments.reports.markdown import (
@@ -17,7 +17,6 @@ from experiments.reports.markdown import (
     number,
     settings_table,
 )
-from experiments.reports.plan import CNN, LINEAR, PARTITIONS, SHALLOW
 from experiments.reports.results import (
     NAMES,
     Results,
@@ -26,10 +25,23 @@ from experiments.reports.results import (
     panels,
     shape,
 )
+from experiments.reports.table_runs import (
+    CLIENTS,
+    CNN,
+    EPSILONS,
+    LINEAR,
+    PARTITIONS,
+    POLYNOMIAL,
+    SCARCE_EXAMPLES,
+    SCARCE_ROUNDS,
+    SCHEMES,
+    SHALLOW,
+    TABLE_1_MODELS,
+)
 from fedjax_private.runs import ARMS, Spec
 
 EPSILON: Means = {"epsilon": ("epsilon", ".3f")}
-EPSILONS: Means = {
+BOTH_EPSILONS: Means = {
     "epsilon, outsiders": ("epsilon", ".3f"),
     "epsilon, insiders": ("epsilon_insider", ".3f"),
 }
@@ -49,7 +61,7 @@ def _table_1(found: Results) -> list[str]:
     theirs = {arm: _paper(figure) for arm, figure in paper.TABLE_1.items()}
     at_epsilon = f"{theirs['centralized_dp']} at {epsilon}"
     rows = []
-    for model in plan.TABLE_1_MODELS:
+    for model in TABLE_1_MODELS:
         plain = found.cell("centralized", model=model)
         private = found.cell("centralized_dp", model=model, epsilon=epsilon)
         rows += [
@@ -57,7 +69,7 @@ def _table_1(found: Results) -> list[str]:
             ["ML + DP", model, accuracy(private), *means(private, EPSILON), at_epsilon],
         ]
     asked = f"{found.encrypted[0].accuracy:.3f}" if found.encrypted else "not run"
-    rows.append(["ML + HE", plan.POLYNOMIAL, asked, "", theirs["encrypted_inference"]])
+    rows.append(["ML + HE", POLYNOMIAL, asked, "", theirs["encrypted_inference"]])
     return [
         "## Table 1: machine learning, with DP, with HE",
         markdown_table(["", "model", "accuracy", "epsilon", "paper"], rows),
@@ -86,7 +98,7 @@ def _table_3(found: Results) -> list[str]:
 
 
 def _tables_4_and_5(found: Results) -> list[str]:
-    high = {"epsilon": plan.EPSILONS[1]}
+    high = {"epsilon": EPSILONS[1]}
     fl, fl_he = paper.TABLE_4["fl"], paper.TABLE_5["fl_he"]
     local, shared = "FL + DP, local noise", "FL + DP + HE, shared noise"
     lines: list[tuple[str, str, str, dict[str, Any], Any]] = [
@@ -107,7 +119,7 @@ def _tables_4_and_5(found: Results) -> list[str]:
         rows.append([title, model, *ours, _paper(theirs)])
     return [
         "## Tables 4 and 5: FL with DP, FL with HE, and all three",
-        f"{plan.CLIENTS} clients, IID. The paper names neither clients nor partition; "
+        f"{CLIENTS} clients, IID. The paper names neither clients nor partition; "
         "its DP has noise multiplier 4, clip norm 1 and epsilon 2.90, and it gives no "
         "figure for all three together.",
         markdown_table(["", "model", "accuracy", *epsilon, "paper"], rows),
@@ -115,7 +127,7 @@ def _tables_4_and_5(found: Results) -> list[str]:
 
 
 def _eight(found: Results) -> list[str]:
-    high = {"epsilon": plan.EPSILONS[1]}
+    high = {"epsilon": EPSILONS[1]}
     cells = [
         ("", "", "", found.cell("centralized", model=LINEAR)),
         ("", "x", "", found.cell("centralized_dp", **high)),
@@ -127,14 +139,14 @@ def _eight(found: Results) -> list[str]:
         ("x", "x", "x", found.cell("private_ai", **high)),
     ]
     columns: Means = {
-        **EPSILONS,
+        **BOTH_EPSILONS,
         **DELTA,
         **SECONDS,
         "bytes a client and round": ("upload_bytes_per_client_round", ",.0f"),
     }
     return [
         "## The table that the paper lacks: FL x DP x HE",
-        f"Model {LINEAR}; {plan.CLIENTS} clients, IID, with FL; one holder of all "
+        f"Model {LINEAR}; {CLIENTS} clients, IID, with FL; one holder of all "
         "data without. HE without FL is one holder whose updates pass through an "
         "encrypted sum of one: it shows a cost, and hides nothing from whoever sees "
         "the released model.",
@@ -146,7 +158,7 @@ def _eight(found: Results) -> list[str]:
 
 
 def _hybrid(found: Results) -> list[str]:
-    low, high = plan.EPSILONS
+    low, high = EPSILONS
     columns = [
         ("PRIVATE-AI", "private_ai", high),
         ("FL + DP, local noise", "fl_dp", high),
@@ -177,12 +189,12 @@ def _hybrid(found: Results) -> list[str]:
 
 
 def _costs(found: Results) -> list[str]:
-    changes: dict[str, Any] = {"label": "cost", "epsilon": plan.EPSILONS[1]}
+    changes: dict[str, Any] = {"label": "cost", "epsilon": EPSILONS[1]}
     cells = {"local noise, ckks": found.cell("private_ai_local", **changes)}
-    for scheme in plan.SCHEMES:
+    for scheme in SCHEMES:
         cells[scheme] = found.cell("private_ai", **changes, encryption=scheme)
     columns: Means = {
-        **EPSILONS,
+        **BOTH_EPSILONS,
         **SECONDS,
         "encrypt": ("seconds_encrypt", ".1f"),
         "add": ("seconds_add", ".1f"),
@@ -208,7 +220,7 @@ def _costs(found: Results) -> list[str]:
     )
     return [
         "## What encryption costs, and who holds the key",
-        f"{plan.CLIENTS} clients, IID, model {LINEAR}, one seed; seconds of a whole "
+        f"{CLIENTS} clients, IID, model {LINEAR}, one seed; seconds of a whole "
         "run, all clients on this one machine.",
         markdown_table(head, rows),
         "\n".join(sums),
@@ -224,7 +236,7 @@ def _related(found: Results) -> list[str]:
         **DELTA,
     }
     rows = []
-    for spec in plan.related(found.what, found.data):
+    for spec in table_runs.related(found.what, found.data):
         row = found.rows.get(spec)
         if row is None:
             continue
@@ -308,7 +320,7 @@ def _privacy(found: Results) -> list[str]:
         "is met by calibration, so slightly below its target. The adversaries (a "
         "number of clients is the first run's example):",
         "\n".join(f"{name}: {words}." for name, words in adversaries.items()),
-        markdown_table([*run, *EPSILONS, *DELTA, *noise], rows),
+        markdown_table([*run, *BOTH_EPSILONS, *DELTA, *noise], rows),
         "Noise and samples came from the operating system's entropy. Hyper-parameters "
         "were searched on a split of the training data, which no epsilon covers.",
     ]
@@ -347,9 +359,9 @@ def write(directory: Path, found: Results, notes: Sequence[str]) -> bool:
     scarce, held = "", True
     if what.profile == "paper_shape":
         scarce = (
-            f"Declared scarcity: {plan.SCARCE_EXAMPLES} training examples of "
+            f"Declared scarcity: {SCARCE_EXAMPLES} training examples of "
             f"{found.data.dataset}, drawn anew for each of {what.repetitions} "
-            f"seed(s), and {plan.SCARCE_ROUNDS} rounds; for the shape of Table 3, "
+            f"seed(s), and {SCARCE_ROUNDS} rounds; for the shape of Table 3, "
             "not its level. "
         )
         claims, held = shape(found)
@@ -367,7 +379,10 @@ def write(directory: Path, found: Results, notes: Sequence[str]) -> bool:
             UNSAID,
         ]
         high = panels(
-            found, ("fl_dp", "private_ai"), "centralized_dp", epsilon=plan.EPSILONS[1]
+            found,
+            ("fl_dp", "private_ai"),
+            "centralized_dp",
+            epsilon=EPSILONS[1],
         )
         figures.draw(directory / "accuracy_epsilon_clients.png", high)
         figures.accuracy_against_epsilon(

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.reports import plan
+from experiments.reports import table_runs
 from experiments.reports.averages import Cell, Row
-from experiments.reports.plan import CNN, PARTITIONS, DataConfig, TablesConfig
 from experiments.reports.predictions import Predictions
+from experiments.reports.table_runs import CNN, PARTITIONS, DataConfig, TablesConfig
 from fedjax_private.runs import Prepared, Spec
 
 NAMES = {"iid": "IID", "shards": "non-IID (2-class shards)"}
@@ -34,8 +34,8 @@ class Results:
     encrypted: Sequence[Predictions] = ()
 
     def cell(self, arm: str, *place: Any, **changes: Any) -> Cell | None:
-        """All seeds of a run; see `plan.spec`. None where none has finished."""
-        wanted = self.what.short(plan.spec(self.data, arm, *place, **changes))
+        """All seeds of a run; see `table_runs.spec`. None where none has finished."""
+        wanted = self.what.short(table_runs.spec(self.data, arm, *place, **changes))
         found = [
             row
             for spec, row in self.rows.items()
@@ -74,7 +74,7 @@ def panels(
 
 def epsilon_curves(found: Results) -> dict[str, list[Cell]]:
     """Arm -> its cells at every epsilon."""
-    epsilons = sorted((*plan.EPSILONS, *plan.MORE_EPSILONS))
+    epsilons = sorted((*table_runs.EPSILONS, *table_runs.MORE_EPSILONS))
     curves = {
         arm: [found.cell(arm, epsilon=epsilon) for epsilon in epsilons]
         for arm in ("centralized_dp", "private_ai")
@@ -84,7 +84,7 @@ def epsilon_curves(found: Results) -> dict[str, list[Cell]]:
 
 def cost_cells(found: Results) -> list[Cell]:
     """PRIVATE-AI's cells at every number of clients."""
-    high = {"epsilon": plan.EPSILONS[1]}
+    high = {"epsilon": table_runs.EPSILONS[1]}
     cells = [found.cell("private_ai", k, "iid", **high) for k in found.what.clients]
     return [cell for cell in cells if cell]
 

@@ -5,7 +5,12 @@ import csv
 import numpy as np
 import pytest
 
-from experiments.reports.plan import SCARCE_EXAMPLES, DataConfig, TablesConfig, specs
+from experiments.reports.table_runs import (
+    SCARCE_EXAMPLES,
+    DataConfig,
+    TablesConfig,
+    specs,
+)
 from experiments.tables import scarce, tables
 from fedjax_private.datasets import load
 from fedjax_private.runs import read_rows

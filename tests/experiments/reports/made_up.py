@@ -3,8 +3,8 @@
 import itertools
 from types import SimpleNamespace
 
-from experiments.reports.plan import DataConfig, specs
 from experiments.reports.results import Results
+from experiments.reports.table_runs import DataConfig, specs
 from fedjax_private.algorithms import Unit
 from fedjax_private.runs import ARMS
 from fedjax_private.trust import Adversary

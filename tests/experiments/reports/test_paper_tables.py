@@ -6,8 +6,8 @@ import dataclasses
 import pytest
 
 from experiments.reports import paper_tables
-from experiments.reports.plan import TablesConfig
 from experiments.reports.predictions import Predictions
+from experiments.reports.table_runs import TablesConfig
 from fedjax_private.runs import ARMS
 from tests.experiments.reports.made_up import results, section, table
 

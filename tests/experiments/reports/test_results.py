@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from experiments.reports.plan import CNN, EPSILONS, MORE_EPSILONS, TablesConfig
 from experiments.reports.results import cost_cells, epsilon_curves, panels, shape
+from experiments.reports.table_runs import CNN, EPSILONS, MORE_EPSILONS, TablesConfig
 from tests.experiments.reports.made_up import results
 
 ONE_SEED = TablesConfig(seeds=1, clients=(4, 32))

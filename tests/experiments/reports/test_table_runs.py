@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from experiments.reports import plan
-from experiments.reports.plan import LINEAR, TablesConfig, specs
+from experiments.reports import table_runs
+from experiments.reports.table_runs import LINEAR, TablesConfig, specs
 from fedjax_private.runs import ARMS
 from tests.experiments.reports.made_up import DATA
 
@@ -22,8 +22,10 @@ def test_every_run_has_a_name_of_its_own(digits):
 def test_what_takes_long_is_run_once(digits):
     costs = [spec for spec in digits if spec.label.startswith("cost")]
     assert {spec.seed for spec in costs} == {0}
-    assert {spec.scheme.name for spec in costs} == set(plan.SCHEMES)
-    repeated = [spec for spec in digits if spec.label == plan.CNN and spec.arm == "fl"]
+    assert {spec.scheme.name for spec in costs} == set(table_runs.SCHEMES)
+    repeated = [
+        spec for spec in digits if spec.label == table_runs.CNN and spec.arm == "fl"
+    ]
     assert {spec.seed for spec in repeated} == {0, 1}
     assert [spec.seed for spec in digits] == sorted(spec.seed for spec in digits)
 
@@ -38,7 +40,7 @@ def test_all_cells_of_fl_dp_and_he_are_run(digits):
         if s.arm == "private_ai" and s.model_entry.name == LINEAR
     }
     assert hybrid >= set(
-        itertools.product((4, 8, 16, 32), plan.PARTITIONS, plan.EPSILONS)
+        itertools.product((4, 8, 16, 32), table_runs.PARTITIONS, table_runs.EPSILONS)
     )
 
 
@@ -58,17 +60,21 @@ def test_quick_runs_are_short(digits):
     quick = specs(TablesConfig(quick=True, clients=(2,)), DATA)
     assert {spec.hyperparameters.rounds for spec in quick} == {3}
     assert {spec.seed for spec in quick} == {0}
-    related = plan.related(TablesConfig(quick=True), DATA)
-    assert len(related) == len(plan.related(TablesConfig(), DATA)) == len(plan.RELATED)
+    related = table_runs.related(TablesConfig(quick=True), DATA)
+    assert (
+        len(related)
+        == len(table_runs.related(TablesConfig(), DATA))
+        == len(table_runs.RELATED)
+    )
     assert set(related) <= set(quick)
 
 
 def test_the_scarce_profile_has_its_rounds_and_seeds():
     what = TablesConfig(profile="paper_shape", clients=(4,))
     scarce = specs(what, DATA)
-    assert {spec.rounds for spec in scarce} == {plan.SCARCE_ROUNDS}
+    assert {spec.rounds for spec in scarce} == {table_runs.SCARCE_ROUNDS}
     assert {spec.arm for spec in scarce} == {"centralized", "local", "fl"}
-    assert {spec.seed for spec in scarce} == set(range(plan.SCARCE_SEEDS))
+    assert {spec.seed for spec in scarce} == set(range(table_runs.SCARCE_SEEDS))
 
 
 @pytest.mark.parametrize(
