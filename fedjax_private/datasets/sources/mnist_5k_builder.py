@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from fedjax_private.datasets.examples import DatasetError, Indices, stratified
-from fedjax_private.datasets.sources.tfds import is_prepared
+from fedjax_private.datasets.sources.source import is_prepared
 
 TEST_EXAMPLES = 1_000
 SPLIT_SEED = 5_000

@@ -1,6 +1,7 @@
 """The entry of a source of data sets, and the settings that sources share."""
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -54,3 +55,9 @@ class UnknownNameError(LookupError):
     def __init__(self, known: Iterable[str]) -> None:
         super().__init__()
         self.known = tuple(known)
+
+
+def is_prepared(builder: Any) -> bool:
+    """Whether the files of a TFDS builder's set are there."""
+    # Not TFDS' own method, which logs a warning where the answer is no.
+    return pathlib.Path(builder.data_dir, "dataset_info.json").is_file()

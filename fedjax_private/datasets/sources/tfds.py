@@ -6,7 +6,6 @@ A set needs one image size, class labels, and the splits train and test.
 import contextlib
 import io
 import os
-import pathlib
 import re
 from typing import Any
 
@@ -18,6 +17,7 @@ from fedjax_private.datasets.sources.source import (
     Source,
     TfdsSettings,
     UnknownNameError,
+    is_prepared,
 )
 
 # Set, optional configuration, optional version. TFDS' namespaces (`huggingface:...`)
@@ -73,12 +73,6 @@ def _find(name: str, data_dir: str | None) -> Any:
             known = ", ".join(configs) or "(none)"
             reason = f"the configurations of {base} are {known}"
         raise DatasetError(f"TFDS cannot open {name!r}: {reason}.") from error
-
-
-def is_prepared(builder: Any) -> bool:
-    """Whether the files of a builder's set are there."""
-    # Not TFDS' own method, which logs a warning where the answer is no.
-    return pathlib.Path(builder.data_dir, "dataset_info.json").is_file()
 
 
 def _check_features(name: str, builder: Any) -> None:
