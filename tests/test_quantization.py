@@ -68,7 +68,7 @@ def test_steps_worked_by_hand():
 
 @pytest.mark.parametrize("b", [-1, 0, 1, 25, 32])
 def test_other_bits_are_refused(b):
-    with pytest.raises(ValueError, match="2 to 24 bits"):
+    with pytest.raises(ValueError, match="between 2 and 24"):
         Grid(b, 1.0)
 
 
