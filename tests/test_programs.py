@@ -48,7 +48,7 @@ def test_a_program_without_a_rule_is_the_function():
 
 
 def test_a_flat_program_has_no_plain_calls():
-    assert "pjit" in names(jax.make_jaxpr(outer)(X))
+    assert {"pjit", "jit"} & set(names(jax.make_jaxpr(outer)(X)))  # its name by release
     program = flat_program(lambda pair: outer(pair["a"]) + pair["b"], {"a": X, "b": X})
     assert "pjit" not in names(program) and len(program.jaxpr.invars) == 2
     np.testing.assert_allclose(evaluate(program, [X, 2 * X])[0], outer(X) + 2 * X)
