@@ -1,4 +1,4 @@
-"""What all commands share around their runs: output, OpenFHE, the ways out."""
+"""What all commands share: output directory, console, notes, exit statuses."""
 
 import dataclasses
 import datetime

@@ -1,4 +1,4 @@
-"""Every table and figure of the paper, and those it lacks, in one report.
+"""Trains for the paper's tables and figures, and reports both side by side.
 
     python -m experiments.tables --profile=digits
 

@@ -1,4 +1,4 @@
-"""Hyper-parameters, which depend on data, model, arm and epsilon."""
+"""`Hyperparameters`: rounds, learning rate, momentum, clip norm and so on."""
 
 import dataclasses
 

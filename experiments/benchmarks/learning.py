@@ -1,4 +1,4 @@
-"""Suites `clients` and `round`: local steps, and whole rounds of federated averaging.
+"""Suites `clients` (local training steps) and `round` (whole FedAvg rounds).
 
 The images are random: speed does not depend on them. In `clients` every client has
 weights of its own; in `round` all start from the server's.

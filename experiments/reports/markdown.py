@@ -1,4 +1,4 @@
-"""Numbers and tables as text."""
+"""Formats numbers, means over seeds and tables as Markdown."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""The runs of `experiments.tables`, found by what was run, and what they show."""
+"""Looks up finished runs of `experiments.tables` for its tables and curves."""
 
 import dataclasses
 import itertools

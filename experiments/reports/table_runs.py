@@ -1,4 +1,4 @@
-"""Which runs the tables are made of."""
+"""Lists the runs that `experiments.tables` trains, for each profile."""
 
 import dataclasses
 import functools

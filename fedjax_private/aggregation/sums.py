@@ -1,4 +1,4 @@
-"""Base of encrypted sums, in one process or several, and the plain sum beside."""
+"""Base class of encrypted sums, and the plain sum that they are compared with."""
 
 import functools
 from typing import Any

@@ -1,4 +1,4 @@
-"""Central DP-SGD by clients that share its noise.
+"""Central DP-SGD by clients that share its noise: the algorithm of `private_ai`.
 
 Truex et al., "A Hybrid Approach to Privacy-Preserving Federated Learning", AISec 2019;
 Malekzadeh et al., "Dopamine: Differentially Private Federated Learning on Medical

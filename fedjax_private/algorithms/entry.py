@@ -1,4 +1,4 @@
-"""Entries of algorithms: everything that a run must know about one."""
+"""`AlgorithmEntry`: what a run knows of an algorithm; `Task`: what builds one."""
 
 import dataclasses
 import enum

@@ -1,4 +1,4 @@
-"""FedAvg.
+"""FedAvg: local training, and a mean of the clients' differences.
 
 McMahan, Moore, Ramage, Hampson, Aguera y Arcas, "Communication-Efficient Learning of
 Deep Networks from Decentralized Data", AISTATS 2017, Algorithm 1: from the global model

@@ -1,4 +1,4 @@
-"""DP-SGD whose noise shrinks with the number of parties that are trusted.
+"""Truex et al.: DP-SGD whose noise shrinks with the number of trusted parties.
 
 Truex, Baracaldo, Anwar, Steinke, Ludwig, Zhang, Zhou, "A Hybrid Approach to
 Privacy-Preserving Federated Learning", AISec 2019 (arXiv 1812.03224). Of n parties at

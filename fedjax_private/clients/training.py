@@ -1,4 +1,4 @@
-"""Trainers of one client, and the functions that they share.
+"""`Trainer`: one client's local training; and the steps that trainers share.
 
 A `Trainer` turns params and a shard into new params. The client functions in `updates`
 send these to a server, or keep them.

@@ -1,4 +1,4 @@
-"""Client functions: their signature, and those that trainers and plans make."""
+"""Client functions: train on a shard, and make the update that is uploaded."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias

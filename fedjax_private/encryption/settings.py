@@ -1,4 +1,4 @@
-"""Settings that the parameters of an encrypted sum follow from."""
+"""Settings of ciphertexts: range, precision, bits, packing, decryption budget."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Training on shifted copies of images."""
+"""Wraps a model: its training loss averages over shifted copies of images."""
 
 import dataclasses
 

@@ -1,5 +1,7 @@
-"""Convolutional networks. No BatchNorm: it mixes the examples of a batch, so that no
-per-example gradient exists to be clipped."""
+"""Convolutional networks, without BatchNorm.
+
+It mixes the examples of a batch, so that no per-example gradient exists to be clipped.
+"""
 
 from collections.abc import Callable
 from typing import Any

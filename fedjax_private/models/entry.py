@@ -1,4 +1,4 @@
-"""The entry of a model."""
+"""`ModelEntry`: what a run knows of a model, such as its builder and settings."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Sums of per-example gradients with a bound on what one record can change."""
+"""Clipping of per-example gradients, and sums of what is clipped."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Privacy noise and its keys.
+"""Gaussian and banded noise with resolved tails, and the keys that it is drawn from.
 
 `jax.random.normal` in float32 cannot exceed 5.42 standard deviations and takes 2^23
 values, so a tail event tells neighbouring data sets apart with a probability near

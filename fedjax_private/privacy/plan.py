@@ -1,4 +1,4 @@
-"""A private run as one value: what each step does and which event it costs."""
+"""`PrivacyPlan`: sampler, clipping and noise of a private run, and its event."""
 
 import dataclasses
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""The networks in plain JAX, in the style of its documentation."""
+"""The benchmarked networks in plain JAX, for the `jax_*` peers."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Serialised OpenFHE objects as templates, whose polynomials can be read and replaced.
+"""Reads and replaces the polynomials inside serialised OpenFHE objects.
 
 OpenFHE never parses bytes from another party. Received residues are checked to be below
 their primes and are then put into an object that OpenFHE itself serialised here.

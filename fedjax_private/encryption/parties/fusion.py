@@ -1,4 +1,4 @@
-"""The server's side of decryption by holders: it adds up partial decryptions."""
+"""Threshold decryption, server's side: adds up the holders' partial decryptions."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Runs in each process of a party: server, authority, or clients.
+"""Main program of a process that plays server, authority or clients.
 
 The driver (see `children`) and its processes trust each other: their pipes carry
 pickled objects. Sockets carry only messages of the parties, which their receivers

@@ -1,4 +1,4 @@
-"""The layout of a request in either packing, and which networks fit it."""
+"""Chooses the layout for single or batch packing, or says why none fits."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""Monic polynomials with few products and fewer levels, and the scale of their result.
+"""Evaluates monic polynomials with few products and levels, tracking scales.
 
 Paterson and Stockmeyer, "On the Number of Nonscalar Multiplications Necessary to
 Evaluate Polynomials" (SIAM J. Comput. 1973), in its monic form: p = x^m q + r with m

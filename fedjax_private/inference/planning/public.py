@@ -1,4 +1,4 @@
-"""The public part of a plan: how a client asks, and how it reads the answer."""
+"""`PublicPlan`: the part of a plan that clients get, to ask and to read answers."""
 
 import dataclasses
 import hashlib

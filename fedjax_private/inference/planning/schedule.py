@@ -1,4 +1,4 @@
-"""Scales and primes along a program, chosen by the error that they leave.
+"""Chooses CKKS scales and primes for each step of a program, by predicted error.
 
 An affine map multiplies the scale by that of its weights. It is rescaled by a few
 primes to the scale that the next polynomial takes. The polynomial's last product is

@@ -1,4 +1,4 @@
-"""Per-example gradients: by definition, and whichever way is cheapest."""
+"""Chooses between formed and book-kept gradients: per-example norms and sums."""
 
 from collections.abc import Callable
 

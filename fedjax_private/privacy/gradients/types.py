@@ -1,4 +1,4 @@
-"""Per-example gradients as norms and weighted sums, and arithmetic for them."""
+"""`ExampleGradients`: per-example norms and weighted sums, and helpers for them."""
 
 import dataclasses
 from collections.abc import Callable
