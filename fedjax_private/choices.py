@@ -147,7 +147,7 @@ class Entry(Protocol):
 
     @property
     def summary(self) -> str:
-        """One line."""
+        """One line for `--help` and for the documentation."""
 
     @property
     def settings(self) -> type[Settings]:

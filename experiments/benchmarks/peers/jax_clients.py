@@ -39,7 +39,7 @@ def _descend(params: Any, gradients: Any) -> Any:
 def plain_step(
     params: Any, images: jax.Array, labels: jax.Array, key: jax.Array
 ) -> Any:
-    """SGD."""
+    """One step of plain SGD on a batch; returns the new parameters."""
     del key
     return _descend(params, jax.grad(_loss)(params, images, labels))
 

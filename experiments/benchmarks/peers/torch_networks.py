@@ -19,7 +19,7 @@ class TutorialCnn(nn.Module):
         self.dense2 = nn.Linear(32, 10)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits."""
+        """Returns logits (B, 10) of a batch of images."""
         x = F.max_pool2d(F.relu(self.conv1(images)), 2, 1)
         x = F.max_pool2d(F.relu(self.conv2(x)), 2, 1)
         x = x.flatten(1)
@@ -37,7 +37,7 @@ class RoundCnn(nn.Module):
         self.dense2 = nn.Linear(64, 10)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits."""
+        """Returns logits (B, 10) of a batch of images."""
         x = images.float() / 255
         x = F.max_pool2d(F.relu(self.conv1(x)), 2)
         x = F.max_pool2d(F.relu(self.conv2(x)), 2)

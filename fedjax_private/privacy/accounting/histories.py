@@ -32,7 +32,7 @@ class Histories:
 
     @property
     def states(self) -> Ids:
-        """Their states."""
+        """The states of these clients, in the same order."""
         return self._states
 
     def state_of(self, client: int) -> int:
