@@ -5,7 +5,7 @@
 
 Files, each importing only those before it: `environment` (sets up the process and says
 what it runs on); `arms`, `tuned`, `spec`, `preparation`; `directory`, `checkpoints`,
-`rows`, `ledgers`; `training`, `batches`, `loading`.
+`columns`, `clients`, `rows`, `ledgers`; `training`, `batches`, `loading`.
 """
 
 import lazy_loader

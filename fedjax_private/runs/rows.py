@@ -3,10 +3,16 @@
 Fields that do not apply are None, never 0.
 """
 
+import datetime
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fedjax_private import simulation
+from fedjax_private.runs.clients import client_accuracy
+from fedjax_private.runs.columns import columns
+from fedjax_private.runs.environment import version
 from fedjax_private.runs.preparation import Prepared
 from fedjax_private.trust import Adversary
 
@@ -14,7 +20,10 @@ Row = Mapping[str, Any]
 
 
 def round_row(
-    prepared: Prepared, done: simulation.Round, spent: Mapping[Adversary, float]
+    prepared: Prepared,
+    done: simulation.Round,
+    spent: Mapping[Adversary, float],
+    lost: int,
 ) -> dict[str, Any]:
     """The line of a round.
 
@@ -22,6 +31,7 @@ def round_row(
         prepared: the run.
         done: what the round did.
         spent: adversary -> epsilon so far.
+        lost: uploads of the round that never arrived.
     """
     spec, arm = prepared.spec, prepared.spec.traits
     report, evaluation = done.report, done.evaluation
@@ -34,6 +44,7 @@ def round_row(
         "round": done.number,
         "cohort": len(done.cohort),
         "void": done.void,
+        "lost": lost if arm.federated else None,
         "accuracy": float(evaluation.accuracy.mean()) if evaluation else None,
         "loss": float(evaluation.loss.mean()) if evaluation else None,
         "train_loss": done.metrics["loss"] / examples if examples else None,
@@ -57,11 +68,23 @@ def round_row(
 
 
 def run_row(
-    prepared: Prepared, rounds: Sequence[Row], seconds_total: float
+    prepared: Prepared,
+    rounds: Sequence[Row],
+    evaluation: simulation.Evaluation,
+    seconds_total: float,
+    directory: Path,
 ) -> dict[str, Any]:
-    """The line of a run, from those of its rounds."""
+    """The line of a run.
+
+    Args:
+        prepared: the run.
+        rounds: the lines of its rounds.
+        evaluation: of its last round.
+        seconds_total: wall seconds of the run.
+        directory: where all that the run leaves behind is.
+    """
     spec, last, privacy = prepared.spec, rounds[-1], prepared.privacy
-    values = prepared.hyperparameters
+    values, federated = prepared.hyperparameters, prepared.spec.traits.federated
 
     def total(name: str, combine: Callable[[list[Any]], Any] = sum) -> Any:
         # Void rounds measured nothing.
@@ -101,6 +124,13 @@ def run_row(
         "seconds_decrypt": total("seconds_decrypt"),
         "upload_bytes_per_client_round": total("upload_bytes_per_client", max),
         "max_aggregation_error": total("max_aggregation_error", max),
+        "void_rounds": sum(row["void"] for row in rounds) if federated else None,
+        "lost_uploads": sum(row["lost"] for row in rounds) if federated else None,
+        **client_accuracy(prepared, evaluation.correct),
+        "directory": os.fspath(directory.resolve()),
+        "time": datetime.datetime.now(datetime.timezone.utc).isoformat("T", "seconds"),
+        "version": version(),
+        **columns(prepared),
     }
 
 

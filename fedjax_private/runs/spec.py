@@ -206,6 +206,12 @@ class Spec(choices.Settings):
         None,
         "repeatable noise and samples, for simulations (default: OS entropy)",
     )
+    client_statistics: bool | None = setting(
+        PRIVACY,
+        None,
+        "write down sizes, class counts and accuracies of clients, which no epsilon "
+        "covers: for public data (default: in arms without DP)",
+    )
 
     encryption: "str | SchemeEntry | Choice[SchemeEntry]" = chosen(
         SCHEMES, "ckks", "scheme of the sums", group=ENCRYPTION

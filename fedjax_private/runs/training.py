@@ -15,6 +15,7 @@ import tensorboardX
 from fedjax_private import aggregation, models, simulation
 from fedjax_private.datasets import Dataset, load as load_dataset
 from fedjax_private.runs import checkpoints
+from fedjax_private.runs.clients import shards
 from fedjax_private.runs.directory import RunDirectory
 from fedjax_private.runs.environment import machine, versions
 from fedjax_private.runs.ledgers import charger, open_ledgers
@@ -125,7 +126,7 @@ def train_together(
             chunk_size=first.spec.chunk_size,
         ):
             for i, done in enumerate(finished):
-                rounds[i].append(records[i].add(done))
+                rounds[i].append(records[i].add(done, len(runs[i].lost(done.number))))
                 advance(several[i].spec.name, 1)
     results = []
     seconds = (time.perf_counter() - started) / len(several)
@@ -133,7 +134,8 @@ def train_together(
         stacked = algorithm.models(done.server_state, done.client_states)
         stacked = jax.tree.map(np.asarray, stacked)
         checkpoints.save(directory.path, prepared, stacked)
-        row = run_row(prepared, lines, seconds)
+        assert done.evaluation is not None  # the last round always has one
+        row = run_row(prepared, lines, done.evaluation, seconds, directory.path)
         results.append(Result(prepared, directory.path, row, lines, stacked))
     return results
 
@@ -179,13 +181,13 @@ class _Record:
             files.enter_context(ledger)
         return cls(prepared, directory, scalars, ledgers)
 
-    def add(self, done: simulation.Round) -> dict[str, Any]:
-        """Writes a round; returns its line."""
+    def add(self, done: simulation.Round, lost: int) -> dict[str, Any]:
+        """Writes a round, of which some uploads were lost; returns its line."""
         spent = {
             adversary: ledger.epsilon(self.prepared.spec.delta)
             for adversary, ledger in self.ledgers.items()
         }
-        row = round_row(self.prepared, done, spent)
+        row = round_row(self.prepared, done, spent, lost)
         self.directory.add_round(row)
         for name, value in row.items():
             if isinstance(value, float) and math.isfinite(value):
@@ -245,6 +247,7 @@ def config(command: str, ready: list[Prepared], **more: Any) -> dict[str, Any]:
                 "spec": each.spec.described(),
                 "hyperparameters": dataclasses.asdict(each.hyperparameters),
                 "sums": each.sums,
+                "shards": shards(each),
                 "against": each.privacy
                 and {a.value: words for a, words in each.privacy.against.items()},
             }

@@ -19,10 +19,18 @@ BATCH = 500
 
 
 class Evaluation(NamedTuple):
-    """Means over the test set, one entry a model: each (M,) float64."""
+    """Means over the test set, one entry a model.
+
+    Attributes:
+        accuracy: (M,) float64.
+        loss: (M,) float64.
+        correct: (M, N) bool: which test example each model classifies rightly; None
+            where nobody counted.
+    """
 
     accuracy: npt.NDArray[np.float64]
     loss: npt.NDArray[np.float64]
+    correct: npt.NDArray[np.bool_] | None = None
 
 
 Evaluator = Callable[[Params], Evaluation]
@@ -45,19 +53,19 @@ def evaluator(model: Model) -> EvaluatorFor:
         def one(params: Params) -> tuple[Array, Array]:
             logits = model.apply(params, inputs)
             known = labels >= 0
-            right = jnp.sum((jnp.argmax(logits, axis=-1) == labels) & known)
+            right = jnp.argmax(logits, axis=-1) == labels
             losses = model.loss(params, inputs, jnp.maximum(labels, 0))
             return right, jnp.sum(jnp.where(known, losses, 0.0))
 
         right, loss = jax.lax.map(one, stack)
-        return right[None], loss[None]
+        return right, loss[None]
 
     spread_sums = jax.jit(
         jax.shard_map(
             sums,
             mesh=mesh,
             in_specs=(PartitionSpec(), spread, spread),
-            out_specs=spread,
+            out_specs=(PartitionSpec(None, CLIENT_AXIS), spread),
             check_vma=False,
         )
     )
@@ -78,11 +86,11 @@ def evaluator(model: Model) -> EvaluatorFor:
         def evaluate(stack: Params) -> Evaluation:
             stack = jax.device_get(stack)
             parts = [spread_sums(stack, *batch) for batch in batches]
-            right, loss = (
-                np.sum([np.asarray(part[i], np.float64) for part in parts], (0, 1))
-                for i in (0, 1)
-            )
-            return Evaluation(right / len(examples), loss / len(examples))
+            right = [np.asarray(part[0]) for part in parts]
+            loss = np.sum([np.asarray(part[1], np.float64) for part in parts], (0, 1))
+            # The padding, which is never right, stands at the end.
+            correct = np.concatenate(right, axis=1)[:, : len(examples)]
+            return Evaluation(correct.mean(axis=1), loss / len(examples), correct)
 
         return evaluate
 

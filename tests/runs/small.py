@@ -20,7 +20,8 @@ def spec(**settings):
     return runs.Spec(**usual | settings)
 
 
-# The names of a run's row, in this order: part of the interface.
+# The names of a run's row, in this order: part of the interface. Those of the settings
+# of its entries follow.
 ROW_NAMES = (
     "run",
     "arm",
@@ -54,4 +55,32 @@ ROW_NAMES = (
     "seconds_decrypt",
     "upload_bytes_per_client_round",
     "max_aggregation_error",
+    "void_rounds",
+    "lost_uploads",
+    "client_accuracy_mean",
+    "client_accuracy_worst_tenth",
+    "directory",
+    "time",
+    "version",
+    "client",
+    "activation",
+    "augmentations",
+    "local_epochs",
+    "local_steps",
+    "batch_size",
+    "learning_rate",
+    "momentum",
+    "server_optimizer",
+    "server_learning_rate",
+    "averaging",
+    "cohort",
+    "drop_out",
+    "min_uploads",
+    "evaluate_every",
+    "chunk_size",
+    "backend",
+    "epsilon_target",
+    "epsilon_against",
+    "noise",
+    "noise_seed",
 )

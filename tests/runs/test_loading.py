@@ -53,7 +53,7 @@ def test_every_arm_is_trained_recorded_and_loaded(arm, blobs, train):
     result = train(arm=arm, momentum=0.0)
     traits = runs.ARMS[arm]
     assert [row["round"] for row in result.rows] == [1, 2]
-    assert list(result.row) == list(ROW_NAMES)
+    assert list(result.row)[: len(ROW_NAMES)] == list(ROW_NAMES)
     assert lines(result.directory / "runs.jsonl") == [
         json.loads(json.dumps(result.row))
     ]

@@ -1,6 +1,7 @@
 """Rounds on disk, lost uploads, seeds, and runs that go through together."""
 
 import dataclasses
+import datetime
 
 import jax
 import numpy as np
@@ -64,7 +65,7 @@ def test_rounds_are_on_disk_as_they_end(blobs, tmp_path):
     (trained,) = runs.train_together([ready], directory, advance)
     assert seen == [0, 1, 2, 3]
     assert [row["run"] for row in trained.rows] == ["fl-3-iid-0"] * 3
-    assert list(trained.row) == list(ROW_NAMES)
+    assert list(trained.row) == [*ROW_NAMES, "size_skew"]
     assert any((tmp_path / "tb" / "fl-3-iid-0").rglob("events*"))
 
 
@@ -106,3 +107,21 @@ def test_training_that_cannot_be_encrypted_ends_with_one_sentence(blobs, tmp_pat
     assert runs.checkpoints.names(tmp_path / "run") == []
     with pytest.raises(ValueError, match="its training did not end"):
         runs.load(tmp_path / "run")
+
+
+def test_rows_say_where_when_and_with_which_version(train):
+    result = train()
+    row = result.row
+    assert row["directory"] == str(result.directory.resolve())
+    ended = datetime.datetime.fromisoformat(row["time"])
+    assert ended.utcoffset() == datetime.timedelta(0)
+    assert row["version"] == runs.environment.versions()["fedjax-private"]
+
+
+def test_lost_uploads_and_void_rounds_are_counted(train):
+    result = train(drop_out=0.5, rounds=6)
+    lost = [row["lost"] for row in result.rows]
+    assert 0 < sum(lost) == result.row["lost_uploads"] < 18
+    assert result.row["void_rounds"] == sum(row["void"] for row in result.rows)
+    alone = train(arm="local").row
+    assert alone["lost_uploads"] is alone["void_rounds"] is None

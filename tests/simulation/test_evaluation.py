@@ -11,5 +11,7 @@ def test_accuracy_and_loss_equal_numpy(model, examples, evaluate):
         logits = np.asarray(model.apply(one, examples.inputs), np.float64)
         picked = logits[np.arange(70), examples.labels]
         losses = np.log(np.exp(logits).sum(1)) - picked
-        assert got.accuracy[index] == (logits.argmax(1) == examples.labels).mean()
+        right = logits.argmax(1) == examples.labels
+        np.testing.assert_array_equal(got.correct[index], right)
+        assert got.accuracy[index] == right.mean()
         assert got.loss[index] == pytest.approx(losses.mean(), rel=1e-5)

@@ -1,0 +1,70 @@
+"""The settings of runs, as columns of their rows."""
+
+import dataclasses
+
+import pytest
+
+from fedjax_private import choices, runs
+from fedjax_private.datasets import PARTITIONS
+from fedjax_private.models import MODELS
+from fedjax_private.runs.columns import columns, entry_settings
+from tests.runs.small import ROW_NAMES
+
+
+def test_values_that_apply_have_the_names_of_their_flags(prepare):
+    skewed = PARTITIONS.choose("dirichlet", {"alpha": 0.3})
+    got = columns(prepare(partition=skewed, learning_rate=0.2, cohort=2, drop_out=0.1))
+    assert (got["learning_rate"], got["cohort"], got["drop_out"]) == (0.2, 2, 0.1)
+    assert (got["alpha"], got["size_skew"]) == (0.3, 0.0)
+    assert (got["client"], got["server_optimizer"], got["batch_size"]) == (
+        "sgd",
+        "sgd",
+        16,
+    )
+    for name in ("epsilon_target", "epsilon_against", "noise", "noise_seed"):
+        assert got[name] is None
+
+
+def test_a_target_is_null_where_the_noise_is_given(prepare):
+    met = columns(prepare(arm="fl_dp", epsilon=1.5, noise_seed=3))
+    assert (met["epsilon_target"], met["epsilon_against"]) == (1.5, "outsiders")
+    assert (met["noise"], met["noise_seed"], met["client"]) == ("local", 3, "dp_sgd")
+    assert met["batch_size"] is met["averaging"] is None
+    given = columns(prepare(arm="fl_dp"))
+    assert given["epsilon_target"] is given["epsilon_against"] is None
+
+
+def test_the_default_target_is_written_out(blobs):
+    ready = runs.prepare(
+        runs.Spec(arm="centralized_dp", model="linear", rounds=2), blobs
+    )
+    assert columns(ready)["epsilon_target"] == 2.9
+    assert columns(ready)["cohort"] is columns(ready)["drop_out"] is None
+
+
+@pytest.mark.needs_openfhe
+def test_settings_of_schemes_stand_in_encrypted_arms_alone(prepare):
+    assert columns(prepare(arm="fl_he"))["topology"] == "star"
+    assert "topology" not in columns(prepare(arm="fl"))
+    shared = columns(prepare(arm="private_ai"))
+    assert (shared["noise"], shared["min_uploads"]) == ("distributed", 3)
+    assert shared["client"] is None  # the algorithm has its own
+
+
+def test_a_row_s_settings_are_in_it(train):
+    row = train(partition=PARTITIONS.choose("dirichlet", {"alpha": 0.3})).row
+    assert list(row) == [*ROW_NAMES, "size_skew", "alpha"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Widths(choices.Settings):
+    width: tuple[int, ...] = choices.setting((8, 4), "units")
+
+
+def test_a_name_that_two_entries_share_is_written_with_its_kind():
+    model = dataclasses.replace(MODELS.find("linear"), settings=Widths)
+    part = dataclasses.replace(PARTITIONS.find("iid"), settings=Widths)
+    several = [("model", choices.Choice(model, Widths()))]
+    assert entry_settings(several) == {"width": "8,4"}
+    several.append(("partition", choices.Choice(part, Widths((1,)))))
+    assert entry_settings(several) == {"model.width": "8,4", "partition.width": "1"}
