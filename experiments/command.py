@@ -68,6 +68,23 @@ def available(
     return able, notes
 
 
+def borrowed(ready: Iterable[runs.Prepared]) -> list[str]:
+    """A note for each data set and model that run with the settings of others."""
+    lenders: dict[tuple[str, str], dict[str, None]] = {}  # -> places
+    first: dict[tuple[str, str], runs.Prepared] = {}
+    for each in ready:
+        if each.settings_from.borrowed:
+            pair = each.spec.dataset, each.model_name
+            lenders.setdefault(pair, {})[each.settings_from.place] = None
+            first.setdefault(pair, each)
+    return [
+        f"Note: no tuned settings for data set {dataset} and model {model}: borrowed "
+        f"from {', '.join(places)}; find your own by python -m experiments.tune "
+        f"--arm={first[dataset, model].spec.arm} --dataset={dataset} --model={model}."
+        for (dataset, model), places in lenders.items()
+    ]
+
+
 def prepared(
     specs: Iterable[runs.Spec], inputs: runs.Inputs, parsed: Parsed
 ) -> dict[runs.Spec, runs.Prepared]:

@@ -99,6 +99,7 @@ def sweep(argv: Sequence[str]) -> int:
     for cell in cells:
         shown_by.setdefault(trained_as(cell, what), []).append(cell)
     ready = command.prepared(shown_by, inputs, parsed)
+    notes += command.borrowed(ready.values())
     directory = command.directory("sweep", parsed)
     config = runs.config(
         "sweep",

@@ -25,6 +25,7 @@ def train(argv: Sequence[str]) -> int:
     directory = command.directory("train", parsed)
     config = runs.config("train", [ready], argv=list(argv[1:]))
     directory.write_config(config)
+    command.say(console, *command.borrowed([ready]))
     try:
         with progress(len(ready.schedule), console) as advance:
             (trained,) = runs.train_together([ready], directory, advance)

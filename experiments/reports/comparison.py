@@ -16,6 +16,7 @@ from experiments.reports.markdown import (
     markdown_table,
     means,
     number,
+    searches,
     settings_table,
 )
 from fedjax_private.aggregation import SCHEMES
@@ -194,8 +195,11 @@ def _privacy(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
         "largest over clients (their data are disjoint), from the RDP of "
         f"{_priced(private)}. The adversaries:",
         "\n".join(_adversaries(private, config)),
-        "Hyper-parameters were searched on a split of the training data. That search "
-        "is not part of epsilon.",
+        *searches(
+            run["searched_on"]
+            for run in config["runs"].values()
+            if ARMS[run["spec"]["arm"]].private
+        ),
         (
             "The noise, and who was sampled, came from a seed: whoever knows it can "
             "subtract the noise, so these epsilons are those of a simulation."
@@ -288,6 +292,10 @@ def _encryption(grouped: Sequence[Cell], config: Mapping[str, Any]) -> list[str]
 
 def _settings(config: Mapping[str, Any]) -> list[str]:
     versions = ", ".join(f"{k} {v}" for k, v in config["versions"].items() if v)
+    origins: dict[str, dict[str, None]] = {}  # text -> labels of arms
+    for run in config["runs"].values():
+        label = ARMS[run["spec"]["arm"]].label
+        origins.setdefault(run["settings_from"], {})[label] = None
     return [
         "## Settings",
         settings_table(
@@ -297,6 +305,8 @@ def _settings(config: Mapping[str, Any]) -> list[str]:
                 for run in config["runs"].values()
             ],
         ),
+        "Where they come from:",
+        "\n".join(f"- {', '.join(arms)}: {text}." for text, arms in origins.items()),
         f"{versions}; {config['machine']['devices']} {config['machine']['backend']} "
         "device(s). All settings are in config.json, all rounds in rounds.jsonl.",
     ]

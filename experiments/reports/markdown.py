@@ -66,3 +66,18 @@ def distinct(several: Sequence[Mapping[str, Any]], name: str) -> str:
         for value in dict.fromkeys(each[name] for each in several)
         if value is not None
     )
+
+
+def searches(searched_on: Iterable[str | None]) -> list[str]:
+    """A sentence on the data whose training part hyper-parameters were searched on.
+
+    Args:
+        searched_on: of each run with DP the data set; None where nothing was searched.
+    """
+    names = [name for name in dict.fromkeys(searched_on) if name is not None]
+    if not names:
+        return []
+    return [
+        "Hyper-parameters were searched on a split of the training data of "
+        f"{' and of '.join(names)}. That search is not part of epsilon."
+    ]

@@ -15,6 +15,7 @@ from experiments.reports.markdown import (
     markdown_table,
     means,
     number,
+    searches,
     settings_table,
 )
 from experiments.reports.results import (
@@ -321,8 +322,10 @@ def _privacy(found: Results) -> list[str]:
         "number of clients is the first run's example):",
         "\n".join(f"{name}: {words}." for name, words in adversaries.items()),
         markdown_table([*run, *BOTH_EPSILONS, *DELTA, *noise], rows),
-        "Noise and samples came from the operating system's entropy. Hyper-parameters "
-        "were searched on a split of the training data, which no epsilon covers.",
+        "Noise and samples came from the operating system's entropy.",
+        *searches(
+            spec.settings_from.searched_on for spec in found.rows if spec.traits.private
+        ),
     ]
 
 

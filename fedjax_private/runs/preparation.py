@@ -25,7 +25,7 @@ from fedjax_private.datasets import (
 from fedjax_private.hyperparameters import Hyperparameters
 from fedjax_private.privacy.mechanisms import MECHANISMS
 from fedjax_private.runs.spec import Spec
-from fedjax_private.runs.tuned import DEFAULT_EPSILON
+from fedjax_private.runs.tuned import DEFAULT_EPSILON, Origin
 from fedjax_private.simulation.evaluation import EvaluatorFor
 from fedjax_private.trust import Adversary, Decryptor, Trust
 from fedjax_private.typing import Params
@@ -77,6 +77,13 @@ class Prepared:
     def clients(self) -> int:
         """Clients of all rounds; 1 where data are pooled."""
         return int(self.data.mask.shape[0])
+
+    @property
+    def settings_from(self) -> Origin:
+        """Where the hyper-parameters come from."""
+        origin = self.spec.settings_from
+        as_named = self.model_name == self.spec.model_entry.name
+        return dataclasses.replace(origin, borrowed=origin.borrowed or not as_named)
 
     @property
     def noises_steps(self) -> bool:

@@ -98,6 +98,7 @@ def run_row(
         "params": prepared.parameters,
         "train_examples": len(prepared.dataset.train),
         "algorithm": prepared.algorithm.name,
+        "settings_from": str(prepared.settings_from),
         "rounds": len(rounds),
         "accuracy": last["accuracy"],
         "loss": last["loss"],

@@ -17,7 +17,7 @@ from fedjax_private.models import ACTIVATIONS, MODELS, ModelEntry
 from fedjax_private.privacy.mechanisms import MECHANISMS
 from fedjax_private.privacy.mechanisms.mechanism import Mechanism
 from fedjax_private.runs.arms import ARMS, Arm
-from fedjax_private.runs.tuned import tuned
+from fedjax_private.runs.tuned import Origin, tuned
 from fedjax_private.trust import Adversary, Decryptor, Trust
 
 RUN = "What to run"
@@ -320,28 +320,49 @@ class Spec(choices.Settings):
     @property
     def hyperparameters(self) -> Hyperparameters:
         """Tuned values, those of the algorithm, and given ones together."""
-        algorithm = self.chosen_algorithm.entry
-        values = dataclasses.replace(
-            tuned(
-                self.arm,
-                algorithm.training,
-                shares_noise=self.shares_noise,
-                cohort=self.cohort_size,
-                dataset=self.dataset,
-                model=self.model_entry.name,
-                epsilon=self.epsilon,
-            ),
-            **algorithm.defaults,
+        values, _ = self._tuned
+        values = dataclasses.replace(values, **self.chosen_algorithm.entry.defaults)
+        given = self._given(values)
+        if "local_steps" in given:
+            given["local_epochs"] = None
+        return dataclasses.replace(values, **given)
+
+    @property
+    def settings_from(self) -> Origin:
+        """Where the hyper-parameters come from."""
+        values, origin = self._tuned
+        algorithm = self.chosen_algorithm
+        values = dataclasses.replace(values, **algorithm.entry.defaults)
+        given = self._given(values)
+        own = [
+            name
+            for name, value in algorithm.entry.defaults.items()
+            if value is not None and name not in given
+        ]
+        replaced = [f"{algorithm.name}'s own: {', '.join(own)}"] if own else []
+        replaced += [f"given: {', '.join(given)}"] if given else []
+        return dataclasses.replace(origin, replaced=tuple(replaced))
+
+    @property
+    def _tuned(self) -> tuple[Hyperparameters, Origin]:
+        return tuned(
+            self.arm,
+            self.chosen_algorithm.entry.training,
+            shares_noise=self.shares_noise,
+            cohort=self.cohort_size,
+            dataset=self.dataset,
+            model=self.model_entry.name,
+            epsilon=self.epsilon,
         )
-        given = {
+
+    def _given(self, values: Hyperparameters) -> dict[str, Any]:
+        """What was given of the hyper-parameters that the run has."""
+        return {
             field.name: value
             for field in dataclasses.fields(Hyperparameters)
             if (value := getattr(self, field.name, None)) is not None
             and (getattr(values, field.name) is not None or field.name == "local_steps")
         }
-        if "local_steps" in given:
-            given["local_epochs"] = None
-        return dataclasses.replace(values, **given)
 
     @property
     def cohort_size(self) -> int:

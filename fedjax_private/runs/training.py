@@ -246,6 +246,8 @@ def config(command: str, ready: list[Prepared], **more: Any) -> dict[str, Any]:
             each.spec.name: {
                 "spec": each.spec.described(),
                 "hyperparameters": dataclasses.asdict(each.hyperparameters),
+                "settings_from": str(each.settings_from),
+                "searched_on": each.settings_from.searched_on,
                 "sums": each.sums,
                 "shards": shards(each),
                 "against": each.privacy

@@ -17,7 +17,7 @@ The log's first lines lack fields that were added later.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fedjax_private.algorithms.entry import Training
@@ -25,6 +25,9 @@ from fedjax_private.hyperparameters import Hyperparameters
 from fedjax_private.runs.arms import ARMS
 
 DEFAULT_EPSILON = 2.9
+
+# How values were found.
+SEARCHED, LITERATURE = "searched", "literature, untested"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Budget:
             largest was 0.006 for scattering features; 1 is what clipping allows.
         activation: see `Hyperparameters`.
         augmentations: likewise.
-        source: the search that chose them, or the literature; the latter is untested.
+        source: how they were found.
     """
 
     steps: int
@@ -56,14 +59,13 @@ class Budget:
     signal_bound: float = 1.0
     activation: str = "tanh"
     augmentations: int = 1
-    source: str = "log"
+    source: str = SEARCHED
 
 
 # Tramer and Boneh 2021 report 98.7 % at epsilon 3 from scattering features and a linear
 # model, with batches of 8,192 for some 40 epochs; Papernot et al. 2021 98.1 % at 2.93
 # from a CNN with tempered sigmoids, batches of 2,048; De et al. 2022 suggest
 # large batches and averaging throughout. Steps and rates scaled to 0.563 by us.
-_LITERATURE = "literature, untested"
 Q_MNIST = 8192 / 60000
 
 # Squares have no gradient at zero, from where few noisy steps do not get far.
@@ -75,7 +77,7 @@ def _full_mnist(activation: str) -> Mapping[float, Budget]:
     shared: Any = {
         "averaging": 0.9,
         "activation": activation,
-        "source": _LITERATURE,
+        "source": LITERATURE,
     }
     return {
         2.9: Budget(600, 2.0, 0.1, 4096 / 60000, **shared),
@@ -103,8 +105,8 @@ CENTRAL: Mapping[tuple[str, str], Mapping[float, Budget]] = {
         0.563: Budget(40, 2.0, 0.1, averaging=0.9, activation=_RELU, augmentations=5),
     },
     ("mnist", "scattering_linear"): {
-        2.9: Budget(300, 8.0, 0.1, Q_MNIST, signal_bound=0.01, source=_LITERATURE),
-        0.563: Budget(120, 4.0, 0.1, Q_MNIST, signal_bound=0.01, source=_LITERATURE),
+        2.9: Budget(300, 8.0, 0.1, Q_MNIST, signal_bound=0.01, source=LITERATURE),
+        0.563: Budget(120, 4.0, 0.1, Q_MNIST, signal_bound=0.01, source=LITERATURE),
     },
     ("mnist", "tutorial_cnn"): _full_mnist("tanh"),
     ("mnist", "shallow_cnn"): _full_mnist("relu"),
@@ -143,33 +145,73 @@ def _plain(
     return {"centralized": pooled, "local": alone, "fl": fl, "fl_he": fl}
 
 
-# By model, then arm; those of tutorial_cnn serve every model without an entry. Linear
-# models on normalised features take smaller steps, and so do squares, which diverge at
-# 0.015. Without pooling few images are soon overfitted: shifted copies are worth three
-# points.
-PLAIN: Mapping[str, Mapping[str, Hyperparameters]] = {
-    "tutorial_cnn": _plain(0.05, 0.01),
-    "shallow_cnn": _plain(0.05, 0.01, activation="relu"),
-    "scattering_linear": _plain(0.01, 0.01),
-    "polynomial_cnn": _plain(0.0075, 0.0075, activation="square", augmentations=9),
+# (data, model) -> arm -> settings. Linear models on normalised features take smaller
+# steps, and so do squares, which diverge at 0.015. Without pooling few images are soon
+# overfitted: shifted copies are worth three points.
+PLAIN: Mapping[tuple[str, str], Mapping[str, Hyperparameters]] = {
+    ("mnist_5k", "tutorial_cnn"): _plain(0.05, 0.01),
+    ("mnist_5k", "shallow_cnn"): _plain(0.05, 0.01, activation="relu"),
+    ("mnist_5k", "scattering_linear"): _plain(0.01, 0.01),
+    ("mnist_5k", "polynomial_cnn"): _plain(
+        0.0075, 0.0075, activation="square", augmentations=9
+    ),
 }
 
+# Borrowing: the data sets whose values serve others, the likeliest first, and on each
+# data set the model whose values serve other models.
+IMAGES = ("mnist", "mnist_5k")
+STAND_IN = {"mnist": "tutorial_cnn", "mnist_5k": "tutorial_cnn"}
 
-def budget(
-    table: Mapping[tuple[str, str], Mapping[float, Budget]],
-    dataset: str,
-    model: str,
-    epsilon: float | None,
-) -> Budget:
-    """The entry for a data set and model, or the nearest one, at the nearest epsilon.
 
-    The full MNIST's serve every data set without an entry, tutorial_cnn's every model.
+def nearest(
+    table: Mapping[tuple[str, str], Any], dataset: str, model: str
+) -> tuple[str, str]:
+    """The key of a table whose values serve a data set and a model.
+
+    Their own, else the model's on other data, else those of the model that stands in
+    for others on this data set, and at last tutorial_cnn's.
+
+    Args:
+        table: one of this module's.
+        dataset: any name.
+        model: any name.
     """
-    datasets = [dataset, "mnist", "mnist_5k"]
-    models = [model, "tutorial_cnn"]
-    found = next(table[d, m] for m in models for d in datasets if (d, m) in table)
-    target = math.log(epsilon or DEFAULT_EPSILON)
-    return found[min(found, key=lambda e: abs(math.log(e) - target))]
+    stand_in = STAND_IN.get(dataset, "tutorial_cnn")
+    keys = [
+        (dataset, model),
+        *((data, model) for data in IMAGES),
+        (dataset, stand_in),
+        *((data, "tutorial_cnn") for data in IMAGES),
+    ]
+    return next(key for key in keys if key in table)
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where the hyper-parameters of a run come from.
+
+    Attributes:
+        place: the entry of a table: "mnist_5k/tutorial_cnn at epsilon 2.9".
+        dataset: the data set that the entry was made for.
+        source: how its values were found.
+        borrowed: whether they are another data set's or another model's.
+        replaced: what the run takes from elsewhere: "given: rounds".
+    """
+
+    place: str
+    dataset: str
+    source: str = SEARCHED
+    borrowed: bool = False
+    replaced: tuple[str, ...] = ()
+
+    @property
+    def searched_on(self) -> str | None:
+        """The data set on whose training data they were searched; None without one."""
+        return self.dataset if self.source == SEARCHED else None
+
+    def __str__(self) -> str:
+        entry = f"{'borrowed from ' * self.borrowed}{self.place} ({self.source})"
+        return "; ".join([entry, *self.replaced])
 
 
 def tuned(
@@ -181,8 +223,8 @@ def tuned(
     dataset: str,
     model: str,
     epsilon: float | None,
-) -> Hyperparameters:
-    """The table's values.
+) -> tuple[Hyperparameters, Origin]:
+    """The tables' values, and where they come from.
 
     Args:
         arm: of `ARMS`.
@@ -193,12 +235,20 @@ def tuned(
         model: name of the model.
         epsilon: the target; None for the default one.
     """
+    asked = dataset, model
     if not ARMS[arm].private or training is Training.SGD:
         # Noise, if any, is added after plain steps.
         like = "fl" if ARMS[arm].private else arm
-        return PLAIN.get(model, PLAIN["tutorial_cnn"])[like]
+        key = nearest(PLAIN, dataset, model)
+        origin = Origin("/".join(key), key[0], borrowed=key != asked)
+        return PLAIN[key][like], origin
     central = ARMS[arm].pooled or shares_noise
-    chosen = budget(CENTRAL if central else LOCAL, dataset, model, epsilon)
+    table = CENTRAL if central else LOCAL
+    key = nearest(table, dataset, model)
+    at = _nearest_epsilon(table[key], epsilon)
+    chosen = table[key][at]
+    place = f"{'/'.join(key)} at epsilon {at:g}"
+    origin = Origin(place, key[0], chosen.source, key != asked)
     private = Hyperparameters(
         rounds=chosen.steps,
         local_steps=chosen.local_steps,
@@ -211,17 +261,25 @@ def tuned(
         augmentations=chosen.augmentations,
     )
     if ARMS[arm].pooled:
-        return private
+        return private, origin
     if shares_noise:
-        return dataclasses.replace(
+        shared = dataclasses.replace(
             private, averaging=chosen.averaging, signal_bound=chosen.signal_bound
         )
+        return shared, origin
     # The noise of a mean over clients grows, against its signal, with the square root
     # of their number, so the learning rate falls with it.
-    return dataclasses.replace(
+    local = dataclasses.replace(
         private,
         learning_rate=chosen.learning_rate / math.sqrt(cohort),
         momentum=0.0,
         server_optimizer="momentum",
         server_learning_rate=1.0,
     )
+    return local, origin
+
+
+def _nearest_epsilon(entries: Iterable[float], epsilon: float | None) -> float:
+    """The entry nearest to a target, in the logarithm."""
+    target = math.log(epsilon or DEFAULT_EPSILON)
+    return min(entries, key=lambda each: abs(math.log(each) - target))

@@ -39,6 +39,8 @@ def test_a_run_leaves_every_file_and_prints_its_result(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"accuracy {row['accuracy']:.4f}  epsilon {row['epsilon']:.3f}" in printed
     assert f"written to {out}" in printed
+    assert "no tuned settings for data set mnist_5k and model linear" in printed
+    assert row["settings_from"].startswith("borrowed from mnist_5k/tutorial_cnn")
     for name in ("config.json", "rounds.jsonl", "summary.csv", "report.md"):
         assert (out / name).stat().st_size > 100
     assert (out / "accuracy_clients.png").read_bytes().startswith(b"\x89PNG")

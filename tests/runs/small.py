@@ -33,6 +33,7 @@ ROW_NAMES = (
     "params",
     "train_examples",
     "algorithm",
+    "settings_from",
     "rounds",
     "accuracy",
     "loss",

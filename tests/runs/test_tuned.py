@@ -5,7 +5,7 @@ import math
 import pytest
 
 from fedjax_private.runs import ARMS, Spec
-from fedjax_private.runs.tuned import CENTRAL, LOCAL, budget
+from fedjax_private.runs.tuned import CENTRAL, LOCAL, PLAIN, nearest
 
 
 def values(arm, *names, **settings):
@@ -53,21 +53,71 @@ def test_steps_of_local_noise_fall_with_the_cohort_whose_noise_adds_up():
     assert rates == pytest.approx([rates[0] / math.sqrt(k) for k in (1, 2, 8)])
 
 
+SHALLOW, POLYNOMIAL = ("mnist_5k", "shallow_cnn"), ("mnist", "polynomial_cnn")
+
+
 @pytest.mark.parametrize(
-    ("asked", "like"),
+    ("table", "asked", "like"),
     [
-        (("mnist_5k", "shallow_cnn", 0.5), ("mnist_5k", "shallow_cnn", 0.563)),
-        (("mnist_5k", "shallow_cnn", None), ("mnist_5k", "shallow_cnn", 2.9)),
-        (("mnist_5k", "shallow_cnn", 1.3), ("mnist_5k", "shallow_cnn", 2.9)),
-        (("cifar10", "polynomial_cnn", 2.9), ("mnist", "polynomial_cnn", 2.9)),
-        (("cifar10", "my:model", 9.0), ("mnist", "tutorial_cnn", 2.9)),
+        (CENTRAL, SHALLOW, SHALLOW),
+        (CENTRAL, ("cifar10", "polynomial_cnn"), POLYNOMIAL),
+        (CENTRAL, ("cifar10", "my:model"), ("mnist", "tutorial_cnn")),
+        (CENTRAL, ("mnist_5k", "my:model"), ("mnist_5k", "tutorial_cnn")),
+        (CENTRAL, ("idx:/data/mnist", "linear"), ("mnist", "tutorial_cnn")),
+        (LOCAL, ("mnist", "shallow_cnn"), SHALLOW),
+        (LOCAL, ("csv:a/b.csv", "my:model"), ("mnist_5k", "tutorial_cnn")),
+        (PLAIN, ("mnist", "shallow_cnn"), SHALLOW),
+        (PLAIN, ("mnist", "linear"), ("mnist_5k", "tutorial_cnn")),
     ],
 )
-def test_what_is_not_in_the_table_takes_the_nearest(asked, like):
-    dataset, model, epsilon = like
-    assert budget(CENTRAL, *asked) == CENTRAL[dataset, model][epsilon]
+def test_what_is_not_in_the_table_takes_the_nearest(table, asked, like):
+    assert nearest(table, *asked) == like
 
 
-def test_local_noise_has_a_value_for_every_data_set_and_model():
-    assert budget(LOCAL, "mnist", "shallow_cnn", 2.9).steps == 80
-    assert budget(LOCAL, "svhn", "my:model", 1.0).steps == 20
+@pytest.mark.parametrize(
+    ("arm", "settings", "words"),
+    [
+        ("fl", {}, "mnist_5k/tutorial_cnn (searched)"),
+        ("fl", {"model": "linear"}, "borrowed from mnist_5k/tutorial_cnn (searched)"),
+        (
+            "private_ai",
+            {"model": "shallow_cnn", "epsilon": 0.5},
+            "mnist_5k/shallow_cnn at epsilon 0.563 (searched)",
+        ),
+        (
+            "centralized_dp",
+            {"epsilon": 1.3},
+            "mnist_5k/tutorial_cnn at epsilon 2.9 (searched)",
+        ),
+        (
+            "centralized_dp",
+            {"dataset": "mnist", "noise_multiplier": 1.0},
+            "mnist/tutorial_cnn at epsilon 2.9 (literature, untested)",
+        ),
+        (
+            "fl_dp",
+            {"dataset": "cifar10", "learning_rate": 0.5, "rounds": 7},
+            "borrowed from mnist_5k/tutorial_cnn at epsilon 2.9 (searched); "
+            "given: rounds, learning_rate",
+        ),
+        (
+            "fl",
+            {"algorithm": "scaffold"},
+            "mnist_5k/tutorial_cnn (searched); scaffold's own: momentum",
+        ),
+        (
+            "fl",
+            {"algorithm": "scaffold", "momentum": 0.0, "clip_norm": 1.0},
+            "mnist_5k/tutorial_cnn (searched); given: momentum",
+        ),
+    ],
+)
+def test_a_run_says_where_its_settings_come_from(arm, settings, words):
+    assert str(Spec(arm=arm, **settings).settings_from) == words
+
+
+def test_only_a_search_has_data_that_it_saw():
+    searched = Spec(arm="fl_dp", dataset="mnist").settings_from
+    assert searched.searched_on == "mnist_5k"
+    untested = Spec(arm="centralized_dp", dataset="mnist").settings_from
+    assert untested.searched_on is None

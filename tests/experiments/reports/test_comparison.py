@@ -168,3 +168,18 @@ def test_the_papers_figures_are_labelled():
     assert paper.cited("local", "shards", 32) == "0.520 ± 0.03 (T3)"
     assert paper.cited("fl_he", "iid", 5) == "0.937 (T5)"
     assert paper.cited("private_ai", "iid", 4) == ""
+
+
+def test_a_report_says_where_settings_come_from_and_what_was_searched(configured):
+    ready = configured(
+        {"arm": "fl_dp"}, {"arm": "centralized_dp", "dataset": "mnist"}, {"arm": "fl"}
+    )
+    rows = [row(arm, 4, 0, 0.9) for arm in ("fl_dp", "centralized_dp", "fl")]
+    text = comparison.markdown(rows, ready, [])
+    assert (
+        "- FL + DP: borrowed from mnist_5k/tutorial_cnn at epsilon 2.9 (searched)."
+    ) in text
+    assert "- FL: borrowed from mnist_5k/tutorial_cnn (searched)." in text
+    assert "split of the training data of mnist_5k. That search is not part" in text
+    untested = configured({"arm": "centralized_dp", "dataset": "mnist"})
+    assert "searched on" not in comparison.markdown(rows[1:2], untested, [])
