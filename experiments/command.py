@@ -1,5 +1,7 @@
 """What all commands share: output directory, console, notes, exit statuses."""
 
+from __future__ import annotations  # importing this loads neither runs nor JAX
+
 import dataclasses
 import datetime
 import sys

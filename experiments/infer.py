@@ -210,7 +210,7 @@ COMMANDS = {"serve": serve, "query": query, "fit_head": fit_head}
 def infer(argv: Sequence[str]) -> int:
     """The command; returns its exit status."""
     if len(argv) < 2 or argv[1] in ("--help", "-h", "-help", "--helpfull"):
-        print(USAGE)
+        print(flags.as_called(USAGE, argv[0]))
         return 0 if len(argv) > 1 else flags.BAD_INPUT
     if argv[1] not in COMMANDS:
         flags.fail(f"unknown {argv[1]!r}: infer takes {', '.join(COMMANDS)}.")

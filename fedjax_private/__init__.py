@@ -8,4 +8,7 @@ aggregate.
 
 import lazy_loader
 
+# The only place that holds it; pyproject.toml reads it from here.
+__version__ = "0.1.0"
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

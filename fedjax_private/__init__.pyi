@@ -12,3 +12,5 @@ from . import (
     typing as typing,
 )
 from .clients import use_all_cores as use_all_cores
+
+__version__: str

@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 BAD_INPUT = 2
 HELP_WIDTH = 88
+# The console script, which `experiments.__main__` is.
+PROGRAM = "fedjax-private"
 
 
 class _Parser(absl_flags.ArgumentParser):  # type: ignore[type-arg]
@@ -157,6 +159,18 @@ def _help(usage: str, flags: Sequence[Flag]) -> str:
     return "\n".join(lines)
 
 
+def as_called(usage: str, program: str) -> str:
+    """A usage text with its commands as the user calls them.
+
+    Args:
+        usage: with commands as `python -m experiments.NAME`.
+        program: argv[0], which begins with PROGRAM where the console script runs.
+    """
+    if not program.startswith(PROGRAM):
+        return usage
+    return re.sub(r"python -m experiments\.(?=\w)", f"{PROGRAM} ", usage)
+
+
 def spelled(message: str, names: Iterable[str]) -> str:
     """A library's sentence with its arguments spelled as flags.
 
@@ -264,7 +278,7 @@ def parse(
             of_entries[flag.name] = flag
     flags += of_entries.values()
     if any(arg in ("--help", "-h", "--helpfull", "-help") for arg in argv[1:]):
-        print(_help(usage, flags))
+        print(_help(as_called(usage, argv[0]), flags))
         raise SystemExit(0)
     values = _values(flags)
     try:

@@ -3,7 +3,6 @@
 import dataclasses
 import enum
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -145,7 +144,7 @@ class AlgorithmEntry:
     samples_clients: bool = False
     takes_client: bool = False
     server_noise: bool = False
-    defaults: Mapping[str, Any] = MappingProxyType({})
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     check: Callable[[Hyperparameters], None] = lambda values: None
     settings: type[Settings] = Settings
 

@@ -5,6 +5,8 @@ import os
 import platform
 from pathlib import Path
 
+from fedjax_private import __version__
+
 PACKAGES = (
     "fedjax-private",
     "jax",
@@ -44,6 +46,8 @@ def versions() -> dict[str, str | None]:
     """Versions of the interpreter and of the packages that a result depends on."""
     installed = {d.name: d.version for d in importlib.metadata.distributions()}
     found = {name: installed.get(name) for name in PACKAGES}
+    # Of the code that runs: metadata of an editable installation may be older.
+    found["fedjax-private"] = __version__
     return {"python": platform.python_version(), **found}
 
 

@@ -50,6 +50,8 @@ from fedjax_private.privacy.accounting.registry import (
 )
 from fedjax_private.privacy.accounting.serialization import from_json, to_json
 
+__version__ = "0.1.0"  # of the distribution that holds this folder alone
+
 __all__ = [
     "DEFAULT_ORDERS",
     "Approximate",

@@ -8,6 +8,7 @@ import argparse
 import fractions
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from fedjax_private.privacy.accounting.accountant import RdpAccountant, Spent
 from fedjax_private.privacy.accounting.calibration import calibrate_noise_multiplier
@@ -37,15 +38,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.steps < 1:
         parser.error(f"--steps must be at least 1, got {given.steps}")
     try:
-        _run(given)
+        pyplot = None if given.plot is None else _pyplot()
+    except ImportError as error:
+        parser.error(f"--plot needs matplotlib ({error}): pip install matplotlib")
+    try:
+        _run(given, pyplot)
     except (ValueError, OSError) as error:
         parser.error(" ".join(str(error).split()))
-    except ImportError as error:
-        parser.error(f"--plot needs matplotlib: {error}")
     return 0
 
 
-def _run(given: argparse.Namespace) -> None:
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _run(given: argparse.Namespace, pyplot: Any) -> None:
     neighbors = Neighbors(given.neighbors)
     sigma: float = given.noise_multiplier
 
@@ -71,18 +83,16 @@ def _run(given: argparse.Namespace) -> None:
     print(f"order: {total.order:.4g}{edge if total.at_edge else ''}")
     print(f"delta: {given.delta:g}")
     print(f"neighbors: {neighbors.value}")
-    if given.plot is not None:
-        _plot(given, sigma, lambda steps: spent(steps).epsilon)
+    if pyplot is not None:
+        _plot(pyplot, given, sigma, lambda steps: spent(steps).epsilon)
 
 
 def _plot(
-    given: argparse.Namespace, sigma: float, epsilon: Callable[[int], float]
+    pyplot: Any,
+    given: argparse.Namespace,
+    sigma: float,
+    epsilon: Callable[[int], float],
 ) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     points = min(given.steps, 200)
     steps = sorted({round(given.steps * (i + 1) / points) for i in range(points)})
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")

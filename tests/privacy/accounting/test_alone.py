@@ -3,11 +3,13 @@
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+import fedjax_private
 import fedjax_private.privacy.accounting as accounting
 
 
@@ -73,10 +75,11 @@ print(sorted(heavy & set(sys.modules)))
 """
 
 
-def python(script, path):
+def python(script, path, directory=None):
     output = subprocess.run(
         [sys.executable, "-c", script],
         env={"PYTHONPATH": str(path), "PATH": ""},
+        cwd=directory,
         capture_output=True,
         text=True,
         check=True,
@@ -108,6 +111,86 @@ def test_it_can_be_lifted_out(tmp_path):
     books = accounting.RdpAccountant(neighbors=accounting.Neighbors.ADD_REMOVE)
     epsilon = books.compose(accounting.Gaussian(4.0)).epsilon(1e-5)
     assert python(script, tmp_path).splitlines() == ["[]", str(epsilon), "False"]
+
+
+BLOCKED = """
+import sys
+allowed = {"numpy", "scipy", "fedjax_private"} | sys.stdlib_module_names
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        first = name.partition(".")[0]
+        if first not in allowed and not first.startswith("_sysconfigdata"):
+            raise ImportError(f"no {name} here")
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def installed_alone(folder):
+    """The folder as its own distribution installs it: below no package."""
+    source = pathlib.Path(accounting.__file__).parent
+    target = folder / "fedjax_private" / "privacy" / "accounting"
+    shutil.copytree(source, target, ignore=lambda path, names: {"__pycache__"})
+    return folder
+
+
+def test_numpy_and_scipy_are_all_that_it_imports(tmp_path):
+    script = f"""{BLOCKED}
+import fedjax_private.privacy.accounting as accounting
+{SEEN}
+from fedjax_private.privacy.accounting import *
+def run(sigma):
+    return Repeated(Poisson(0.01, Gaussian(sigma)), 100)
+sigma = calibrate_noise_multiplier(run, 2.0, 1e-5, Neighbors.ADD_REMOVE)
+ledger = Ledger("spent.jsonl", Neighbors.ADD_REMOVE)
+ledger.charge(
+    clients=[1], round_number=0, event=run(sigma), fingerprint="f", digest="d"
+)
+print(1.99 < ledger.epsilon(1e-5) <= 2.0)
+print(hasattr(sys.modules["fedjax_private"], "__version__"))
+try:
+    import absl
+except ImportError as error:
+    print(error)
+"""
+    out = python(script, installed_alone(tmp_path), tmp_path)
+    assert out.splitlines() == ["[]", "True", "False", "no absl here"]
+
+
+@pytest.mark.parametrize("flags", [(), ("--plot=curve.png",)])
+def test_its_command_needs_matplotlib_to_draw_only(flags, tmp_path):
+    argv = ["accounting", "--noise_multiplier=1.3", "--sampling_probability=0.01"]
+    argv += ["--steps=10", "--delta=1e-5", *flags]
+    script = f"""{BLOCKED}
+import runpy
+sys.argv = {argv!r}
+runpy.run_module("fedjax_private.privacy.accounting", run_name="__main__")
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PYTHONPATH": str(installed_alone(tmp_path)), "PATH": ""},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if not flags:
+        assert finished.returncode == 0 and "epsilon: " in finished.stdout
+        return
+    assert finished.returncode == 2 and finished.stdout == ""
+    assert finished.stderr == (
+        "python -m fedjax_private.privacy.accounting: --plot needs matplotlib (no "
+        "matplotlib here): pip install matplotlib.\n"
+    )
+
+
+def test_its_distribution_has_the_library_s_version_and_no_more_requirements():
+    folder = pathlib.Path(accounting.__file__).parent
+    text = (folder / "pyproject.toml").read_text()
+    [required] = re.findall(r"^dependencies = (.*)$", text, re.MULTILINE)
+    names = {re.split(r"\W", each)[0] for each in json.loads(required)}
+    assert names == {"numpy", "scipy"}
+    assert accounting.__version__ == fedjax_private.__version__
+    assert (folder / "LICENSE").read_text() == (_root() / "LICENSE").read_text()
 
 
 def _root():
