@@ -17,11 +17,12 @@ import operator
 class Neighbors(enum.Enum):
     """When two data sets count as neighbours.
 
-    ADD_REMOVE: one holds a record that the other lacks.
-    REPLACE_ONE: they differ in one record's value; a sum of contributions bounded by C
-        then moves by 2C.
-    ZERO_OUT: one record's contribution is replaced by zero (Kairouz et al. 2021,
-        "Practical and Private (Deep) Learning without Sampling or Shuffling").
+    Attributes:
+        ADD_REMOVE: one holds a record that the other lacks.
+        REPLACE_ONE: they differ in one record's value; a sum of contributions bounded
+            by C then moves by 2C.
+        ZERO_OUT: one record's contribution is replaced by zero (Kairouz et al. 2021,
+            "Practical and Private (Deep) Learning without Sampling or Shuffling").
     """
 
     ADD_REMOVE = "add_remove"

@@ -1,0 +1,80 @@
+"""Reads the docstrings' plain text as reStructuredText.
+
+An indented block below a paragraph is code, as in Markdown, and needs no `::`. Stars
+and bars are plain signs, but for *emphasis*. A colon in a property's first line does
+not part a type from a description.
+"""
+
+import re
+from typing import Any
+
+_SECTION = re.compile(r"^[A-Z][A-Za-z ]*:$")
+_ITEM = re.compile(r"^\s*([-*+]|\d+\.)\s")
+_CODE_OR_SIGN = re.compile(r"`+[^`]+`+|(?<![\w*])\*[A-Za-z]+\*(?![\w*])|[*|]")
+_COLON = "\0"  # stands for a colon while napoleon reads
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def with_code_blocks(lines: list[str]) -> list[str]:
+    """The lines, with `::` before each indented block that follows a paragraph."""
+    result: list[str] = []
+    above = ""  # the last line that is neither blank nor in a code block
+    inside: int | None = None  # the indent of the paragraph above an open code block
+    for number, line in enumerate(lines):
+        if not line.strip() or (inside is not None and _indent(line) > inside):
+            result.append(line)
+            continue
+        inside = None
+        blank_before = number > 0 and not lines[number - 1].strip()
+        deeper = _indent(line) > _indent(above)
+        plain = above and not _SECTION.match(above.strip()) and not _ITEM.match(above)
+        if blank_before and deeper and plain:
+            inside = _indent(above)
+            result += [" " * inside + "::", "", line]
+            continue
+        above = line
+        result.append(line)
+    return result
+
+
+def with_plain_signs(lines: list[str]) -> list[str]:
+    """The lines, with stars and bars escaped outside of code, emphasis and lists."""
+    result: list[str] = []
+    code: int | None = None  # the indent of the `::` above an open code block
+    for line in lines:
+        if code is not None and line.strip() and _indent(line) <= code:
+            code = None
+        if line.strip() == "::":
+            code = _indent(line)
+        if code is None:
+            bullet = _ITEM.match(line)
+            start = bullet.end() if bullet else 0
+            line = line[:start] + _CODE_OR_SIGN.sub(
+                lambda m: f"\\{m[0]}" if len(m[0]) == 1 else m[0], line[start:]
+            )
+        result.append(line)
+    return result
+
+
+def _before_napoleon(
+    app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    lines[:] = with_plain_signs(with_code_blocks(lines))
+    if what in ("attribute", "property") and lines:
+        lines[0] = lines[0].replace(":", _COLON)
+
+
+def _after_napoleon(
+    app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    lines[:] = [line.replace(_COLON, ":") for line in lines]
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Is called by Sphinx."""
+    app.connect("autodoc-process-docstring", _before_napoleon, priority=100)
+    app.connect("autodoc-process-docstring", _after_napoleon, priority=900)
+    return {"parallel_read_safe": True}
