@@ -51,14 +51,6 @@ def versions() -> dict[str, str | None]:
     return {"python": platform.python_version(), **found}
 
 
-def version() -> str | None:
-    """Version of this package; None where it is not installed."""
-    try:
-        return importlib.metadata.version("fedjax-private")
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def machine() -> dict[str, str | int]:
     """What the run ran on."""
     import jax

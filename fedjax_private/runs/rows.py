@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedjax_private import simulation
+from fedjax_private import __version__, simulation
 from fedjax_private.runs.clients import client_accuracy
 from fedjax_private.runs.columns import columns
-from fedjax_private.runs.environment import version
 from fedjax_private.runs.preparation import Prepared
 from fedjax_private.trust import Adversary
 
@@ -130,7 +129,7 @@ def run_row(
         **client_accuracy(prepared, evaluation.correct),
         "directory": os.fspath(directory.resolve()),
         "time": datetime.datetime.now(datetime.timezone.utc).isoformat("T", "seconds"),
-        "version": version(),
+        "version": __version__,
         **columns(prepared),
     }
 
