@@ -234,13 +234,12 @@ class Registry(Generic[E]):
         except TypeError:  # not hashable: made anew each time
             return _named.__wrapped__(self, attribute_found, name)
 
-    def choose(
-        self, which: "str | E | Choice[E]", values: Mapping[str, Any] | None = None
-    ) -> Choice[E]:
+    def choose(self, which: Any, values: Mapping[str, Any] | None = None) -> Choice[E]:
         """An entry with its settings.
 
         Args:
-            which: a name, an entry, or a choice, which is returned as it is.
+            which: a name, an entry, or a choice, which is returned as it is; or what a
+                user's `module:attribute` may hold, such as a function.
             values: of settings that are not to have their defaults.
 
         Raises:
@@ -249,8 +248,13 @@ class Registry(Generic[E]):
         """
         if isinstance(which, Choice) and isinstance(which.entry, self.entry):
             return which
-        entry = self.find(which) if isinstance(which, str) else which
-        if not isinstance(entry, self.entry):
+        if isinstance(which, str):
+            entry = self.find(which)
+        elif isinstance(which, self.entry):
+            entry = which
+        elif self.adapt is not None and not isinstance(which, Choice):
+            entry = self.adapt(getattr(which, "__name__", type(which).__name__), which)
+        else:
             raise ValueError(f"{self.kind} must be a name or an entry, got {which!r}.")
         known = settings_of(entry)
         for name in values or {}:

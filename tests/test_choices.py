@@ -134,12 +134,20 @@ class TestChoose:
         with pytest.raises(ValueError, match="corners is no setting of shape circle"):
             shapes.choose("circle", {"corners": 4})
 
+    def test_an_object_is_adapted_as_module_attribute_is(self, shapes):
+        choice = shapes.choose(drawn)
+        assert (choice.name, choice.entry.summary) == ("drawn", "By hand.")
+
     @pytest.mark.parametrize("which", [3, None, Settings(), "choice"])
     def test_anything_else_is_refused(self, which, shapes):
+        words = "must be a Shape or a function"
         if which == "choice":  # of another registry
-            which = Choice(Settings, Settings())
-        with pytest.raises(ValueError, match="shape must be a name or an entry"):
+            which, words = Choice(Settings, Settings()), "must be a name or an entry"
+        with pytest.raises(ValueError, match=words):
             shapes.choose(which)
+        entries_only = dataclasses.replace(shapes, adapt=None)
+        with pytest.raises(ValueError, match="shape must be a name or an entry"):
+            entries_only.choose(which)
 
 
 class TestSettings:

@@ -11,11 +11,11 @@ from .entry import (
 )
 from .mlp import Mlp as Mlp
 from .model import (
-    PENALTIES as PENALTIES,
     Model as Model,
     from_flax as from_flax,
     parameter_count as parameter_count,
 )
+from .network import PENALTIES as PENALTIES
 from .polynomial import (
     POLYNOMIALS as POLYNOMIALS,
     PolynomialCnn as PolynomialCnn,

@@ -4,10 +4,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import flax.linen as nn
-
 from fedjax_private.choices import Settings
 from fedjax_private.datasets.examples import Dataset
+from fedjax_private.models.network import AnyModule
 from fedjax_private.typing import Array
 
 Activation: TypeAlias = Callable[[Array], Array]
@@ -21,8 +20,9 @@ class ModelEntry:
         name: by which it is chosen.
         summary: one line for `--help` and for the documentation.
         build: (shape of one input, number of classes, activation or None, settings) ->
-            Flax module that maps inputs (B, ...) to logits (B, classes). It has no
-            state but its parameters. Raises ValueError where the shape does not fit.
+            Flax module, linen or nnx, that maps inputs (B, ...) to logits (B, classes)
+            and has no state but its parameters; or a function with the keyword `rngs`
+            that makes an nnx module. Raises ValueError where the shape does not fit.
         activations: names of `ACTIVATIONS` that it takes; empty if it takes none.
         default_activation: one of `activations`; None if there are none.
         features: data set -> the data set that it is trained on, with features for
@@ -34,7 +34,7 @@ class ModelEntry:
 
     name: str
     summary: str
-    build: Callable[[tuple[int, ...], int, Activation | None, Any], nn.Module]
+    build: Callable[[tuple[int, ...], int, Activation | None, Any], AnyModule]
     activations: tuple[str, ...] = ()
     default_activation: str | None = None
     features: Callable[[Dataset], Dataset] | None = None

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,10 +13,8 @@ import optax
 
 from fedjax_private.datasets.examples import Normalization
 from fedjax_private.models.lowering import lowered
+from fedjax_private.models.network import AnyModule, Network, network_of
 from fedjax_private.typing import Array, LossFn, Params, PRNGKey
-
-# Values that modules sow into this collection, (B,), are added to the loss.
-PENALTIES = "penalties"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,50 +38,52 @@ class Model:
 
 
 def from_flax(
-    module: nn.Module,
+    module: AnyModule,
     input_shape: tuple[int, ...],
     normalization: Normalization,
     dtype: npt.DTypeLike = np.float32,
 ) -> Model:
-    """Wraps any Flax classifier without mutable state.
+    """Returns a Flax classifier as pure functions.
 
     Args:
-        module: maps inputs (B, *input_shape) to logits (B, classes).
+        module: maps inputs (B, *input_shape) to logits (B, classes); linen or nnx, or a
+            function that makes it, see `network_of`.
         input_shape: of one example; (H, W, C) for an image.
         normalization: applied to stored inputs first.
         dtype: of the module's inputs: float32, or int32 for token numbers.
+
+    Raises:
+        ValueError: see `network_of`.
     """
+    name = getattr(module, "__name__", type(module).__name__)
+    example = jax.ShapeDtypeStruct(tuple(input_shape), np.dtype(dtype))
+    return wrapped(network_of(module, name, example), normalization)
 
-    def init(key: PRNGKey) -> Params:
-        return module.init(key, jnp.zeros((1, *input_shape), np.dtype(dtype)))["params"]
 
-    def network(params: Params, inputs: Array) -> Array:
-        logits: Array = module.apply({"params": params}, inputs)
-        return logits
+def wrapped(network: Network, normalization: Normalization) -> Model:
+    """Returns the model that normalises its inputs first; see `from_flax`."""
 
     @lowered
     def apply(params: Params, inputs: Array) -> Array:
-        return network(params, normalization(inputs))
+        logits = network.apply(params, normalization(inputs))
+        return logits.astype(jnp.float32)
 
     @lowered
     def scored(params: Params, inputs: Array) -> tuple[Array, Any]:
-        scores: tuple[Array, Any] = module.apply(
-            {"params": params}, normalization(inputs), mutable=[PENALTIES]
-        )
-        return scores
+        return network.scored(params, normalization(inputs))
 
     def loss(params: Params, inputs: Array, labels: Array) -> Array:
-        logits, sown = scored(params, inputs)
+        logits, penalties = scored(params, inputs)
         per_example: Array = optax.softmax_cross_entropy_with_integer_labels(
-            logits, labels
+            logits.astype(jnp.float32), labels
         )
-        for penalty in jax.tree.leaves(sown):
+        for penalty in jax.tree.leaves(penalties):
             per_example = per_example + penalty
         return per_example
 
-    return Model(init, apply, loss, network)
+    return Model(network.init, apply, loss, network.apply)
 
 
 def parameter_count(params: Params) -> int:
-    """Number of scalars in a pytree of arrays or shapes."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    """Returns the number of scalars in a pytree of arrays, numbers or shapes."""
+    return sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(params))

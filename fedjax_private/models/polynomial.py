@@ -19,7 +19,7 @@ import numpy.typing as npt
 from numpy.polynomial import Chebyshev, Legendre, Polynomial
 
 from fedjax_private.models.entry import Activation, ModelEntry
-from fedjax_private.models.model import PENALTIES
+from fedjax_private.models.network import PENALTIES
 from fedjax_private.typing import Array
 
 Floats: TypeAlias = npt.NDArray[np.float64]

@@ -1,6 +1,5 @@
 """Models by name, and models of the user's own."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -9,68 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from flax import nnx
 
 from fedjax_private.choices import Choice, Registry
 from fedjax_private.datasets.examples import Dataset, Normalization
 from fedjax_private.models.activations import ACTIVATIONS
-from fedjax_private.models.entry import Activation, ModelEntry
-from fedjax_private.models.model import PENALTIES, Model, from_flax
-
-
-@dataclasses.dataclass(frozen=True)
-class _OwnModule:
-    """The `build` of a user's module, its class, or a function that makes it.
-
-    A value with equality: entries of one attribute are equal, so that runs share
-    compiled code.
-    """
-
-    name: str
-    attribute: Any
-
-    def __hash__(self) -> int:  # modules with lists in their fields have none
-        return hash(self.name)
-
-    def __call__(
-        self,
-        input_shape: tuple[int, ...],
-        num_classes: int,
-        activation: Activation | None,
-        settings: Any,
-    ) -> nn.Module:
-        attribute: Any = self.attribute
-        if isinstance(attribute, nn.Module):
-            return attribute
-        if not isinstance(attribute, type):
-            module = attribute(input_shape, num_classes)
-        else:
-            fields = {field.name for field in dataclasses.fields(attribute)}
-            sizes = {"num_classes": num_classes} if "num_classes" in fields else {}
-            try:
-                module = attribute(**sizes)
-            except TypeError as error:
-                raise ValueError(
-                    f"model {self.name}: {error}; name a function of input_shape and "
-                    "num_classes that returns the module."
-                ) from error
-        if not isinstance(module, nn.Module):
-            raise ValueError(
-                f"model {self.name} must return a Flax module, got "
-                f"{type(module).__name__}."
-            )
-        return module
-
-
-def _adapted(name: str, attribute: Any) -> ModelEntry:
-    """The entry of a user's Flax module, its class, or a function that makes it."""
-    is_class = isinstance(attribute, type)
-    if not (issubclass(attribute, nn.Module) if is_class else callable(attribute)):
-        raise ValueError(
-            f"model {name} must be a ModelEntry, a Flax module, its class, or a "
-            f"function of input_shape and num_classes, got {attribute!r}."
-        )
-    return ModelEntry(name, name, _OwnModule(name, attribute))
-
+from fedjax_private.models.entry import ModelEntry
+from fedjax_private.models.model import Model, wrapped
+from fedjax_private.models.network import (
+    Network,
+    check_examples_apart,
+    network_of,
+)
+from fedjax_private.models.own import adapted
 
 _HERE = "fedjax_private.models"
 MODELS: Registry[ModelEntry] = Registry(
@@ -87,21 +37,24 @@ MODELS: Registry[ModelEntry] = Registry(
         "scattering_linear": f"{_HERE}.scattering:SCATTERING_LINEAR",
         "polynomial_cnn": f"{_HERE}.polynomial:POLYNOMIAL_CNN",
     },
-    _adapted,
+    adapted,
 )
 
 
 # The ways to name a model: of `MODELS` or module:attribute, an entry, an entry with
 # settings, or what module:attribute may hold.
 AnyModel: TypeAlias = (
-    str | ModelEntry | Choice[ModelEntry] | nn.Module | Callable[..., nn.Module]
+    str
+    | ModelEntry
+    | Choice[ModelEntry]
+    | nn.Module
+    | nnx.Module
+    | Callable[..., nn.Module | nnx.Module]
 )
 
 
 def chosen(model: AnyModel) -> Choice[ModelEntry]:
-    """The entry of a model, with its settings; see `build` for what names one."""
-    if not isinstance(model, str | ModelEntry | Choice):
-        model = _adapted(getattr(model, "__name__", type(model).__name__), model)
+    """Returns the entry of a model, with its settings; see `build`."""
     return MODELS.choose(model)
 
 
@@ -118,8 +71,10 @@ def build(
 
     Args:
         model: a name of `MODELS` or module:attribute, an entry, an entry with settings,
-            or a Flax module, its class, or a function of input_shape and num_classes
-            that returns one.
+            or a Flax module, linen or nnx; its class; or a function of input_shape and
+            num_classes that returns one. Of nnx, classes and functions may take `rngs`,
+            so that each key starts from other parameters; a module that is given, or
+            made without `rngs`, starts from the parameters that it has.
         input_shape: of one example; (H, W, C) for an image.
         num_classes: number of logits.
         normalization: applied to stored inputs first.
@@ -129,7 +84,9 @@ def build(
 
     Raises:
         ValueError: an unknown model or activation, inputs that the model cannot take,
-            a module with state other than its parameters, or other outputs than logits.
+            a module with state other than its parameters or that draws random numbers,
+            parameters that are not float32, other outputs than logits, or logits of an
+            example that depend on the others of its batch.
     """
     choice = chosen(model)
     entry, name = choice.entry, choice.name
@@ -142,44 +99,37 @@ def build(
         )
     function = ACTIVATIONS[activation] if activation and entry.activations else None
     module = entry.build(input_shape, num_classes, function, choice.settings)
-    _check(name, module, input_shape, num_classes, dtype)
-    return from_flax(module, input_shape, normalization, dtype)
+    example = jax.ShapeDtypeStruct(tuple(input_shape), np.dtype(dtype))
+    network = network_of(module, name, example)
+    _check_sizes(name, network, input_shape, num_classes)
+    if name not in MODELS.names:  # ours are tested
+        check_examples_apart(network, name, example)
+    return wrapped(network, normalization)
 
 
-def _check(
-    name: str,
-    module: nn.Module,
-    input_shape: tuple[int, ...],
-    num_classes: int,
-    dtype: npt.DTypeLike,
+def _check_sizes(
+    name: str, network: Network, input_shape: tuple[int, ...], num_classes: int
 ) -> None:
-    """Raises where a module is no classifier of such inputs."""
-    logits: Any
-    variables: Any
-    inputs = jax.ShapeDtypeStruct((2, *input_shape), jnp.dtype(dtype))
-    unfit = f"model {name} cannot take inputs of shape {input_shape}"
-    try:
-        logits, variables = jax.eval_shape(
-            module.init_with_output, jax.random.key(0), inputs
-        )
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise ValueError(f"{unfit} ({reason}): try model linear.") from error
-    state = set(variables) - {"params", "intermediates", PENALTIES}
-    if state:
-        raise ValueError(
-            f"model {name} keeps state in {', '.join(sorted(state))}, and only "
-            "parameters are trained: replace BatchNorm by GroupNorm or LayerNorm."
-        )
-    leaves = jax.tree.leaves(variables.get("params", {}))
+    """Raises ValueError where a network is no classifier of such inputs."""
+    leaves, outputs = jax.tree.leaves(network.params_like), network.outputs_like
     if not all(leaf.size for leaf in leaves):  # a layer without inputs
-        raise ValueError(f"{unfit}: try model linear.")
-    if not leaves:
-        raise ValueError(f"model {name} has no parameters to train.")
-    if getattr(logits, "shape", None) != (2, num_classes):
         raise ValueError(
-            f"model {name} must return logits (B, {num_classes}), got "
-            f"{getattr(logits, 'shape', type(logits).__name__)} for a batch of 2."
+            f"model {name} cannot take inputs of shape {input_shape}: try model linear."
+        )
+    if not leaves:
+        raise ValueError(
+            f"model {name} has no parameters to train: hold them in layers, or as "
+            "self.param or nnx.Param."
+        )
+    shape = getattr(outputs, "shape", type(outputs).__name__)
+    if shape != (2, num_classes):
+        raise ValueError(
+            f"model {name} must return logits (B, {num_classes}), got {shape} for a "
+            "batch of 2: end it in a layer of num_classes units."
+        )
+    if not jnp.issubdtype(outputs.dtype, jnp.floating):
+        raise ValueError(
+            f"model {name} must return logits of real numbers, got {outputs.dtype}."
         )
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 
 from fedjax_private import aggregation, algorithms, clients, models
 from fedjax_private.choices import Settings, at_least, positive, setting
@@ -98,6 +99,17 @@ RINGS = models.ModelEntry(
     augmentable=False,
     settings=Width,
 )
+
+
+class Layers(nnx.Module):
+    """The same network in nnx: a class that takes `rngs`."""
+
+    def __init__(self, num_classes, *, rngs):
+        self.hidden = nnx.Linear(2, 16, rngs=rngs)
+        self.last = nnx.Linear(16, num_classes, rngs=rngs)
+
+    def __call__(self, inputs):
+        return self.last(nnx.relu(self.hidden(inputs)))
 
 
 # Clients: one trains twice as long; one, private, leaves the momentum out.

@@ -39,6 +39,10 @@ def kernel(result):
     return np.asarray(jax.tree.leaves(result.params)[-1])
 
 
+def kernel_of(model, seed):
+    return np.asarray(jax.tree.leaves(model.init(jax.random.key(seed)))[-1])
+
+
 def test_a_data_set_and_a_model_are_found_again_by_name(train):
     choice = MODELS.choose("research:RINGS", {"width": 24})
     result = train(model=choice, activation="tanh", rounds=4, local_steps=20)
@@ -52,6 +56,21 @@ def test_a_data_set_and_a_model_are_found_again_by_name(train):
     test = result.prepared.dataset.test
     right = loaded.predict(test.inputs).argmax(axis=1) == test.labels
     assert right.mean() == pytest.approx(result.accuracy)
+
+
+@pytest.mark.parametrize("arm", ["fl_dp", "private_ai"])
+def test_an_nnx_module_is_trained_in_private_arms_and_loaded(arm, train):
+    result = train(
+        arm=arm, model="research:Layers", encryption="research:BOXED", clip_norm=1.0
+    )
+    assert result.row["model"] == "research:Layers"
+    assert result.prepared.parameters == 3 * 16 + 17 * 2
+    assert not np.allclose(kernel(result), kernel_of(result.model, seed=0))
+    loaded = runs.load(result.directory)
+    inputs = result.prepared.dataset.test.inputs
+    np.testing.assert_array_equal(
+        loaded.predict(inputs), result.model.apply(result.params, inputs)
+    )
 
 
 def test_a_partition(train):
