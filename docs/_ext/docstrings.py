@@ -2,15 +2,21 @@
 
 An indented block below a paragraph is code, as in Markdown, and needs no `::`. Stars
 and bars are plain signs, but for *emphasis*. A colon in a property's first line does
-not part a type from a description.
+not part a type from a description. A paragraph that begins with "Formal guarantees:" is
+a section.
 """
 
 import re
 from typing import Any
 
+from sphinx.domains.python import PyObject
+
 _SECTION = re.compile(r"^[A-Z][A-Za-z ]*:$")
 _ITEM = re.compile(r"^\s*([-*+]|\d+\.)\s")
 _CODE_OR_SIGN = re.compile(r"`+[^`]+`+|(?<![\w*])\*[A-Za-z]+\*(?![\w*])|[*|]")
+_GUARANTEES = "Formal guarantees:"
+# How a value without a short name is printed, such as <function Entry.<lambda>>.
+_OBJECT = re.compile(r"<(?:[^<>]|<[^<>]*>)*>")
 _COLON = "\0"  # stands for a colon while napoleon reads
 
 
@@ -40,6 +46,21 @@ def with_code_blocks(lines: list[str]) -> list[str]:
     return result
 
 
+def with_guarantees(lines: list[str]) -> list[str]:
+    """The lines, with paragraphs that begin with "Formal guarantees:" as sections."""
+    result: list[str] = []
+    inside = False
+    for line in lines:
+        if line.startswith(f"{_GUARANTEES} "):
+            inside = True
+            result += ["", _GUARANTEES]
+            line = line.removeprefix(_GUARANTEES).strip()
+            line = line[:1].upper() + line[1:]
+        inside = inside and bool(line.strip())
+        result.append(f"    {line}" if inside else line)
+    return result
+
+
 def with_plain_signs(lines: list[str]) -> list[str]:
     """The lines, with stars and bars escaped outside of code, emphasis and lists."""
     result: list[str] = []
@@ -62,7 +83,7 @@ def with_plain_signs(lines: list[str]) -> list[str]:
 def _before_napoleon(
     app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
-    lines[:] = with_plain_signs(with_code_blocks(lines))
+    lines[:] = with_plain_signs(with_code_blocks(with_guarantees(lines)))
     if what in ("attribute", "property") and lines:
         lines[0] = lines[0].replace(":", _COLON)
 
@@ -73,8 +94,20 @@ def _after_napoleon(
     lines[:] = [line.replace(_COLON, ":") for line in lines]
 
 
+def _signature(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: Any, result: Any
+) -> tuple[str, str | None] | None:
+    if not signature or not _OBJECT.search(signature.replace("->", "")):
+        return None
+    return _OBJECT.sub("...", signature), result
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Is called by Sphinx."""
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
+    app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-process-docstring", _before_napoleon, priority=100)
     app.connect("autodoc-process-docstring", _after_napoleon, priority=900)
     return {"parallel_read_safe": True}

@@ -84,7 +84,8 @@ def page(module: ModuleType) -> str:
     values = {name: each for name, each in values.items() if not inspect.ismodule(each)}
     summarized = [name for name, each in values.items() if callable(each)]
     if summarized:
-        lines += [".. rubric:: Classes and functions", "", ".. autosummary::", ""]
+        lines += [".. rubric:: Classes and functions", "", ".. autosummary::"]
+        lines += ["   :nosignatures:", ""]
         lines += [f"   {name}" for name in summarized] + [""]
     for name, value in values.items():
         if inspect.isclass(value):
