@@ -65,9 +65,9 @@ def fedavg(
     @jax.jit
     def server_phase(state: FedAvgState, total: Array) -> FedAvgState:
         summed = unpack(codec.decode(total).astype(jnp.float32))
-        pseudo_gradient = jax.tree.map(
-            lambda delta: -delta / summed["weight"], summed["delta"]
-        )
+        # 0 where no client whose upload arrived has a record: nothing moves.
+        weight = jnp.where(summed["weight"] == 0, 1.0, summed["weight"])
+        pseudo_gradient = jax.tree.map(lambda delta: -delta / weight, summed["delta"])
         return FedAvgState(
             *optimized(optimizer, pseudo_gradient, state.optimizer, state.params)
         )

@@ -22,7 +22,6 @@ def round_row(
     prepared: Prepared,
     done: simulation.Round,
     spent: Mapping[Adversary, float],
-    lost: int,
 ) -> dict[str, Any]:
     """The line of a round.
 
@@ -30,7 +29,6 @@ def round_row(
         prepared: the run.
         done: what the round did.
         spent: adversary -> epsilon so far.
-        lost: uploads of the round that never arrived.
     """
     spec, arm = prepared.spec, prepared.spec.traits
     report, evaluation = done.report, done.evaluation
@@ -43,7 +41,7 @@ def round_row(
         "round": done.number,
         "cohort": len(done.cohort),
         "void": done.void,
-        "lost": lost if arm.federated else None,
+        "lost": done.lost if arm.federated else None,
         "accuracy": float(evaluation.accuracy.mean()) if evaluation else None,
         "loss": float(evaluation.loss.mean()) if evaluation else None,
         "train_loss": done.metrics["loss"] / examples if examples else None,

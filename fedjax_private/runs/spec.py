@@ -219,7 +219,7 @@ class Spec(choices.Settings):
     min_uploads: int | None = setting(
         ENCRYPTION,
         None,
-        "uploads that a released sum must hold (default: all)",
+        "uploads that a released sum must hold (default: all; one of plain sums)",
         at_least(1),
     )
 
@@ -371,7 +371,11 @@ class Spec(choices.Settings):
 
     @property
     def trust(self) -> Trust:
-        """Who is trusted with what; raises ValueError where that cannot be."""
+        """Who is trusted with what; raises ValueError where that cannot be.
+
+        A sum that the server reads anyway may hold any number of uploads: by default it
+        is released with those that arrive.
+        """
         uploads = self.min_uploads or self.cohort_size
         if uploads > self.cohort_size:
             raise ValueError(
@@ -384,8 +388,9 @@ class Spec(choices.Settings):
                 f"honest_clients must lie between 1 and the {uploads} uploads of a "
                 f"sum, got {honest}."
             )
-        scheme = self.scheme if self.encrypts else SCHEMES.choose("none")
-        return trust_of(scheme, uploads=uploads, honest=honest)
+        if not self.encrypts:
+            return trust_of("none", uploads=self.min_uploads or 1)
+        return trust_of(self.scheme, uploads=uploads, honest=honest)
 
     def described(self) -> dict[str, Any]:
         """All fields, choices with their settings, as config.json holds them."""

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,10 @@ def train_together(
         several: the runs; usually one.
         directory: where rounds, ledgers, scalars and models go.
         advance: is told of every round.
+
+    Raises:
+        ValueError: training that cannot go on, such as values out of range; or a run of
+            void rounds only, whose model is not trained. Their rounds and ledgers stay.
     """
     started = time.perf_counter()
     first = several[0]
@@ -126,8 +130,10 @@ def train_together(
             chunk_size=first.spec.chunk_size,
         ):
             for i, done in enumerate(finished):
-                rounds[i].append(records[i].add(done, len(runs[i].lost(done.number))))
+                rounds[i].append(records[i].add(done))
                 advance(several[i].spec.name, 1)
+    for prepared, lines in zip(several, rounds, strict=True):
+        _check_trained(prepared, lines)
     results = []
     seconds = (time.perf_counter() - started) / len(several)
     for prepared, done, lines in zip(several, finished, rounds, strict=True):
@@ -138,6 +144,17 @@ def train_together(
         row = run_row(prepared, lines, done.evaluation, seconds, directory.path)
         results.append(Result(prepared, directory.path, row, lines, stacked))
     return results
+
+
+def _check_trained(prepared: Prepared, rounds: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ValueError if every round of a run was void."""
+    trust = prepared.trust
+    if trust is not None and all(line["void"] for line in rounds):
+        raise ValueError(
+            f"every round of {prepared.spec.name} was void, and nothing was trained: "
+            f"fewer uploads arrived than the {trust.uploads} that a sum must hold; "
+            "lower drop_out or min_uploads, or take more clients."
+        )
 
 
 def _simulated(
@@ -181,13 +198,13 @@ class _Record:
             files.enter_context(ledger)
         return cls(prepared, directory, scalars, ledgers)
 
-    def add(self, done: simulation.Round, lost: int) -> dict[str, Any]:
-        """Writes a round, of which some uploads were lost; returns its line."""
+    def add(self, done: simulation.Round) -> dict[str, Any]:
+        """Writes a round; returns its line."""
         spent = {
             adversary: ledger.epsilon(self.prepared.spec.delta)
             for adversary, ledger in self.ledgers.items()
         }
-        row = round_row(self.prepared, done, spent, lost)
+        row = round_row(self.prepared, done, spent)
         self.directory.add_round(row)
         for name, value in row.items():
             if isinstance(value, float) and math.isfinite(value):

@@ -41,12 +41,13 @@ class Round:
         seconds_server: wall seconds of the server phase.
         report: measurements of the aggregation; None without aggregation and in void
             rounds.
-        void: whether fewer uploads arrived than a released sum must hold. Nothing is
-            decrypted then, and the server's state is that of the round before.
         evaluation: None in rounds that are not evaluated.
         server_state: after the round.
         client_states: after the round, with a leading axis over all clients; the next
             round may overwrite them.
+        void: whether fewer uploads arrived than a released sum must hold. Nothing is
+            released then, and the server's state is that of the round before.
+        lost: uploads of the cohort that never arrived.
     """
 
     number: int
@@ -59,6 +60,7 @@ class Round:
     server_state: ServerState
     client_states: ClientState
     void: bool = False
+    lost: int = 0
 
 
 def root_keys(seed: int, noise_seed: int | None = None, run: str = "") -> ClientKeys:
@@ -130,7 +132,9 @@ class Run:
         before_round: called with the round's number, cohort and first states, before
             the round is computed; here a ledger charges its privacy.
         dropped: of each round's cohort, the clients whose upload never arrives, as from
-            `drop_outs`, although they have trained. None where all uploads arrive.
+            `drop_outs`, although they have trained. None where all uploads arrive. The
+            sum holds the others' updates with their weights, so that a mean is one over
+            those; with fewer of them than `aggregation.trust.uploads` a round is void.
     """
 
     aggregation: Aggregation | None
@@ -291,14 +295,14 @@ def simulate_together(
                 rows = np.flatnonzero(run_of == i)
                 metrics[i].append(jax.tree.map(lambda leaf, r=rows: leaf[r], here))
                 if (session := sessions[i]) is not None:
-                    lost = np.isin(client_of[rows], runs[i].lost(number))
-                    if len(arrived := rows[~lost]):
+                    missing_now = np.isin(client_of[rows], runs[i].lost(number))
+                    if len(arrived := rows[~missing_now]):
                         session.add(client_of[arrived], slots[arrived])
         finished = []
         for i in range(count):
             report, session = None, sessions[i]
-            arrivals = len(cohorts_now[i]) - len(runs[i].lost(number))
-            scheme = runs[i].aggregation
+            lost, scheme = len(runs[i].lost(number)), runs[i].aggregation
+            arrivals = len(cohorts_now[i]) - lost
             void = scheme is not None and arrivals < scheme.trust.uploads
             start = time.perf_counter()
             if session is not None and algorithm.server_phase is not None and not void:
@@ -323,6 +327,7 @@ def simulate_together(
                     server_states[i],
                     states_of(i),
                     void,
+                    lost,
                 )
             )
         yield finished

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from fedjax_private import algorithms
+from fedjax_private import algorithms, simulation
 from fedjax_private.aggregation import make
 from fedjax_private.clients import ClientOutput
 from fedjax_private.datasets import ClientData
@@ -65,6 +65,35 @@ def test_the_mean_is_the_server_optimiser_s_pseudo_gradient():
     momentum = algorithms.server_optimizer("momentum", 0.1)
     expected = 1 + 0.1 * MEAN + 0.1 * (0.9 * MEAN + MEAN)
     assert trained(momentum, rounds=2) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("lost", "end"),
+    [
+        ([1], 1 + (1 * 2 + 3 * 4) / 4),
+        ([0, 2], 1 - 1),
+        ([0, 1, 2], 1),  # void
+    ],
+)
+def test_the_uploads_that_arrive_are_averaged_by_their_weights(lost, end):
+    scheme = make("none", vector_size=2, trust=Trust(1, Decryptor.NOBODY_NEEDED))
+    algorithm = algorithms.fedavg(client, optax.sgd(1.0), scheme.codec, PARAMS)
+    nothing = simulation.Evaluation(np.zeros(1), np.zeros(1))
+    run = simulation.Run(
+        scheme, DATA, PARAMS, [np.arange(3)], ROOTS, dropped=[np.array(lost)]
+    )
+    (((done,),)) = simulation.simulate_together(
+        algorithm, [run], evaluate=lambda params: nothing
+    )
+    assert float(done.server_state.params["w"]) == pytest.approx(end)
+    assert (done.lost, done.void) == (len(lost), len(lost) == 3)
+
+
+def test_a_sum_of_clients_without_data_moves_nothing():
+    scheme = make("none", vector_size=2, trust=Trust(1, Decryptor.NOBODY_NEEDED))
+    algorithm = algorithms.fedavg(client, optax.sgd(1.0), scheme.codec, PARAMS)
+    state = algorithm.server_phase(algorithm.init(PARAMS), jnp.zeros(2))
+    assert float(state.params["w"]) == 1.0
 
 
 def test_clients_without_data_do_not_count():

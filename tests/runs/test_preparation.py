@@ -18,7 +18,7 @@ def test_a_prepared_run_says_what_it_will_do(prepare):
     assert run.data.mask.shape[0] == run.clients == 4
     assert run.data.mask.sum() == 240
     assert [len(cohort) for cohort in run.schedule] == [3] * 5
-    assert (run.scheme.name, run.trust.uploads, run.sums) == ("none", 3, None)
+    assert (run.scheme.name, run.trust.uploads, run.sums) == ("none", 1, None)
     assert run.privacy is None and not run.noises_steps
     assert (run.model_name, run.algorithm.name) == ("linear", "fedavg")
 

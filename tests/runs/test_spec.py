@@ -27,7 +27,7 @@ def test_choices_are_given_by_name_as_entries_or_with_settings():
     assert named.model_entry is entry
     with pytest.raises(ValueError, match="model 'resnet' is unknown: choose one of"):
         Spec(model="resnet")
-    with pytest.raises(ValueError, match="partition must be a name or an entry"):
+    with pytest.raises(ValueError, match="partition=ModelEntry must be a Partitioner"):
         Spec(partition=entry)
 
 
@@ -127,10 +127,11 @@ def test_noise_is_shared_where_the_server_reads_no_upload(settings, named):
 @pytest.mark.parametrize(
     ("settings", "uploads", "decryptor", "honest"),
     [
-        ({"arm": "fl"}, 8, Decryptor.NOBODY_NEEDED, 7),
+        ({"arm": "fl"}, 1, Decryptor.NOBODY_NEEDED, 1),
+        ({"arm": "fl_dp", "min_uploads": 5}, 5, Decryptor.NOBODY_NEEDED, 4),
         ({"arm": "fl_he"}, 8, Decryptor.KEY_AUTHORITY, 7),
         ({"arm": "fl_he", "cohort": 5}, 5, Decryptor.KEY_AUTHORITY, 4),
-        ({"arm": "fl_he", "encryption": "none"}, 8, Decryptor.NOBODY_NEEDED, 7),
+        ({"arm": "fl_he", "encryption": "none"}, 1, Decryptor.NOBODY_NEEDED, 1),
         ({"encryption": "threshold_exact"}, 8, Decryptor.HOLDERS, 7),
         ({"min_uploads": 3, "honest_clients": 2}, 3, Decryptor.KEY_AUTHORITY, 2),
     ],

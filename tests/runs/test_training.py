@@ -118,10 +118,36 @@ def test_rows_say_where_when_and_with_which_version(train):
     assert row["version"] == runs.environment.versions()["fedjax-private"]
 
 
-def test_lost_uploads_and_void_rounds_are_counted(train):
-    result = train(drop_out=0.5, rounds=6)
+@pytest.mark.parametrize("arm", ["fl", "fl_dp"])
+def test_plain_sums_go_on_with_the_uploads_that_arrive(arm, train):
+    """A round is void where none arrives; privacy is charged as if all did."""
+    result = train(arm=arm, drop_out=0.5, rounds=6, noise_seed=1)
     lost = [row["lost"] for row in result.rows]
     assert 0 < sum(lost) == result.row["lost_uploads"] < 18
-    assert result.row["void_rounds"] == sum(row["void"] for row in result.rows)
+    assert [row["void"] for row in result.rows] == [each == 3 for each in lost]
+    assert result.row["void_rounds"] == lost.count(3)
+    whole = train(arm=arm, rounds=6, noise_seed=1)
+    assert result.epsilon == whole.epsilon
+    for row, other in zip(result.rows, whole.rows, strict=True):
+        assert row["epsilon"] == other["epsilon"]
+    losses = [each.row["loss"] for each in (result, whole)]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], abs=0.6)
+
+
+def test_a_run_of_void_rounds_only_is_no_result(blobs, tmp_path):
+    settings = spec(arm="fl_dp", min_uploads=3, drop_out=0.999, noise_seed=1)
+    out = tmp_path / "run"
+    with pytest.raises(ValueError, match=r"every round of .* was void.*the 3 that"):
+        runs.train(settings, out=out, dataset=blobs)
+    rows = runs.read_rows(out / "rounds.jsonl")
+    assert [row["void"] for row in rows] == [True, True]
+    assert rows[-1]["epsilon"] > 0
+    (ledger,) = (out / "ledger").iterdir()
+    assert len(ledger.read_text().splitlines()) == 3  # a head, and a charge a round
+    assert runs.checkpoints.names(out) == runs.read_rows(out / "runs.jsonl") == []
+
+
+def test_lost_uploads_are_told_where_there_are_uploads(train):
     alone = train(arm="local").row
     assert alone["lost_uploads"] is alone["void_rounds"] is None
