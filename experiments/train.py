@@ -34,7 +34,7 @@ def train(argv: Sequence[str]) -> int:
         print(f"error: {spec.name} failed: {words}", file=sys.stderr)
         return 1
     directory.add_run(trained.row)
-    comparison.write(directory.path, [trained.row], config)
+    comparison.write(directory.path, [trained.row], config, rounds=trained.rows)
     command.say(console, comparison.line(trained.row), f"written to {directory.path}")
     return 0
 

@@ -1,17 +1,48 @@
-"""Rows averaged over seeds: a cell is one arm at one client count and partition."""
+"""Rows averaged over seeds: a cell holds the rows that differ in their seed alone."""
 
+import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fedjax_private.runs import ARMS
 
 Row = Mapping[str, Any]
 
+# What a row measured or derived, and its own name, place and time. Everything else is
+# a setting, also what an entry of the user's own brings along.
+NOT_SETTINGS = frozenset(
+    (
+        "run",
+        "seed",
+        "time",
+        "version",
+        "warnings",
+        "settings_from",
+        "accuracy",
+        "loss",
+        "epsilon",
+        "epsilon_insider",
+        "epsilon_claimed",
+        "steps",
+        "seconds_total",
+        "seconds_train",
+        "seconds_encrypt",
+        "seconds_add",
+        "seconds_decrypt",
+        "upload_bytes_per_client_round",
+        "max_aggregation_error",
+        "void_rounds",
+        "lost_uploads",
+        "client_accuracy_mean",
+        "client_accuracy_worst_tenth",
+    )
+)
+
 
 class Cell(NamedTuple):
-    """All seeds of one arm at one client count and partition."""
+    """All seeds of one arm at one place, with one value for each setting."""
 
     arm: str
     partition: str
@@ -20,7 +51,7 @@ class Cell(NamedTuple):
 
     def values(self, name: str) -> list[float]:
         """The rows' values of a name, without nulls."""
-        return [row[name] for row in self.rows if row[name] is not None]
+        return [row[name] for row in self.rows if row.get(name) is not None]
 
     def mean(self, name: str) -> float | None:
         """Mean over seeds; None where the name does not apply."""
@@ -33,6 +64,15 @@ class Cell(NamedTuple):
         spread = len(values) > 1 and all(map(math.isfinite, values))
         return statistics.stdev(values) if spread else None
 
+    def setting(self, name: str) -> Any:
+        """The value of a setting, the same in all rows; None where it has none."""
+        return self.rows[0].get(name)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings by name."""
+        return settings_of(self.rows[0])
+
     @property
     def bytes_per_parameter(self) -> float | None:
         """Of a client's upload in a round; None where nothing is uploaded."""
@@ -40,15 +80,36 @@ class Cell(NamedTuple):
         return uploads / self.rows[0]["params"] if uploads else None
 
 
+def settings_of(row: Row) -> dict[str, Any]:
+    """The settings of a row.
+
+    The noise multiplier is a setting where it was given. Where a target was, it follows
+    from the target, and may differ with the seed that draws the cohorts.
+    """
+    derived = row.get("epsilon_target") is not None
+    return {
+        name: value
+        for name, value in row.items()
+        if name not in NOT_SETTINGS and not (derived and name == "noise_multiplier")
+    }
+
+
 def cells(rows: Sequence[Row]) -> list[Cell]:
-    """Groups rows into cells, ordered by partition, clients and arm."""
-    groups: dict[tuple[str, str, int], list[Row]] = {}
+    """Groups rows into cells, ordered by partition, clients and arm.
+
+    Rows with different settings, whichever these are, are never in one cell.
+    """
+    groups: dict[Hashable, list[Row]] = {}
     for row in rows:
-        key = (row["arm"], row["partition"], row["clients"])
+        key = json.dumps(settings_of(row), sort_keys=True, default=str)
         groups.setdefault(key, []).append(row)
     order = list(ARMS)
     partitions = list(dict.fromkeys(row["partition"] for row in rows))
     return sorted(
-        (Cell(*key, group) for key, group in groups.items()),
+        (
+            Cell(row["arm"], row["partition"], row["clients"], group)
+            for group in groups.values()
+            for row in group[:1]
+        ),
         key=lambda c: (partitions.index(c.partition), c.clients, order.index(c.arm)),
     )

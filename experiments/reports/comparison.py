@@ -1,4 +1,4 @@
-"""The report of a comparison of arms: summary.csv, report.md and the figure."""
+"""The report of runs: summary.csv, report.md and the figures."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,19 +8,30 @@ from typing import Any
 import rich.box
 import rich.table
 
-from experiments.reports import figures, paper
+from experiments.reports import clients, encryption, figures, paper, privacy
 from experiments.reports.averages import Cell, Row, cells
+from experiments.reports.layout import (
+    Layout,
+    axis_values,
+    layout,
+    level,
+    panels,
+    shown,
+    varying,
+    words,
+)
 from experiments.reports.markdown import (
-    Means,
     accuracy,
     markdown_table,
+    mean_and_deviation,
     means,
     number,
-    searches,
     settings_table,
 )
-from fedjax_private.aggregation import SCHEMES
+from experiments.reports.metrics import ACCURACY, Metric
 from fedjax_private.runs import ARMS
+
+FIGURE, ROUNDS = "comparison.png", "rounds.png"
 
 
 def line(row: Row) -> str:
@@ -31,38 +42,69 @@ def line(row: Row) -> str:
     ]
     if row["epsilon"] is not None:
         parts.append(f"epsilon {row['epsilon']:.3f}")
+    if row["epsilon_insider"] not in (None, row["epsilon"]):
+        parts.append(f"for insiders {row['epsilon_insider']:.3f}")
+    if row.get("lost_uploads"):
+        parts.append(f"lost uploads {row['lost_uploads']}")
+    if row.get("void_rounds"):
+        parts.append(f"void rounds {row['void_rounds']} of {row['rounds']}")
     parts.append(f"{row['seconds_total']:.1f} s")
     return "  ".join(parts)
 
 
-PRINTED = {"epsilon": ("epsilon", ".2f"), "seconds": ("seconds_total", ".1f")}
+PRINTED = {
+    "epsilon": ("epsilon", ".2f"),
+    "for insiders": ("epsilon_insider", ".2f"),
+    "seconds": ("seconds_total", ".1f"),
+}
 
 
-def table(rows: Sequence[Row]) -> rich.table.Table:
+def table(rows: Sequence[Row], metric: Metric = ACCURACY) -> rich.table.Table:
     """The table that is printed at the end."""
-    head = ("partition", "clients", "arm", "accuracy", *PRINTED, "paper's accuracy")
+    grouped = cells(rows)
+    differ = varying(grouped)
+    cited = [_cited(cell, differ) for cell in grouped]
+    other = metric.name not in ("accuracy", *(name for name, _ in PRINTED.values()))
+    head = ["partition", "clients", *map(words, differ), "arm", "accuracy", *PRINTED]
+    head += [metric.label] * other + ["paper's accuracy"] * any(cited)
     result = rich.table.Table(*head, box=rich.box.SIMPLE)
     previous = None
-    for cell in cells(rows):
+    for cell, theirs in zip(grouped, cited, strict=True):
         place = (cell.partition, cell.clients)
         if previous not in (None, place):
             result.add_section()
-        shown = place if previous != place else ("", "")
+        where = place if previous != place else ("", "")
         previous = place
         result.add_row(
-            shown[0],
-            str(shown[1]),
+            *map(str, where),
+            *(_setting(cell, name) for name in differ),
             ARMS[cell.arm].label,
             accuracy(cell),
             *means(cell, PRINTED),
-            paper.cited(cell.arm, cell.partition, cell.clients),
+            *[mean_and_deviation(cell, metric.name, metric.form)] * other,
+            *[theirs] * any(cited),
         )
     return result
+
+
+def _setting(cell: Cell, name: str) -> str:
+    """The value of a setting; nothing where it does not concern the arm."""
+    value = cell.setting(name)
+    return "" if value is None else shown(value)
+
+
+def _cited(cell: Cell, differ: Sequence[str]) -> str:
+    """The paper's figures, where nothing varies but what the paper varied."""
+    if differ:
+        return ""
+    return paper.cited(cell.rows[0]["dataset"], *cell[:3])
 
 
 SUMMARY_VALUES = (
     "accuracy",
     "loss",
+    "client_accuracy_mean",
+    "client_accuracy_worst_tenth",
     "epsilon",
     "epsilon_insider",
     "noise_multiplier",
@@ -77,16 +119,19 @@ SUMMARY_VALUES = (
 
 
 def write_summary(path: Path, grouped: Sequence[Cell]) -> None:
-    """Writes a line per cell: mean and standard deviation of every measured value."""
+    """Writes a line per cell: mean and standard deviation of every measured value.
+
+    Settings that differ between cells of one arm at one place have columns.
+    """
     names = [f"{n}_{kind}" for n in SUMMARY_VALUES for kind in ("mean", "sd")]
+    where = ["partition", "clients", "arm", "model", "encryption"]
+    differ = [name for name in varying(grouped) if name not in where]
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        where = ["partition", "clients", "arm", "model", "encryption"]
-        writer.writerow([*where, "seeds", *names])
+        writer.writerow([*where, *differ, "seeds", *names])
         for cell in grouped:
-            first = cell.rows[0]
             place = [cell.partition, cell.clients, cell.arm]
-            kind = [first["model"], first["encryption"]]
+            kind = [cell.setting(name) for name in ("model", "encryption", *differ)]
             values = [
                 value
                 for name in SUMMARY_VALUES
@@ -96,45 +141,109 @@ def write_summary(path: Path, grouped: Sequence[Cell]) -> None:
 
 
 def markdown(
-    rows: Sequence[Row], config: Mapping[str, Any], notes: Sequence[str]
+    rows: Sequence[Row],
+    config: Mapping[str, Any],
+    notes: Sequence[str],
+    *,
+    vary: Sequence[str] = (),
+    metric: Metric = ACCURACY,
+    drawn: Sequence[str] = (FIGURE,),
 ) -> str:
-    """The report's text."""
-    first = rows[0]
-    grouped = cells(rows)
+    """The report's text.
+
+    Args:
+        rows: of all runs.
+        config: as config.json holds it.
+        notes: sentences that stand out.
+        vary: names of flags that were varied.
+        metric: that is compared.
+        drawn: names of the figures that stand beside.
+    """
+    first, grouped = rows[0], cells(rows)
+    laid_out = layout(grouped, vary)
+    title = f"{metric.label} against {words(laid_out.axis)}"
+    if len(grouped) == 1:
+        title = f"{ARMS[first['arm']].label}: accuracy, privacy and cost"
     blocks = [
-        "# Accuracy, privacy and cost against the number of clients",
-        f"Data set {first['dataset']} ({first['train_examples']} training examples), "
-        f"model {first['model']} ({first['params']} parameters), "
-        f"{len({row['seed'] for row in rows})} seed(s). Accuracy is on the test set "
-        "after the last round, mean ± standard deviation over seeds. Centralised arms "
-        "are trained once a seed and repeated in every cell; `without FL` is the mean "
-        "over the clients' own models.",
+        f"# {title[0].upper()}{title[1:]}",
+        _data(rows),
         *(f"**{note}**" for note in notes),
-        "![accuracy against clients](accuracy_clients.png)",
-        *_accuracy(grouped),
-        *_privacy(rows, config),
-        *_encryption(grouped, config),
+    ]
+    if FIGURE in drawn:
+        blocks.append(f"![{metric.label} against {words(laid_out.axis)}]({FIGURE})")
+    if ROUNDS in drawn:
+        blocks.append(f"![accuracy and epsilon over rounds]({ROUNDS})")
+    for each in dict.fromkeys((metric, ACCURACY)):
+        blocks += _values(grouped, laid_out, each)
+    blocks += [
+        *clients.section(grouped, config),
+        *clients.losses(rows),
+        *privacy.section(rows, config),
+        *encryption.section(grouped, config),
         *_settings(config),
     ]
     return "\n\n".join(blocks) + "\n"
 
 
-def _accuracy(grouped: Sequence[Cell]) -> Iterator[str]:
-    for partition in dict.fromkeys(cell.partition for cell in grouped):
-        group = [cell for cell in grouped if cell.partition == partition]
-        counts = sorted({cell.clients for cell in group})
-        at = {(cell.arm, cell.clients): cell for cell in group}
+def _data(rows: Sequence[Row]) -> str:
+    """What the runs have in common, and how to read their accuracy."""
+    kinds = dict.fromkeys(
+        f"data set {row['dataset']} ({row['train_examples']} training examples), "
+        f"model {row['model']} ({row['params']} parameters)"
+        for row in rows
+    )
+    words = "; ".join(kinds)
+    sentences = [
+        f"{words[0].upper()}{words[1:]}, {len({row['seed'] for row in rows})} seed(s).",
+        "Accuracy is on the test set after the last round, mean ± standard deviation "
+        "over seeds.",
+    ]
+    arms = {row["arm"] for row in rows}
+    if any(ARMS[arm].pooled for arm in arms) and len(arms) > 1:
+        sentences.append(
+            "Centralised arms are trained once a seed and repeated in every cell."
+        )
+    if "local" in arms:
+        sentences.append("`without FL` is the mean over the clients' own models.")
+    return " ".join(sentences)
+
+
+def _values(grouped: Sequence[Cell], laid_out: Layout, metric: Metric) -> Iterator[str]:
+    """A table for each panel: a line an arm, a column a value along the axis."""
+    values, is_accuracy = axis_values(grouped, laid_out), metric is ACCURACY
+    heads = [
+        f"{value} clients" if laid_out.axis == "clients" else shown(value)
+        for value in values
+    ]
+    corner = "arm" if laid_out.axis == "clients" else f"arm, {words(laid_out.axis)}"
+    anything = False
+    for panel in panels(grouped, laid_out):
         body = []
         for arm in ARMS:
-            if not any(cell.arm == arm for cell in group):
+            of_arm = [cell for cell in panel.cells if cell.arm == arm]
+            if not of_arm:
                 continue
-            ours = [accuracy(at[arm, k]) if (arm, k) in at else "" for k in counts]
+            at = {shown(cell.setting(laid_out.axis)): cell for cell in of_arm}
+            everywhere = None
+            if level(grouped, arm, laid_out) and len(of_arm) == 1:
+                everywhere = of_arm[0]
+            row = [at.get(shown(value), everywhere) for value in values]
+            ours = [_shown(cell, metric) for cell in row]
             body.append([ARMS[arm].label, *ours])
-            theirs = [paper.cited(arm, partition, k) for k in counts]
+            theirs = [
+                _cited(cell, laid_out.panels[1:])
+                if cell and is_accuracy and laid_out.axis == "clients"
+                else ""
+                for cell in row
+            ]
             if any(theirs):
+                anything = True
                 body.append(["*the paper's*", *(f"*{t}*" if t else "" for t in theirs)])
-        yield f"## Partition {partition}"
-        yield markdown_table(["arm", *(f"{count} clients" for count in counts)], body)
+        if any(entry for _, *entries in body for entry in entries):
+            name = "Accuracy" if is_accuracy else metric.label
+            yield f"## {name[0].upper()}{name[1:]}: {panel.title}"
+            yield markdown_table([corner, *heads], body)
+    if anything:
         yield (
             "Lines in italics are the paper's own figures, not ours: T3 its Table 3, "
             "T4 its Table 4, T5 its Table 5. Tables 4 and 5 name neither clients nor "
@@ -142,173 +251,36 @@ def _accuracy(grouped: Sequence[Cell]) -> Iterator[str]:
         )
 
 
-UNITS = {
-    "record": "one record, added to or removed from one client's shard",
-    "client": "one client with all its records",
-}
-
-# The largest over clients.
-EPSILONS = {
-    "epsilon, outsiders": "epsilon",
-    "epsilon, insiders": "epsilon_insider",
-    "the paper's claim": "epsilon_claimed",
-}
-
-NOISE: Means = {
-    "delta": ("delta", "g"),
-    "noise multiplier": ("noise_multiplier", ".4f"),
-    "clip norm": ("clip_norm", "g"),
-    "sampling probability": ("sampling_probability", "g"),
-    "steps": ("steps", ".0f"),
-}
-
-
-def _privacy(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
-    private = [row for row in rows if row["epsilon"] is not None]
-    if not private:
-        return []
-    body = []
-    for arm in ARMS:
-        of_arm = Cell(arm, "", 0, [row for row in private if row["arm"] == arm])
-        if not of_arm.rows:
-            continue
-        first = of_arm.rows[0]
-        who = [ARMS[arm].label, first["algorithm"], first["unit"]]
-        epsilons = [
-            number(max(of_arm.values(name), default=None), ".4f")
-            for name in EPSILONS.values()
-        ]
-        noise = means(of_arm._replace(rows=[first]), NOISE)
-        body.append([*who, *epsilons, *noise])
-    head = ["arm", "algorithm", "unit", *EPSILONS, *NOISE]
-    kept = [i for i in range(len(head)) if any(line[i] for line in body)]
-    units = dict.fromkeys(row["unit"] for row in private)
-    seeded = any(
-        run["spec"]["noise_seed"] is not None for run in config["runs"].values()
-    )
-    return [
-        "## Privacy",
-        markdown_table(
-            [head[i] for i in kept], [[line[i] for i in kept] for line in body]
-        ),
-        f"The unit is {'; or '.join(UNITS[unit] for unit in units)}. Epsilon is the "
-        "largest over clients (their data are disjoint), from the RDP of "
-        f"{_priced(private)}. The adversaries:",
-        "\n".join(_adversaries(private, config)),
-        *searches(
-            run["searched_on"]
-            for run in config["runs"].values()
-            if ARMS[run["spec"]["arm"]].private
-        ),
-        (
-            "The noise, and who was sampled, came from a seed: whoever knows it can "
-            "subtract the noise, so these epsilons are those of a simulation."
-            if seeded
-            else "The noise, and who was sampled, came from the operating system's "
-            "entropy; the key is written nowhere, and a rerun differs within the noise."
-        ),
-    ]
-
-
-def _priced(rows: Sequence[Row]) -> str:
-    """The mechanism whose divergence was computed."""
-    mechanisms = dict.fromkeys(row["mechanism"] for row in rows if row["mechanism"])
-    if any(name != "gaussian" for name in mechanisms):
-        return f"what the mechanism {', '.join(mechanisms)} declares"
-    shared = {row["encryption"] for row in rows if row["honest_clients"]} - {None}
-    if any(SCHEMES.find(scheme).exact for scheme in shared):
-        return (
-            "the Poisson-subsampled sum of discrete Gaussian shares, where noise is "
-            "shared, and of the Gaussian elsewhere"
-        )
-    return "the Poisson-subsampled Gaussian"
-
-
-def _adversaries(rows: Sequence[Row], config: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each arm and adversary; one a client count where they differ."""
-    words: dict[tuple[str, str], dict[str, list[int]]] = {}  # -> text -> client counts
-    for run in config["runs"].values():
-        spec = run["spec"]
-        for adversary, text in (run["against"] or {}).items():
-            counts = words.setdefault((spec["arm"], adversary), {}).setdefault(text, [])
-            if spec["clients"] not in counts:
-                counts.append(spec["clients"])
-    shown = {row["arm"] for row in rows}
-    several = {arm for arm, adversary in words if adversary == "insiders"}
-    for (arm, adversary), texts in words.items():
-        if arm not in shown:
-            continue
-        name = ARMS[arm].label + (f", {adversary}" if arm in several else "")
-        for text, counts in texts.items():
-            where = f", {', '.join(map(str, counts))} clients" if len(texts) > 1 else ""
-            yield f"- {name}{where}: {text}."
-
-
-ENCRYPTION: Means = {
-    "encrypt": ("seconds_encrypt", ".2f"),
-    "add": ("seconds_add", ".2f"),
-    "decrypt": ("seconds_decrypt", ".2f"),
-}
-SECONDS: Means = {"seconds": ("seconds_total", ".1f")}
-
-# Shared noise has no counterpart in the clear.
-COUNTERPARTS = {"fl_he": "fl", "private_ai_local": "fl_dp"}
-
-
-def _encryption(grouped: Sequence[Cell], config: Mapping[str, Any]) -> list[str]:
-    at = {(cell.partition, cell.clients, cell.arm): cell for cell in grouped}
-    body = []
-    for cell in grouped:
-        if not cell.rows[0]["encryption"]:
-            continue
-        plain = at.get((cell.partition, cell.clients, COUNTERPARTS.get(cell.arm, "")))
-        place = [ARMS[cell.arm].label, cell.partition, str(cell.clients)]
-        seconds = [
-            *means(cell, SECONDS),
-            *means(plain, SECONDS),
-            *means(cell, ENCRYPTION),
-        ]
-        size = number(cell.bytes_per_parameter, ".1f")
-        error = max(cell.values("max_aggregation_error"), default=None)
-        body.append([*place, *seconds, size, number(error, ".1e")])
-    if not body:
-        return []
-    sums = dict.fromkeys(
-        f"- {ARMS[run['spec']['arm']].label}, {run['spec']['clients']} clients: "
-        f"{run['sums']}"
-        for run in config["runs"].values()
-        if run["sums"]
-    )
-    head = ["arm", "partition", "clients", *SECONDS, "same without HE", *ENCRYPTION]
-    return [
-        "## Encryption",
-        "Seconds of a whole run, all clients on this one machine, so that time with "
-        "many clients is not what one of them would wait. The server adds ciphertexts "
-        "with no secret key in reach. Decryption noise counts as no privacy.",
-        "\n".join(sums),
-        markdown_table([*head, "bytes a parameter", "largest error of a sum"], body),
-    ]
+def _shown(cell: Cell | None, metric: Metric) -> str:
+    if cell is None:
+        return ""
+    if metric is ACCURACY:
+        return accuracy(cell)
+    return mean_and_deviation(cell, metric.name, metric.form)
 
 
 def _settings(config: Mapping[str, Any]) -> list[str]:
-    versions = ", ".join(f"{k} {v}" for k, v in config["versions"].items() if v)
+    described = config["runs"].values()
     origins: dict[str, dict[str, None]] = {}  # text -> labels of arms
-    for run in config["runs"].values():
-        label = ARMS[run["spec"]["arm"]].label
-        origins.setdefault(run["settings_from"], {})[label] = None
+    for run in described:
+        if (text := run.get("settings_from")) is not None:
+            origins.setdefault(text, {})[ARMS[run["spec"]["arm"]].label] = None
+    blocks = ["## Settings"]
+    if described:
+        used = [
+            ((ARMS[run["spec"]["arm"]].label,), run["hyperparameters"])
+            for run in described
+        ]
+        blocks.append(settings_table(["arm"], used))
+    if origins:
+        lines = [f"- {', '.join(arms)}: {text}." for text, arms in origins.items()]
+        blocks += ["Where they come from:", "\n".join(lines)]
+    versions = ", ".join(f"{k} {v}" for k, v in config["versions"].items() if v)
+    machine = config["machine"]
     return [
-        "## Settings",
-        settings_table(
-            ["arm"],
-            [
-                ((ARMS[run["spec"]["arm"]].label,), run["hyperparameters"])
-                for run in config["runs"].values()
-            ],
-        ),
-        "Where they come from:",
-        "\n".join(f"- {', '.join(arms)}: {text}." for text, arms in origins.items()),
-        f"{versions}; {config['machine']['devices']} {config['machine']['backend']} "
-        "device(s). All settings are in config.json, all rounds in rounds.jsonl.",
+        *blocks,
+        f"{versions}; {machine['devices']} {machine['backend']} device(s). All "
+        "settings are in config.json and runs.jsonl, all rounds in rounds.jsonl.",
     ]
 
 
@@ -317,8 +289,31 @@ def write(
     rows: Sequence[Row],
     config: Mapping[str, Any],
     notes: Sequence[str] = (),
+    *,
+    vary: Sequence[str] = (),
+    metric: Metric = ACCURACY,
+    rounds: Sequence[Row] = (),
 ) -> None:
-    """Writes summary.csv, report.md and accuracy_clients.png."""
-    write_summary(directory / "summary.csv", cells(rows))
-    figures.draw(directory / "accuracy_clients.png", rows)
-    (directory / "report.md").write_text(markdown(rows, config, notes))
+    """Writes summary.csv, report.md and the figures.
+
+    Args:
+        directory: where they go.
+        rows: of all runs.
+        config: as config.json holds it.
+        notes: sentences that stand out.
+        vary: names of flags that were varied.
+        metric: that is compared.
+        rounds: the lines of the rounds of a single run, which are drawn then.
+    """
+    grouped = cells(rows)
+    write_summary(directory / "summary.csv", grouped)
+    drawn = []
+    if len(rows) == 1 and rounds:
+        figures.over_rounds(directory / ROUNDS, rounds, rows[0]["delta"])
+        drawn.append(ROUNDS)
+    else:
+        figures.draw(directory / FIGURE, rows, layout(grouped, vary), metric)
+        drawn.append(FIGURE)
+    clients.draw(directory / clients.FIGURE, config)
+    text = markdown(rows, config, notes, vary=vary, metric=metric, drawn=drawn)
+    (directory / "report.md").write_text(text)

@@ -13,10 +13,15 @@ def accuracy(cell: Cell | None) -> str:
     """Mean and standard deviation over seeds, as printed in tables."""
     if cell is None:
         return "not run"
-    mean, deviation = cell.mean("accuracy"), cell.deviation("accuracy")
-    if mean is None:
-        return "diverged"
-    return f"{mean:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
+    return mean_and_deviation(cell, "accuracy", ".3f") or "diverged"
+
+
+def mean_and_deviation(cell: Cell, name: str, form: str) -> str:
+    """The same of any measured value; nothing where it does not apply."""
+    mean, deviation = cell.mean(name), cell.deviation(name)
+    if mean is None or deviation is None:
+        return number(mean, form)
+    return f"{mean:{form}} ± {deviation:{form}}"
 
 
 def number(value: float | None, form: str) -> str:
@@ -35,6 +40,14 @@ def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """A table; its lines have one entry for each of the head."""
     lines = [head, ["---"] * len(head), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def filled_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A table without the columns that hold nothing."""
+    kept = [i for i in range(len(head)) if any(line[i] for line in body)]
+    return markdown_table(
+        [head[i] for i in kept], [[line[i] for i in kept] for line in body]
+    )
 
 
 def settings_table(
@@ -63,7 +76,7 @@ def distinct(several: Sequence[Mapping[str, Any]], name: str) -> str:
     """A setting; all of its values where they differ."""
     return ", ".join(
         format(value, ".4g") if isinstance(value, float) else str(value)
-        for value in dict.fromkeys(each[name] for each in several)
+        for value in dict.fromkeys(each.get(name) for each in several)
         if value is not None
     )
 

@@ -8,6 +8,9 @@ there.
 
 from typing import NamedTuple
 
+# The data sets whose reports show the figures.
+DATASETS = ("mnist", "mnist_5k")
+
 
 class Figure(NamedTuple):
     """An accuracy with its standard deviation, where the paper gives one."""
@@ -67,8 +70,10 @@ RELATED: dict[str, str] = {
 }
 
 
-def cited(arm: str, partition: str, clients: int) -> str:
+def cited(dataset: str, arm: str, partition: str, clients: int) -> str:
     """The paper's figures for a cell, each with its table; empty if it has none."""
+    if dataset not in DATASETS:
+        return ""
     found = []
     kind = "iid" if partition == "iid" else "non-iid"
     cell = TABLE_3.get((arm, kind, clients))

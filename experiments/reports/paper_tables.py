@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.reports import figures, paper, predictions, table_runs
-from experiments.reports.averages import Cell
+from experiments.reports import figures, paper, predictions, related
 from experiments.reports.comparison import write_summary
 from experiments.reports.markdown import (
     Means,
     accuracy,
+    filled_table,
     markdown_table,
     means,
     number,
@@ -39,7 +39,7 @@ from experiments.reports.table_runs import (
     SHALLOW,
     TABLE_1_MODELS,
 )
-from fedjax_private.runs import ARMS, Spec
+from fedjax_private.runs import ARMS
 
 EPSILON: Means = {"epsilon": ("epsilon", ".3f")}
 BOTH_EPSILONS: Means = {
@@ -50,8 +50,9 @@ DELTA: Means = {"delta": ("delta", "g")}
 SECONDS: Means = {"seconds": ("seconds_total", ".1f")}
 
 
-def _paper(value: paper.Figure | None) -> str:
-    if value is None:
+def _paper(found: Results, value: paper.Figure | None) -> str:
+    """The paper's figure, beside runs on data like the paper's."""
+    if value is None or not found.like_the_paper:
         return ""
     spread = "" if value.deviation is None else f" ± {value.deviation:.2f}"
     return f"*{value.accuracy:.3f}{spread}*"
@@ -59,8 +60,9 @@ def _paper(value: paper.Figure | None) -> str:
 
 def _table_1(found: Results) -> list[str]:
     epsilon = paper.TABLE_1_EPSILON
-    theirs = {arm: _paper(figure) for arm, figure in paper.TABLE_1.items()}
-    at_epsilon = f"{theirs['centralized_dp']} at {epsilon}"
+    theirs = {arm: _paper(found, figure) for arm, figure in paper.TABLE_1.items()}
+    at_epsilon = theirs["centralized_dp"]
+    at_epsilon += f" at {epsilon}" if at_epsilon else ""
     rows = []
     for model in TABLE_1_MODELS:
         plain = found.cell("centralized", model=model)
@@ -73,7 +75,7 @@ def _table_1(found: Results) -> list[str]:
     rows.append(["ML + HE", POLYNOMIAL, asked, "", theirs["encrypted_inference"]])
     return [
         "## Table 1: machine learning, with DP, with HE",
-        markdown_table(["", "model", "accuracy", "epsilon", "paper"], rows),
+        filled_table(["", "model", "accuracy", "epsilon", "paper"], rows),
         *predictions.described(found.encrypted),
     ]
 
@@ -86,14 +88,18 @@ def _table_3(found: Results) -> list[str]:
         row = [NAMES[partition], str(clients)]
         for arm in ("local", "fl"):
             cell = found.cell(arm, clients, partition, model=CNN)
-            row += [accuracy(cell), _paper(paper.TABLE_3.get((arm, kind, clients)))]
+            row += [
+                accuracy(cell),
+                _paper(found, paper.TABLE_3.get((arm, kind, clients))),
+            ]
         rows.append([*row, central])
+    theirs = _paper(found, paper.TABLE_3_CENTRALIZED)
     head = ["data", "clients", "without FL", "paper", "FL", "paper", "centralised"]
     return [
         "## Table 3 and Figure 1: with and without federated learning",
-        f"Model {CNN}. `without FL` is the mean over the clients' own models. The "
-        f"paper's centralised figure is {_paper(paper.TABLE_3_CENTRALIZED)}.",
-        markdown_table(head, rows),
+        f"Model {CNN}. `without FL` is the mean over the clients' own models."
+        + (f" The paper's centralised figure is {theirs}." if theirs else ""),
+        filled_table(head, rows),
         "![accuracy against clients](figure_1.png)",
     ]
 
@@ -117,13 +123,13 @@ def _tables_4_and_5(found: Results) -> list[str]:
     for title, model, arm, changes, theirs in lines:
         cell = found.cell(arm, model=model, **changes)
         ours = [accuracy(cell), *means(cell, epsilon)]
-        rows.append([title, model, *ours, _paper(theirs)])
+        rows.append([title, model, *ours, _paper(found, theirs)])
     return [
         "## Tables 4 and 5: FL with DP, FL with HE, and all three",
         f"{CLIENTS} clients, IID. The paper names neither clients nor partition; "
         "its DP has noise multiplier 4, clip norm 1 and epsilon 2.90, and it gives no "
         "figure for all three together.",
-        markdown_table(["", "model", "accuracy", *epsilon, "paper"], rows),
+        filled_table(["", "model", "accuracy", *epsilon, "paper"], rows),
     ]
 
 
@@ -229,59 +235,6 @@ def _costs(found: Results) -> list[str]:
     ]
 
 
-def _related(found: Results) -> list[str]:
-    columns: Means = {
-        "epsilon, outsiders": ("epsilon", ".3g"),
-        "epsilon, insiders": ("epsilon_insider", ".3g"),
-        "epsilon that it claims": ("epsilon_claimed", ".3g"),
-        **DELTA,
-    }
-    rows = []
-    for spec in table_runs.related(found.what, found.data):
-        row = found.rows.get(spec)
-        if row is None:
-            continue
-        cell = Cell(spec.arm, spec.partition_name, spec.clients, [row])
-        server = "" if spec.server_optimizer is None else f", {spec.server_optimizer}"
-        rows.append(
-            [
-                f"{row['algorithm']}{server}",
-                ARMS[spec.arm].label,
-                _setting(spec),
-                row["unit"] or "",
-                accuracy(cell),
-                *means(cell, columns),
-                paper.RELATED.get(row["algorithm"], ""),
-            ]
-        )
-    head = ["algorithm", "arm", "setting", "unit", "accuracy", *columns]
-    return [
-        "## Related work",
-        "Each algorithm at the setting of its paper that the digits allow: clients, "
-        "cohort, local work, sampling and noise are the paper's, and data, model and "
-        "rounds are ours, so that accuracies beside each other do not rank the "
-        "algorithms. Epsilon is ours, by RDP, for the unit named; where the paper "
-        "counts otherwise, its claim stands beside. Figures of papers are given where "
-        "they could be checked; one seed.",
-        markdown_table([*head, "its paper's figure"], rows),
-    ]
-
-
-def _setting(spec: Spec) -> str:
-    """What was given, in a few words."""
-    values = spec.hyperparameters
-    parts = [f"{spec.clients} clients, {spec.partition_name}", spec.model_entry.name]
-    if spec.cohort is not None:
-        parts.append(f"{spec.cohort} a round")
-    if spec.local_epochs is not None and spec.batch_size is not None:
-        parts.append(f"E={spec.local_epochs}, B={spec.batch_size}")
-    if values.sampling_probability is not None:
-        parts.append(f"q={values.sampling_probability:g}")
-    if spec.noise_multiplier is not None:
-        parts.append(f"noise multiplier {spec.noise_multiplier:g}")
-    return ", ".join([*parts, f"{values.rounds} rounds"])
-
-
 def _privacy(found: Results) -> list[str]:
     rows, adversaries = [], {}
     for spec, prepared in found.prepared.items():
@@ -377,7 +330,7 @@ def write(directory: Path, found: Results, notes: Sequence[str]) -> bool:
             *_eight(found),
             *_hybrid(found),
             *_costs(found),
-            *_related(found),
+            *related.section(found),
             *_privacy(found),
             UNSAID,
         ]
@@ -392,13 +345,18 @@ def write(directory: Path, found: Results, notes: Sequence[str]) -> bool:
             directory / "accuracy_epsilon.png", epsilon_curves(found)
         )
         figures.encryption_cost(directory / "encryption_cost.png", cost_cells(found))
+    theirs = ""
+    if found.like_the_paper:
+        theirs = (
+            " Figures in italics are the paper's own (Kamalsha et al., *PRIVATE-AI: A "
+            "hybrid approach to privacy preserving*), on data that it does not "
+            "describe."
+        )
     blocks = [
         f"# The paper's tables and figures: profile {what.profile}",
         f"{scarce}Data set {some['dataset']} ({some['train_examples']} training "
         f"examples), {what.repetitions} seed(s): mean ± standard deviation of test "
-        "accuracy after the last round, one seed where no deviation stands. Figures in "
-        "italics are the paper's own (Kamalsha et al., *PRIVATE-AI: A hybrid approach "
-        "to privacy preserving*), on data that it does not describe.",
+        "accuracy after the last round, one seed where no deviation stands." + theirs,
         *(f"**{note}**" for note in notes),
         *tables,
         *_settings(found),

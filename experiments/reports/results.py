@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.reports import table_runs
+from experiments.reports import paper, table_runs
 from experiments.reports.averages import Cell, Row
 from experiments.reports.predictions import Predictions
 from experiments.reports.table_runs import CNN, PARTITIONS, DataConfig, TablesConfig
@@ -32,6 +32,11 @@ class Results:
     rows: Mapping[Spec, Row]
     prepared: Mapping[Spec, Prepared]
     encrypted: Sequence[Predictions] = ()
+
+    @property
+    def like_the_paper(self) -> bool:
+        """Whether the paper's figures stand beside those of the data set."""
+        return next(iter(self.rows.values()))["dataset"] in paper.DATASETS
 
     def cell(self, arm: str, *place: Any, **changes: Any) -> Cell | None:
         """All seeds of a run; see `table_runs.spec`. None where none has finished."""

@@ -123,7 +123,7 @@ def test_a_quick_sweep_leaves_every_file_and_row(quickly):
             assert 0 < row["max_aggregation_error"] < 1e-4
     for name in ("config.json", "rounds.jsonl", "summary.csv", "report.md"):
         assert (out / name).stat().st_size > 100
-    assert (out / "accuracy_clients.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
     assert any((out / "tb").rglob("events*"))
     assert any((out / "checkpoints").iterdir())
     assert json.loads((out / "config.json").read_text())["versions"]["jax"]

@@ -43,7 +43,7 @@ def test_a_run_leaves_every_file_and_prints_its_result(tmp_path, capsys):
     assert row["settings_from"].startswith("borrowed from mnist_5k/tutorial_cnn")
     for name in ("config.json", "rounds.jsonl", "summary.csv", "report.md"):
         assert (out / name).stat().st_size > 100
-    assert (out / "accuracy_clients.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "rounds.png").read_bytes().startswith(b"\x89PNG")
     assert "from the operating system's" in (out / "report.md").read_text()
     config = json.loads((out / "config.json").read_text())
     assert config["command"] == "train" and "--arm=fl_dp" in config["argv"]

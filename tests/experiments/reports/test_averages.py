@@ -40,3 +40,53 @@ def test_cells_are_ordered_by_partition_clients_and_arm():
         ("private_ai", "iid", 8),
         ("fl", "my:parts", 4),
     ]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "dataset",
+        "model",
+        "algorithm",
+        "mechanism",
+        "clip_norm",
+        "delta",
+        "encryption",
+        "rounds",
+        "learning_rate",
+        "epsilon_target",
+        "noise_multiplier",
+        "noise_seed",
+        "drop_out",
+        "directory",
+        "alpha",
+        "a_setting_of_one_s_own",
+    ],
+)
+def test_rows_that_differ_in_any_setting_are_never_averaged(setting):
+    rows = [row("fl_dp", 4, 0, value, **{setting: value}) for value in (0.5, 0.7)]
+    assert [cell.mean("accuracy") for cell in cells(rows)] == [0.5, 0.7]
+
+
+def test_what_follows_from_the_seed_tells_no_cells_apart():
+    rows = [
+        row(
+            "fl_dp",
+            4,
+            seed,
+            epsilon_target=2.9,
+            noise_multiplier=1.0 + seed,
+            epsilon=2.89 + seed / 1000,
+            steps=80 + seed,
+            time=f"{seed}",
+            warnings=[f"{seed}"],
+        )
+        for seed in (0, 1)
+    ]
+    (cell,) = cells(rows)
+    assert cell.mean("noise_multiplier") == 1.5
+
+
+def test_rows_of_older_directories_lack_names():
+    (cell,) = cells([{"arm": "fl", "partition": "iid", "clients": 4, "seed": 0}])
+    assert cell.mean("accuracy") is None and cell.setting("alpha") is None

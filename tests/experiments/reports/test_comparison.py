@@ -6,6 +6,7 @@ import pytest
 import rich.console
 
 from experiments.reports import comparison, paper
+from experiments.reports.metrics import METRICS
 from fedjax_private import runs
 from fedjax_private.aggregation import SCHEMES
 from fedjax_private.datasets import load
@@ -65,7 +66,7 @@ def test_files_are_written_and_agree(tmp_path, config):
     assert "**Not run: something.**" in text
     assert "not part of epsilon" in text
     assert "diverged" in text
-    assert (tmp_path / "accuracy_clients.png").stat().st_size > 10_000
+    assert (tmp_path / "comparison.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(("insider", "shown"), [(3.4, "3.4000"), (float("inf"), "inf")])
@@ -150,8 +151,12 @@ def test_settings_are_listed_for_every_arm(config):
 
 def test_a_finished_run_is_one_line():
     line = comparison.line(row("private_ai", 8, 2, 0.91234))
-    words = "private_ai clients=8 iid seed=2 accuracy 0.9123 epsilon 2.900 2.0 s"
-    assert " ".join(line.split()) == words
+    assert " ".join(line.split()) == (
+        "private_ai clients=8 iid seed=2 accuracy 0.9123 epsilon 2.900 "
+        "for insiders 3.400 2.0 s"
+    )
+    lossy = comparison.line(row("fl", lost_uploads=7, void_rounds=2, rounds=20))
+    assert "lost uploads 7  void rounds 2 of 20" in lossy
     assert comparison.line(row("fl", 4, 0, None)).endswith("accuracy   2.0 s")
 
 
@@ -165,9 +170,10 @@ def test_the_table_that_is_printed_names_each_place_once():
 
 
 def test_the_papers_figures_are_labelled():
-    assert paper.cited("local", "shards", 32) == "0.520 ± 0.03 (T3)"
-    assert paper.cited("fl_he", "iid", 5) == "0.937 (T5)"
-    assert paper.cited("private_ai", "iid", 4) == ""
+    assert paper.cited("mnist_5k", "local", "shards", 32) == "0.520 ± 0.03 (T3)"
+    assert paper.cited("mnist_5k", "fl_he", "iid", 5) == "0.937 (T5)"
+    assert paper.cited("mnist_5k", "private_ai", "iid", 4) == ""
+    assert paper.cited("breast_cancer", "fl", "iid", 4) == ""
 
 
 def test_a_report_says_where_settings_come_from_and_what_was_searched(configured):
@@ -183,3 +189,57 @@ def test_a_report_says_where_settings_come_from_and_what_was_searched(configured
     assert "split of the training data of mnist_5k. That search is not part" in text
     untested = configured({"arm": "centralized_dp", "dataset": "mnist"})
     assert "searched on" not in comparison.markdown(rows[1:2], untested, [])
+
+
+def test_other_data_sets_carry_no_figure_of_the_paper(config):
+    def text(**values):
+        rows = [row("fl", **values), row("centralized", **values)]
+        console = rich.console.Console(width=120)
+        with console.capture() as captured:
+            console.print(comparison.table(rows))
+        return comparison.markdown(rows, config, []), captured.get()
+
+    report, printed = text()
+    assert "(T3)" in report and "(T3)" in printed
+    for values in ({"dataset": "breast_cancer"}, {"dataset": "my:data"}):
+        report, printed = text(**values)
+        assert "paper" not in report and "paper" not in printed
+
+
+def test_what_was_varied_has_columns_everywhere(tmp_path, config):
+    rows = [
+        row("fl_dp", epsilon_target=epsilon, epsilon=epsilon - 0.01)
+        for epsilon in (0.5, 8.0)
+    ]
+    rows.append(row("fl"))
+    comparison.write(tmp_path, rows, config, vary=["epsilon"])
+    text = (tmp_path / "report.md").read_text()
+    assert text.startswith("# Test accuracy (%) against target epsilon")
+    lines = table(section(text, "Accuracy: IID"))
+    assert list(lines[0]) == ["arm, target epsilon", "0.5", "8"]
+    assert [line["8"] for line in lines] == ["0.900", "0.900"]  # FL is level
+    private = table(section(text, "Privacy"))
+    assert [line["target epsilon"] for line in private] == ["0.5", "8.0"]
+    assert [line["epsilon, outsiders"] for line in private] == ["0.4900", "7.9900"]
+    summary = list(csv.DictReader((tmp_path / "summary.csv").open()))
+    assert {line["epsilon_target"] for line in summary} == {"0.5", "8.0", ""}
+    assert "(T4)" not in text  # the paper varied clients
+
+
+def test_another_metric_stands_before_accuracy(config):
+    rows = [row("fl", clients, seconds_total=clients) for clients in (4, 8)]
+    metric = METRICS["seconds_total"]
+    text = comparison.markdown(rows, config, [], metric=metric)
+    assert text.index("## Seconds of a run: IID") < text.index("## Accuracy: IID")
+    (line,) = table(section(text, "Seconds of a run"))
+    assert (line["4 clients"], line["8 clients"]) == ("4.0", "8.0")
+
+
+def test_a_single_run_is_drawn_over_its_rounds(tmp_path, config):
+    rounds = [{"round": n, "accuracy": n / 10} for n in (1, 2)]
+    comparison.write(tmp_path, [row("fl")], config, rounds=rounds)
+    text = (tmp_path / "report.md").read_text()
+    assert text.startswith("# FL: accuracy, privacy and cost")
+    assert "(rounds.png)" in text and "comparison.png" not in text
+    assert (tmp_path / "rounds.png").exists()
+    assert not (tmp_path / "comparison.png").exists()

@@ -3,6 +3,8 @@ import pytest
 
 from experiments.reports import figures
 from experiments.reports.averages import cells
+from experiments.reports.layout import layout
+from experiments.reports.metrics import METRICS
 from fedjax_private.runs import ARMS
 from tests.experiments.reports.made_up import row
 
@@ -28,6 +30,46 @@ def test_accuracy_against_clients(tmp_path):
     rows.append(row("fl", 16, 0, None))  # diverged
     figures.draw(tmp_path / "figure.png", rows)
     assert is_png(tmp_path / "figure.png")
+
+
+VALUES = {
+    "epsilon_target": (0.5, 1.0, 8.0),  # spans a decade
+    "learning_rate": (0.1, 0.2),
+    "topology": ("star", "tree"),
+    "protect": (True, False),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("metric", ["accuracy", "seconds_total"])
+def test_a_metric_over_any_setting(name, metric, tmp_path):
+    rows = [
+        row(arm, 8, seed, 0.8, **{name: value, "seconds_total": 10.0**seed})
+        for arm in ("fl_he", "private_ai")
+        for value in VALUES[name]
+        for seed in (0, 1)
+    ]
+    rows.append(row("fl", 8))  # which the setting does not concern
+    found = layout(cells(rows), [name])
+    figures.draw(tmp_path / "figure.png", rows, found, METRICS[metric])
+    assert is_png(tmp_path / "figure.png")
+
+
+@pytest.mark.parametrize("insider", [None, 3.4, float("inf")])
+def test_accuracy_and_epsilon_over_rounds(insider, tmp_path):
+    rows = [
+        {
+            "round": number,
+            "accuracy": number / 10 if number % 2 else None,
+            "epsilon": 0.3 * number,
+            "epsilon_insider": insider,
+        }
+        for number in range(1, 6)
+    ]
+    figures.over_rounds(tmp_path / "figure.png", rows, 1e-5)
+    assert is_png(tmp_path / "figure.png")
+    figures.over_rounds(tmp_path / "plain.png", rows, None)
+    assert is_png(tmp_path / "plain.png")
 
 
 def test_accuracy_against_epsilon(tmp_path):

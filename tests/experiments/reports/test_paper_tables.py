@@ -115,3 +115,13 @@ def test_the_scarce_profile_checks_the_shape_of_table_3(tmp_path):
     assert "DOES NOT HOLD" in (tmp_path / "report.md").read_text()
     quick = dataclasses.replace(what, quick=True)  # a look need not hold
     assert paper_tables.write(tmp_path, results(quick, lambda spec: 0.9), [])
+
+
+def test_other_data_carry_no_figure_of_the_paper(tmp_path):
+    what = TablesConfig(seeds=1, clients=(4, 8))
+    found = results(what, accuracy)
+    rows = {spec: {**row, "dataset": "other"} for spec, row in found.rows.items()}
+    paper_tables.write(tmp_path, dataclasses.replace(found, rows=rows), [])
+    text = (tmp_path / "report.md").read_text()
+    assert "italics" not in text and "*0." not in text
+    assert "| paper |" not in text and "the paper's centralised" not in text.lower()

@@ -1,0 +1,176 @@
+"""The report's section on clients: accuracy of each, sizes and classes of shards."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.reports.averages import Cell, Row
+from experiments.reports.figures import drawn, frame
+from experiments.reports.layout import shown, varying, words
+from experiments.reports.markdown import Means, markdown_table, mean_and_deviation
+from fedjax_private.runs import ARMS
+
+FIGURE = "shards.png"
+
+# Divisions of data that the figure shows, at most.
+MOST_PANELS = 8
+
+ACCURACIES: Means = {
+    "mean over clients": ("client_accuracy_mean", ".3f"),
+    "worst tenth": ("client_accuracy_worst_tenth", ".3f"),
+}
+
+
+def section(cells: Sequence[Cell], config: Mapping[str, Any]) -> list[str]:
+    """The section's blocks; none where data are pooled everywhere."""
+    apart = [cell for cell in cells if not ARMS[cell.arm].pooled]
+    if not apart:
+        return []
+    known = [cell for cell in apart if cell.values("client_accuracy_mean")]
+    divisions = shards(config)
+    blocks = ["## Clients"]
+    if not known and not divisions:
+        return [
+            *blocks,
+            "Sizes, class counts and accuracies of clients are facts about their "
+            "records, which no epsilon covers: arms with DP leave them out. For "
+            "simulations on public data `--client_statistics` writes them down.",
+        ]
+    if known:
+        differ = varying(known)
+        head = ["arm", "partition", "clients", *map(words, differ), *ACCURACIES]
+        body = [
+            [
+                ARMS[cell.arm].label,
+                cell.partition,
+                str(cell.clients),
+                *(shown(cell.setting(name)) for name in differ),
+                *(
+                    mean_and_deviation(cell, name, form)
+                    for name, form in ACCURACIES.values()
+                ),
+            ]
+            for cell in known
+        ]
+        blocks += [
+            "Accuracy by client, after the last round. Where the test examples name "
+            "their clients, it is that on each client's own; otherwise that on the "
+            "classes of the test set, weighted by the client's class frequencies. The "
+            "worst tenth is the mean of the worst client in ten, at least of one.",
+            markdown_table(head, body),
+        ]
+    if divisions:
+        blocks += [
+            "Shards at the first seed: the smallest, median and largest number of "
+            "records of a client, and of its classes.",
+            markdown_table(
+                ["partition", "clients", "records", "classes"],
+                [
+                    [title, clients, _three(of["sizes"]), _three(of["classes"])]
+                    for (title, clients), of in divisions.items()
+                ],
+            ),
+        ]
+        if _listed(divisions):
+            blocks.append(f"![records of each class by client]({FIGURE})")
+    blocks.append(
+        "These numbers are for reading a simulation. They follow from the clients' "
+        "labels, no epsilon covers them, and where the data are real people's they are "
+        "not for publication."
+    )
+    return blocks
+
+
+def shards(config: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """(partition with its settings, clients) -> what config.json says of the shards."""
+    found = {}
+    for run in config["runs"].values():
+        if of := run.get("shards"):
+            partition = dict(run["spec"]["partition"])
+            values = [
+                f"{words(name)} {shown(value)}"
+                for name, value in partition.items()
+                if name != "name" and not (name == "size_skew" and value == 0)
+            ]
+            title = ", ".join([partition["name"], *values])
+            found.setdefault((title, str(run["spec"]["clients"])), of)
+    return found
+
+
+def draw(path: Path, config: Mapping[str, Any]) -> bool:
+    """Draws how many records of each class each client has; whether there are any."""
+    listed = _listed(shards(config))[:MOST_PANELS]
+    if not listed:
+        return False
+    import matplotlib
+
+    columns = min(len(listed), 4)
+    lines = -(-len(listed) // columns)
+    size = (1.2 + 3.4 * columns, 0.4 + 2.9 * lines)
+    with drawn(path, len(listed), size, lines) as (figure, axes):
+        for axis, (title, clients, counts) in zip(axes, listed, strict=True):
+            classes = len(counts[0])
+            colors = matplotlib.colormaps["tab10" if classes <= 10 else "tab20"]
+            below = [0] * len(counts)
+            for label in range(classes):
+                heights = [client[label] for client in counts]
+                axis.bar(
+                    range(len(counts)),
+                    heights,
+                    bottom=below,
+                    color=colors(label % colors.N),
+                    label=str(label),
+                    width=0.85,
+                )
+                below = [a + b for a, b in zip(below, heights, strict=True)]
+            axis.set_title(f"{title}, {clients} clients", fontsize=10)
+            axis.xaxis.get_major_locator().set_params(integer=True)
+            frame(axis, "client", grid="y")
+            axis.set_axisbelow(True)
+        for axis in axes[::columns]:
+            axis.set_ylabel("records")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(
+            handles,
+            labels,
+            title="class",
+            loc="outside right center",
+            frameon=False,
+            fontsize=8,
+        )
+    return True
+
+
+def _listed(
+    divisions: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> list[tuple[str, str, list[list[int]]]]:
+    return [
+        (title, clients, of["class_counts"])
+        for (title, clients), of in divisions.items()
+        if of["class_counts"]
+    ]
+
+
+def _three(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{values[name]:g}" for name in ("min", "median", "max"))
+
+
+def losses(rows: Sequence[Row]) -> list[str]:
+    """The section on uploads that never arrived; none where all did."""
+    lost = [row for row in rows if row.get("lost_uploads") or row.get("void_rounds")]
+    if not lost:
+        return []
+    body = [
+        [
+            row["run"],
+            str(row["lost_uploads"]),
+            f"{row['void_rounds']} of {row['rounds']}",
+        ]
+        for row in lost
+    ]
+    return [
+        "## Lost uploads",
+        "In a void round fewer uploads arrived than a released sum must hold: nothing "
+        "was released, and the model stayed as it was.",
+        markdown_table(["run", "lost uploads", "void rounds"], body),
+    ]

@@ -1,0 +1,75 @@
+"""The report's section on encryption: what sums cost, and who holds the key."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.reports.averages import Cell
+from experiments.reports.layout import shown, varying, words
+from experiments.reports.markdown import Means, markdown_table, means, number
+from fedjax_private.runs import ARMS
+
+STEPS: Means = {
+    "encrypt": ("seconds_encrypt", ".2f"),
+    "add": ("seconds_add", ".2f"),
+    "decrypt": ("seconds_decrypt", ".2f"),
+}
+SECONDS: Means = {"seconds": ("seconds_total", ".1f")}
+
+# Shared noise has no counterpart in the clear.
+COUNTERPARTS = {"fl_he": "fl", "private_ai_local": "fl_dp"}
+
+
+def section(cells: Sequence[Cell], config: Mapping[str, Any]) -> list[str]:
+    """The section's blocks; none where nothing is encrypted."""
+    encrypted = [cell for cell in cells if cell.setting("encryption")]
+    if not encrypted:
+        return []
+    differ = varying(encrypted)
+    body = []
+    for cell in encrypted:
+        plain = _counterpart(cells, cell)
+        place = [ARMS[cell.arm].label, cell.partition, str(cell.clients)]
+        seconds = [
+            *means(cell, SECONDS),
+            *means(plain, SECONDS),
+            *means(cell, STEPS),
+        ]
+        size = number(cell.bytes_per_parameter, ".1f")
+        error = max(cell.values("max_aggregation_error"), default=None)
+        values = [shown(cell.setting(name)) for name in differ]
+        body.append([*place, *values, *seconds, size, number(error, ".1e")])
+    sums = dict.fromkeys(
+        f"- {ARMS[run['spec']['arm']].label}, {run['spec']['clients']} clients: "
+        f"{run['sums']}"
+        for run in config["runs"].values()
+        if run["sums"]
+    )
+    head = ["arm", "partition", "clients", *map(words, differ)]
+    head += [*SECONDS, "same without HE", *STEPS]
+    return [
+        "## Encryption",
+        "Seconds of a whole run, all clients on this one machine, so that time with "
+        "many clients is not what one of them would wait. The server adds ciphertexts "
+        "with no secret key in reach. Decryption noise counts as no privacy.",
+        "\n".join(sums),
+        markdown_table([*head, "bytes a parameter", "largest error of a sum"], body),
+    ]
+
+
+def _counterpart(cells: Sequence[Cell], cell: Cell) -> Cell | None:
+    """The same run in the clear, where there is exactly one."""
+    wanted = (COUNTERPARTS.get(cell.arm, ""), cell.partition, cell.clients)
+    here = [other for other in cells if other[:3] == wanted]
+    if len(here) > 1:
+        # Settings that the clear run has: all but those of the scheme.
+        same = [
+            other
+            for other in here
+            if all(
+                cell.setting(name) == value
+                for name, value in other.settings.items()
+                if name in varying(here)
+            )
+        ]
+        here = same
+    return here[0] if len(here) == 1 else None

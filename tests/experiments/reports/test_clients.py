@@ -1,0 +1,64 @@
+"""What reports say of clients: accuracies, shards, lost uploads."""
+
+import pytest
+
+from experiments.reports import clients
+from experiments.reports.averages import cells
+from tests.experiments.reports.made_up import row, table
+
+
+def config(counts=((3, 1), (0, 2)), partition="iid", **settings):
+    counts = [list(client) for client in counts]
+    shards = {
+        "sizes": {"min": 2, "median": 3.0, "max": 4},
+        "classes": {"min": 1, "median": 1.5, "max": 2},
+        "class_counts": counts,
+    }
+    spec = {"partition": {"name": partition, **settings}, "clients": 2}
+    return {"runs": {"one": {"spec": spec, "shards": shards}}}
+
+
+NOTHING = {"runs": {"one": {"shards": None}, "older": {}}}
+
+
+def text(rows, about):
+    return "\n\n".join(clients.section(cells(rows), about))
+
+
+def test_accuracies_and_shards_are_told_with_their_mark():
+    rows = [
+        row("fl", 2, seed, client_accuracy_mean=0.9, client_accuracy_worst_tenth=worst)
+        for seed, worst in enumerate((0.5, 0.7))
+    ]
+    told = text(rows, config(partition="dirichlet", alpha=0.3, size_skew=0.0))
+    (line,) = table(told)
+    assert (line["arm"], line["mean over clients"]) == ("FL", "0.900 ± 0.000")
+    assert line["worst tenth"] == "0.600 ± 0.141"
+    assert "| dirichlet, alpha 0.3 | 2 | 2, 3, 4 | 1, 1.5, 2 |" in told
+    assert "no epsilon covers them" in told and "not for publication" in told
+    assert f"({clients.FIGURE})" in told
+
+
+def test_arms_with_dp_say_what_they_leave_out():
+    told = text([row("fl_dp")], NOTHING)
+    assert "arms with DP leave them out" in told and "--client_statistics" in told
+    assert "|" not in told
+
+
+def test_pooled_data_have_no_clients():
+    assert clients.section(cells([row("centralized")]), NOTHING) == []
+
+
+@pytest.mark.parametrize("count", [10, 12])
+def test_the_figure_shows_what_is_listed(count, tmp_path):
+    path = tmp_path / "shards.png"
+    assert not clients.draw(path, NOTHING) and not path.exists()
+    assert clients.draw(path, config([range(count)] * 3))
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_lost_uploads_and_void_rounds_are_told():
+    assert clients.losses([row("fl"), row("fl", lost_uploads=0, void_rounds=0)]) == []
+    lost = row("fl", lost_uploads=7, void_rounds=2, rounds=20)
+    (line,) = table("\n\n".join(clients.losses([lost])))
+    assert (line["lost uploads"], line["void rounds"]) == ("7", "2 of 20")

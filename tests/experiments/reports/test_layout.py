@@ -1,0 +1,103 @@
+"""What varies among cells, and the axis and panels that follow."""
+
+import pytest
+
+from experiments.reports.averages import cells
+from experiments.reports.layout import axis_values, layout, level, panels, varying
+from tests.experiments.reports.made_up import row
+
+
+def swept(arms=("fl_dp",), seeds=(0, 1), **axes):
+    """Cells of rows for each combination of values."""
+    rows = [row(arm, seed=seed) for arm in arms for seed in seeds]
+    for name, values in axes.items():
+        rows = [{**each, name: value} for each in rows for value in values]
+    return cells(rows)
+
+
+def laid_out(grouped, *vary):
+    found = layout(grouped, vary)
+    return found.axis, found.panels
+
+
+def test_clients_are_the_axis_unless_told():
+    grouped = swept(clients=(4, 8), partition=("iid", "shards"))
+    assert varying(grouped) == []
+    assert laid_out(grouped) == ("clients", ("partition",))
+    assert laid_out(swept()) == ("clients", ())
+
+
+def test_the_first_varied_flag_is_the_axis_and_others_are_panels():
+    grouped = swept(epsilon_target=(1.0, 2.0), learning_rate=(0.1, 0.2), clients=(4, 8))
+    assert set(varying(grouped)) == {"epsilon_target", "learning_rate"}
+    assert laid_out(grouped, "epsilon", "learning_rate") == (
+        "epsilon_target",
+        ("clients", "learning_rate"),
+    )
+    assert laid_out(grouped, "learning_rate")[0] == "learning_rate"
+    titles = [p.title for p in panels(grouped, layout(grouped, ["learning_rate"]))]
+    assert titles[0] == "4 clients, target epsilon 1"
+    assert len(titles) == 4
+
+
+def test_no_setting_that_varies_is_left_out():
+    """Cells that differ in anything stand in different places."""
+    grouped = swept(epsilon_target=(1.0, 2.0), drop_out=(0.0, 0.1), topology=("a", "b"))
+    found = layout(grouped, ["epsilon"])
+    for panel in panels(grouped, found):
+        places = [(cell.arm, cell.setting(found.axis)) for cell in panel.cells]
+        assert len(set(places)) == len(places)
+    assert sum(len(p.cells) for p in panels(grouped, found)) == len(grouped) == 8
+
+
+def test_what_follows_from_a_varied_flag_needs_no_panel():
+    rows = [
+        row("fl_dp", epsilon_target=epsilon, rounds=rounds)
+        for epsilon, rounds in ((0.5, 40), (2.9, 80))
+    ]
+    assert varying(cells(rows)) == ["rounds", "epsilon_target"]
+    assert laid_out(cells(rows), "epsilon") == ("epsilon_target", ())
+
+
+def test_directories_tell_runs_apart_where_nothing_else_does():
+    rows = [row("fl", directory=place) for place in ("/a", "/b")]
+    assert laid_out(cells(rows)) == ("directory", ())
+    rows = [
+        row("fl", directory=place, learning_rate=rate)
+        for place, rate in (("/a", 0.1), ("/b", 0.2))
+    ]
+    assert laid_out(cells(rows)) == ("learning_rate", ())
+
+
+def test_arms_that_a_flag_does_not_concern_stand_in_every_panel():
+    grouped = cells(
+        [
+            row("fl"),
+            *(
+                row("fl_dp", epsilon_target=epsilon, learning_rate=rate)
+                for epsilon in (1.0, 2.0)
+                for rate in (0.1, 0.2)
+            ),
+        ]
+    )
+    found = layout(grouped, ["learning_rate", "epsilon"])
+    several = list(panels(grouped, found))
+    assert [p.title for p in several] == ["target epsilon 1", "target epsilon 2"]
+    for panel in several:
+        assert [cell.arm for cell in panel.cells].count("fl") == 1
+    assert level(grouped, "fl", found) and not level(grouped, "fl_dp", found)
+
+
+def test_pooled_arms_are_level_over_clients():
+    grouped = swept(("centralized", "fl"), clients=(4, 8))
+    found = layout(grouped)
+    assert level(grouped, "centralized", found) and not level(grouped, "fl", found)
+
+
+@pytest.mark.parametrize(
+    ("values", "ordered"),
+    [((8.0, 0.5, 2), [0.5, 2, 8.0]), (("b", "a"), ["b", "a"])],
+)
+def test_numbers_are_ordered_by_size_and_names_as_they_come(values, ordered):
+    grouped = swept(width=values)
+    assert axis_values(grouped, layout(grouped, ["width"])) == ordered
