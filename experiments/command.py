@@ -76,7 +76,7 @@ def borrowed(ready: Iterable[runs.Prepared]) -> list[str]:
     first: dict[tuple[str, str], runs.Prepared] = {}
     for each in ready:
         if each.settings_from.borrowed:
-            pair = each.spec.dataset, each.model_name
+            pair = each.spec.dataset_name, each.model_name
             lenders.setdefault(pair, {})[each.settings_from.place] = None
             first.setdefault(pair, each)
     return [

@@ -18,8 +18,8 @@ from experiments.command import OutputConfig
 from experiments.reports.figures import prediction
 from experiments.settings import flags
 from fedjax_private import runs
-from fedjax_private.choices import Settings, at_least, positive, setting
-from fedjax_private.datasets import load
+from fedjax_private.choices import Choice, Settings, at_least, chosen, positive, setting
+from fedjax_private.datasets import SOURCES, Source, load
 from fedjax_private.encryption import ProtocolError
 from fedjax_private.inference.serving.access import default_token_file, read_token
 from fedjax_private.inference.serving.head import Head, fit
@@ -90,10 +90,9 @@ class QueryConfig(Settings):
     """What to ask about."""
 
     image: str | None = setting(None, "image file of the size that the model takes")
-    dataset: str | None = setting(
-        None, "a data set, whose test images are asked about instead"
+    dataset: "str | Source | Choice[Source] | None" = chosen(
+        SOURCES, None, "whose test images are asked about instead"
     )
-    data_dir: str | None = setting(None, "TFDS data directory (default: TFDS' own)")
     count: int = setting(
         10, "how many of the data set's images, from the first", at_least(1)
     )
@@ -109,10 +108,9 @@ class QueryConfig(Settings):
 class FitConfig(Settings):
     """What to fit."""
 
-    dataset: str = setting(
-        "mnist_5k", "a data set; its first training images are asked about"
+    dataset: "str | Source | Choice[Source]" = chosen(
+        SOURCES, "mnist_5k", "whose first training images are asked about"
     )
-    data_dir: str | None = setting(None, "TFDS data directory (default: TFDS' own)")
     count: int = setting(500, "how many images", at_least(2))
     head: str | None = setting(None, "file to write the head to")
 
@@ -191,7 +189,7 @@ def fit_head(argv: Sequence[str]) -> int:
     if not path.parent.is_dir():
         flags.fail(f"--head={path}: there is no directory {path.parent}.")
     token = parsed.checked(server.token)
-    dataset = parsed.checked(lambda: load(what.dataset, data_dir=what.data_dir))
+    dataset = parsed.checked(lambda: load(what.dataset))
     asked = parsed.checked(lambda: _first(dataset.train, what.count, "training"))
     offer = server.offer()
     asked.check(offer, "dataset")
@@ -216,10 +214,9 @@ def fit_head(argv: Sequence[str]) -> int:
 
 
 def _images(what: QueryConfig) -> _Images:
-    if what.image is not None:
-        return _Images(_read_image(Path(what.image)), None)
-    dataset = load(what.dataset or "", data_dir=what.data_dir)
-    return _first(dataset.test, what.count, "test")
+    if what.dataset is not None:
+        return _first(load(what.dataset).test, what.count, "test")
+    return _Images(_read_image(Path(what.image or "")), None)
 
 
 def _first(examples: Any, count: int, kind: str) -> _Images:

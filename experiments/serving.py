@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from fedjax_private import datasets, models, runs
+from fedjax_private import models, runs
 from fedjax_private.inference import Circuit, UnsupportedLayerError, compile_model
 
 # Images that the bounds of a circuit are measured on; see `Circuit.measured`.
@@ -44,7 +44,7 @@ def load_served(directory: Path, name: str | None = None) -> Served:
             "encrypted form: train polynomial_cnn."
         )
     params = run.params
-    dataset = datasets.load(run.dataset, data_dir=run.spec["data_dir"])
+    dataset = run.load_dataset()
     sample = dataset.normalization(dataset.test.inputs[:SAMPLE])
     circuit = compile_model(run.model.network, params, run.input_shape, sample=sample)
     return Served(run, circuit)

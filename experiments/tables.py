@@ -51,9 +51,7 @@ def tables(argv: Sequence[str]) -> int:
     parsed = flags.parse(USAGE, configs, argv)
     what, data = parsed[TablesConfig], parsed[DataConfig]
     runs.environment.start()
-    dataset = parsed.checked(
-        lambda: datasets.load(data.dataset, data_dir=data.data_dir)
-    )
+    dataset = parsed.checked(lambda: datasets.load(data.dataset))
     asked = specs(what, data)
     todo, notes = command.available(asked, parsed)
     if what.quick:

@@ -185,12 +185,15 @@ class Registry(Generic[E]):
         adapt: (name, attribute of a user's module) -> entry, for attributes that are no
             entry, such as a bare function. Raises ValueError where it cannot. None
             takes entries only.
+        matched: name -> the entry that names of its form stand for, under the whole
+            name (`csv:FILE`), or None. Is asked before `module:attribute`.
     """
 
     kind: str
     entry: type[E]
     built_in: Mapping[str, str]
     adapt: Callable[[str, Any], E] | None = None
+    matched: Callable[[str], E | None] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -205,12 +208,20 @@ class Registry(Generic[E]):
         """The built-in entries, in order."""
         return [self.find(name) for name in self.built_in]
 
+    def matching(self, name: str) -> E | None:
+        """The entry that `matched` finds; None for built-in names and paths."""
+        if name in self.built_in or self.matched is None:
+            return None
+        return self.matched(name)
+
     def find(self, name: str) -> E:
         """The entry of a name, or of a user's own `module:attribute`.
 
         Raises:
             ValueError: there is none; the sentence says what can be chosen.
         """
+        if (matching := self.matching(name)) is not None:
+            return matching
         path = self.built_in.get(name, name)
         module, colon, attribute = path.partition(":")
         if not (module and colon and attribute):
@@ -238,22 +249,27 @@ class Registry(Generic[E]):
         """An entry with its settings.
 
         Args:
-            which: a name, an entry, or a choice, which is returned as it is; or what a
-                user's `module:attribute` may hold, such as a function.
-            values: of settings that are not to have their defaults.
+            which: a name, an entry, or a choice; or what a user's `module:attribute`
+                may hold, such as a function.
+            values: of settings that are not to have their defaults, or the choice's
+                values.
 
         Raises:
             ValueError: no such entry, a setting that the entry does not have, or a
                 value that fails its check.
         """
         if isinstance(which, Choice) and isinstance(which.entry, self.entry):
-            return which
+            if not values:
+                return which
+            held = {n: getattr(which.settings, n) for n in settings_of(which.entry)}
+            which, values = which.entry, {**held, **values}
         if isinstance(which, str):
             entry = self.find(which)
         elif isinstance(which, self.entry):
             entry = which
         elif self.adapt is not None and not isinstance(which, Choice):
-            entry = self.adapt(getattr(which, "__name__", type(which).__name__), which)
+            name = getattr(which, "__name__", None) or getattr(which, "name", None)
+            entry = self.adapt(name or type(which).__name__, which)
         else:
             raise ValueError(f"{self.kind} must be a name or an entry, got {which!r}.")
         known = settings_of(entry)

@@ -101,6 +101,19 @@ class TestFind:
         with pytest.raises(ValueError, match=f"shape={name}.*{named}"):
             shapes.find(name)
 
+    def test_names_of_a_form_stand_for_an_entry_under_the_whole_name(self, shapes):
+        def polygon(name):
+            corners = name.removeprefix("polygon:")
+            return Shape(name) if corners.isdigit() else None
+
+        shapes = dataclasses.replace(shapes, matched=polygon)
+        assert shapes.find("polygon:7") == Shape("polygon:7")
+        assert shapes.matching("polygon:7") == shapes.choose("polygon:7").entry
+        assert shapes.matching("circle") is None is shapes.matching(f"{HERE}:POINT")
+        assert shapes.find(f"{HERE}:POINT").name == f"{HERE}:POINT"
+        with pytest.raises(ValueError, match="shape 'oval' is unknown"):
+            shapes.find("oval")
+
 
 class TestChoose:
     def test_names_and_entries_become_choices(self, shapes):
@@ -116,6 +129,14 @@ class TestChoose:
         assert choice.described() == {"name": "square", "side": 2.0, "corners": 4}
         with pytest.raises(ValueError, match=r"side must .* got -1"):
             shapes.choose("square", {"side": -1.0})
+
+    def test_settings_given_with_a_choice_replace_its_own(self, shapes):
+        choice = shapes.choose("square", {"side": 2.0, "corners": 4})
+        assert shapes.choose(choice, {"corners": 5}) == shapes.choose(
+            "square", {"side": 2.0, "corners": 5}
+        )
+        with pytest.raises(ValueError, match="corners is no setting of shape circle"):
+            shapes.choose(shapes.choose("circle"), {"corners": 4})
 
     @pytest.mark.parametrize(
         ("entry", "sentence"),

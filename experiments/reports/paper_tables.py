@@ -316,7 +316,7 @@ def write(directory: Path, found: Results, notes: Sequence[str]) -> bool:
     if what.profile == "paper_shape":
         scarce = (
             f"Declared scarcity: {SCARCE_EXAMPLES} training examples of "
-            f"{found.data.dataset}, drawn anew for each of {what.repetitions} "
+            f"{some['dataset']}, drawn anew for each of {what.repetitions} "
             f"seed(s), and {SCARCE_ROUNDS} rounds; for the shape of Table 3, "
             "not its level. "
         )

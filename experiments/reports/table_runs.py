@@ -8,7 +8,8 @@ from typing import Any
 
 from fedjax_private import runs
 from fedjax_private.algorithms import ALGORITHMS
-from fedjax_private.choices import Settings, at_least, one_of, setting
+from fedjax_private.choices import Choice, Settings, at_least, chosen, one_of, setting
+from fedjax_private.datasets import SOURCES, Source
 
 PROFILES = ("digits", "paper_shape")
 CNN, LINEAR, POLYNOMIAL = "tutorial_cnn", "scattering_linear", "polynomial_cnn"
@@ -122,12 +123,9 @@ class TablesConfig(Settings):
 class DataConfig(Settings):
     """Data."""
 
-    dataset: str = setting(
-        "mnist_5k",
-        "mnist_5k, idx:DIR, a TFDS image-classification data set, or module:attribute "
-        "of your own",
+    dataset: "str | Source | Choice[Source]" = chosen(
+        SOURCES, "mnist_5k", "what is learned"
     )
-    data_dir: str | None = setting(None, "TFDS data directory (default: TFDS' own)")
 
 
 def specs(what: TablesConfig, data: DataConfig) -> list[runs.Spec]:
@@ -168,7 +166,6 @@ def spec(
         clients=clients,
         partition=partition,
         dataset=data.dataset,
-        data_dir=data.data_dir,
         model=model,
         **changes,
     )

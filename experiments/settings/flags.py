@@ -340,6 +340,8 @@ def _own_entries(flags: Sequence[Flag], argv: Sequence[str]) -> dict[str, list[E
         several = typing.get_origin(flag.kind) is tuple
         text = values[flag.name].value or ""
         for name in text.split(",") if several else [text]:
-            if name and name not in flag.registry.built_in:
+            if not name or name in flag.registry.built_in:
+                continue
+            if flag.registry.matching(name) is None:  # its flags are there already
                 own.setdefault(flag.registry.kind, []).append(flag.registry.find(name))
     return own

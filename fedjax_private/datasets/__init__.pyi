@@ -20,7 +20,6 @@ from .partitions.partitioner import (
 from .sources import (
     SOURCES as SOURCES,
     load as load,
-    source_of as source_of,
 )
 from .sources.idx import read_idx as read_idx
 from .sources.source import Source as Source

@@ -24,8 +24,8 @@ class Inputs:
     """
 
     def __init__(self, source: Callable[[Spec], Dataset] | None = None) -> None:
-        loaded = functools.cache(lambda name, folder: load(name, data_dir=folder))
-        self._source = source or (lambda spec: loaded(spec.dataset, spec.data_dir))
+        loaded = functools.cache(load)
+        self._source = source or (lambda spec: loaded(spec.dataset))
         # Kept with its source, so that no id is used again.
         self._featured: dict[tuple[int, str], tuple[Dataset, Dataset]] = {}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from fedjax_private.choices import Choice, settings_of
 from fedjax_private.clients.entries import CLIENTS
-from fedjax_private.datasets import PARTITIONS
+from fedjax_private.datasets import PARTITIONS, SOURCES
 from fedjax_private.models import MODELS
 from fedjax_private.privacy.mechanisms import MECHANISMS
 from fedjax_private.runs.preparation import Prepared
@@ -80,8 +80,7 @@ def _noise(prepared: Prepared) -> str | None:
 def _choices(prepared: Prepared) -> Iterable[tuple[str, Choice[Any]]]:
     """The choices that a run uses, by their kind."""
     spec = prepared.spec
-    if isinstance(spec.dataset, Choice):
-        yield "dataset", spec.dataset
+    yield "dataset", SOURCES.choose(spec.dataset)
     if not spec.traits.pooled:
         yield "partition", PARTITIONS.choose(spec.partition)
     if prepared.model_name == spec.model_entry.name:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fedjax_private import models
 from fedjax_private.choices import Choice
-from fedjax_private.datasets import Normalization
+from fedjax_private.datasets import Dataset, Normalization, load as load_dataset
 from fedjax_private.runs import checkpoints
 from fedjax_private.runs.directory import read_rows
 from fedjax_private.runs.training import one_model
@@ -51,6 +51,13 @@ class Loaded:
     def params(self) -> Params:
         """The model's parameters; raises ValueError where there are several models."""
         return one_model(self.models)
+
+    def load_dataset(self) -> Dataset:
+        """The data set of the run, loaded anew; raises `DatasetError`."""
+        described = self.spec["dataset"]
+        if isinstance(described, str):  # as versions before settings of data sets did
+            described = {"name": described, "data_dir": self.spec.get("data_dir")}
+        return load_dataset(self.dataset, **_settings(described))
 
     def predict(self, inputs: Any) -> npt.NDArray[np.float32]:
         """Logits (B, classes) of stored inputs (B, ...)."""
@@ -107,7 +114,7 @@ def load(
             stacked,
             of["run"],
             json.loads(path.read_text()) if path.exists() else {},
-            of["run"]["dataset"],
+            _name(of["run"]["dataset"]),
             normalization,
             shape,
             described["num_classes"],
@@ -115,6 +122,21 @@ def load(
         )
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"the files of run {name} in {folder} are damaged.") from error
+
+
+def _name(described: str | Mapping[str, Any]) -> str:
+    """The name of a described choice; earlier versions wrote nothing else."""
+    name: str = described if isinstance(described, str) else described["name"]
+    return name
+
+
+def _settings(described: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a choice as it is described; JSON holds tuples as lists."""
+    return {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in described.items()
+        if key != "name"
+    }
 
 
 def _built(
@@ -126,12 +148,7 @@ def _built(
     described = of["model"]
     choice = models.chosen(model)
     if not isinstance(model, Choice):
-        settings = {
-            key: tuple(value) if isinstance(value, list) else value  # as JSON holds it
-            for key, value in of["run"]["model"].items()
-            if key != "name"
-        }
-        choice = models.MODELS.choose(choice.entry, settings)
+        choice = models.MODELS.choose(choice.entry, _settings(of["run"]["model"]))
     return models.build(
         choice,
         input_shape=tuple(described["input_shape"]),

@@ -11,7 +11,7 @@ from fedjax_private.algorithms.fedopt import SERVER_OPTIMIZERS
 from fedjax_private.choices import Choice, at_least, below_one, chosen, one_of
 from fedjax_private.clients.entries import CLIENTS, ClientEntry
 from fedjax_private.clients.for_each import BACKENDS
-from fedjax_private.datasets import PARTITIONS, Partitioner
+from fedjax_private.datasets import PARTITIONS, SOURCES, Dataset, Partitioner, Source
 from fedjax_private.hyperparameters import Hyperparameters
 from fedjax_private.models import ACTIVATIONS, MODELS, ModelEntry
 from fedjax_private.privacy.mechanisms import MECHANISMS
@@ -59,14 +59,8 @@ class Spec(choices.Settings):
     seed: int = setting(
         RUN, 0, "of partition, initialisation and batches", choices.not_negative
     )
-    dataset: str = setting(
-        RUN,
-        "mnist_5k",
-        "mnist_5k, idx:DIR, a TFDS image-classification data set, or "
-        "module:attribute of your own",
-    )
-    data_dir: str | None = setting(
-        RUN, None, "TFDS data directory (default: TFDS' own)"
+    dataset: "str | Source | Choice[Source] | Dataset" = chosen(
+        SOURCES, "mnist_5k", "what is learned", group=RUN
     )
 
     model: "str | ModelEntry | Choice[ModelEntry]" = chosen(
@@ -252,6 +246,11 @@ class Spec(choices.Settings):
         return ARMS[self.arm]
 
     @property
+    def dataset_name(self) -> str:
+        """The data set's name, for tables of tuned values and for `load`."""
+        return SOURCES.choose(self.dataset).name
+
+    @property
     def partition_name(self) -> str:
         """The partition's name."""
         return PARTITIONS.choose(self.partition).name
@@ -350,7 +349,7 @@ class Spec(choices.Settings):
             self.chosen_algorithm.entry.training,
             shares_noise=self.shares_noise,
             cohort=self.cohort_size,
-            dataset=self.dataset,
+            dataset=self.dataset_name,
             model=self.model_entry.name,
             epsilon=self.epsilon,
         )

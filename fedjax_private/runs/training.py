@@ -12,8 +12,9 @@ import jax
 import numpy as np
 import tensorboardX
 
-from fedjax_private import aggregation, models, simulation
-from fedjax_private.datasets import Dataset, load as load_dataset
+from fedjax_private import aggregation, datasets, models, simulation
+from fedjax_private.choices import Choice
+from fedjax_private.datasets import Dataset, Source
 from fedjax_private.runs import checkpoints
 from fedjax_private.runs.clients import shards
 from fedjax_private.runs.directory import RunDirectory
@@ -216,7 +217,7 @@ def train(
     spec: Spec,
     *,
     out: str | Path,
-    dataset: str | Dataset | None = None,
+    dataset: "Dataset | str | Source | Choice[Source] | None" = None,
     model: Any = None,
     overwrite: bool = False,
     advance: Advance = lambda name, rounds: None,
@@ -226,7 +227,7 @@ def train(
     Args:
         spec: what is asked for.
         out: directory for all that the run leaves behind.
-        dataset: name or data set, in place of the spec's.
+        dataset: name, source or data set, in place of the spec's.
         model: name, entry, Flax module, function (input shape, classes) -> module, or a
             ready `models.Model`, in place of the spec's.
         overwrite: replaces the run that `out` holds.
@@ -236,17 +237,14 @@ def train(
         ValueError: settings that do not fit together, before any work; data that cannot
             be had; or training that cannot go on, such as values out of range.
     """
-    if isinstance(dataset, Dataset):
-        spec = dataclasses.replace(spec, dataset=dataset.name)
-    else:
-        spec = dataclasses.replace(spec, dataset=dataset or spec.dataset)
-        dataset = load_dataset(spec.dataset, data_dir=spec.data_dir)
+    spec = dataclasses.replace(spec, dataset=dataset or spec.dataset)
+    examples = datasets.load(spec.dataset)
     ready_model = model if isinstance(model, models.Model) else None
     if model is not None and ready_model is None:
         spec = dataclasses.replace(spec, model=models.chosen(model))
     if ready_model is None:
-        dataset = models.features(spec.model_entry, dataset)
-    ready = prepare(spec, dataset, ready_model)
+        examples = models.features(spec.model_entry, examples)
+    ready = prepare(spec, examples, ready_model)
     directory = RunDirectory.create(Path(out), overwrite=overwrite)
     directory.write_config(config("train", [ready]))
     (result,) = train_together([ready], directory, advance)

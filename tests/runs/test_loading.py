@@ -11,6 +11,7 @@ import pytest
 
 from fedjax_private import models, runs
 from fedjax_private.choices import Settings, setting
+from fedjax_private.datasets import DatasetError
 from tests.runs.small import CLASSES, FEATURES, ROW_NAMES, spec
 
 
@@ -64,7 +65,8 @@ def test_every_arm_is_trained_recorded_and_loaded(arm, blobs, train):
     assert (result.epsilon_insider is not None) is insiders
     config = json.loads((result.directory / "config.json").read_text())
     (described,) = config["runs"].values()
-    assert described["spec"]["dataset"] == "blobs" and config["versions"]["jax"]
+    assert described["spec"]["dataset"] == {"name": "blobs"}
+    assert config["versions"]["jax"]
 
     loaded = runs.load(result.directory)
     assert loaded.name == result.prepared.spec.name == f"{arm}-3-iid-0"
@@ -195,6 +197,23 @@ def test_data_sets_and_models_by_name_replace_the_spec_s(tmp_path):
     loaded = runs.load(str(tmp_path / "run"))
     assert (loaded.dataset, loaded.input_shape) == ("mnist_5k", (28, 28, 1))
     assert loaded.spec["model"] == {"name": "linear"}
+    assert loaded.spec["dataset"] == {"name": "mnist_5k", "data_dir": None}
+    assert loaded.load_dataset().name == "mnist_5k"
+
+
+def test_data_sets_of_earlier_versions_are_found_again(result, copied):
+    # They wrote the name alone, and the TFDS directory beside it.
+    out = copied(result).directory
+    (path,) = (out / "checkpoints").glob("*.json")
+    of = json.loads(path.read_text())
+    of["run"] |= {"dataset": "mnist_5k", "data_dir": None}
+    path.write_text(json.dumps(of))
+    loaded = runs.load(out)
+    assert loaded.dataset == loaded.load_dataset().name == "mnist_5k"
+    of["run"] |= {"dataset": "mnist", "data_dir": str(out)}
+    path.write_text(json.dumps(of))
+    with pytest.raises(DatasetError, match=f"mnist is not prepared in {out}"):
+        runs.load(out).load_dataset()
 
 
 def test_nothing_is_written_before_all_is_checked(blobs, tmp_path):

@@ -5,11 +5,12 @@
 the source of a name and loads.
 """
 
+import dataclasses
 import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from fedjax_private.choices import Registry
+from fedjax_private.choices import Choice, Registry
 from fedjax_private.datasets.examples import Dataset, DatasetError
 from fedjax_private.datasets.sources.source import Source, UnknownNameError
 
@@ -25,41 +26,36 @@ def _adapted(name: str, value: Any) -> Source:
     return Source(name, name, lambda name, settings: load())
 
 
+def _matched(name: str) -> Source | None:
+    """The source of many data sets that has one of that name, under that name."""
+    for source in SOURCES.entries():
+        if source.matches is not None and source.matches(name):
+            return dataclasses.replace(source, name=name)
+    return None
+
+
 _HERE = "fedjax_private.datasets.sources"
 SOURCES: Registry[Source] = Registry(
     "dataset",
     Source,
     {
         "mnist_5k": f"{_HERE}.mnist_5k:MNIST_5K",
-        "idx": f"{_HERE}.idx:IDX",
-        "tfds": f"{_HERE}.tfds:TFDS",
+        "idx:DIR": f"{_HERE}.idx:IDX",
+        "a TFDS name": f"{_HERE}.tfds:TFDS",
     },
     _adapted,
+    _matched,
 )
 
 
-def source_of(name: str) -> Source:
-    """The source that loads the data set of a name; see `load`. Loads nothing.
+def load(which: str | Source | Choice[Source] | Dataset, **settings: Any) -> Dataset:
+    """Loads a data set, preparing it first where that is possible.
 
-    Raises:
-        DatasetError: no source does; the sentence says what can be chosen.
-    """
-    for source in SOURCES.entries():
-        if source.matches(name) if source.matches else name == source.name:
-            return source
-    try:
-        return SOURCES.find(name)
-    except ValueError as error:
-        if ":" in name and error.__cause__ is None:  # there, but of another type
-            raise DatasetError(str(error)) from None
-        raise _unknown(name, reason=error.__cause__) from error
-
-
-def load(name: str, **settings: Any) -> Dataset:
-    """Loads a data set by name, preparing it first where that is possible.
+        load("mnist_5k")
+        load("mnist", data_dir="/data/tfds")
 
     Args:
-        name: one of
+        which: a source, a source with settings, or a name, which is one of
 
             - `mnist_5k`, prepared on first use from a package that is installed anyway;
             - `idx:DIR`, four MNIST IDX files (see `read_idx`);
@@ -77,15 +73,15 @@ def load(name: str, **settings: Any) -> Dataset:
         `train` and `test` and set the default normalisation.
 
     Raises:
-        DatasetError: the name is unknown, or the set cannot be loaded (known within 20
-            seconds). The message is one sentence with the ways out.
-        ValueError: the source does not have a setting.
+        ValueError: there is no source of that name, or it does not have a setting.
+        DatasetError: the set cannot be loaded (known within 20 seconds). The message
+            is one sentence with the ways out.
     """
-    source = source_of(name)
-    given = {key: value for key, value in settings.items() if value is not None}
-    choice = SOURCES.choose(source, given)
+    values = {key: value for key, value in settings.items() if value is not None}
+    choice = SOURCES.choose(which, values)
+    name = choice.name
     try:
-        dataset: Any = source.load(name, choice.settings)
+        dataset: Any = choice.entry.load(name, choice.settings)
     except UnknownNameError as error:
         raise _unknown(name, error.known) from error.__cause__
     if not isinstance(dataset, Dataset):
@@ -95,14 +91,10 @@ def load(name: str, **settings: Any) -> Dataset:
     return dataset
 
 
-def _unknown(
-    name: str, known: Iterable[str] = (), reason: BaseException | None = None
-) -> DatasetError:
-    close = difflib.get_close_matches(name.lower(), ["mnist_5k", *known], cutoff=0.6)
-    hint = f"did you mean {' or '.join(close)}?" if close else reason
-    usages = ", ".join(source.usage or source.name for source in SOURCES.entries())
+def _unknown(name: str, known: Iterable[str]) -> DatasetError:
+    close = difflib.get_close_matches(name.lower(), [*SOURCES, *known], cutoff=0.6)
+    hint = f" (did you mean {' or '.join(close)}?)" if close else ""
     return DatasetError(
-        f"unknown data set {name!r}"
-        + (f" ({hint})" if hint else "")
-        + f"; choose {usages}, or your own as module:attribute."
+        f"unknown data set {name!r}{hint}; choose {', '.join(SOURCES)}, or your own "
+        "as module:attribute."
     )

@@ -130,9 +130,8 @@ def _parse(
 
 
 IDX = Source(
-    "idx",
-    "four MNIST IDX files in a directory, named idx:DIR",
+    "idx:DIR",
+    "four MNIST IDX files in a directory",
     lambda name, settings: read_idx(name.removeprefix(_PREFIX)),
-    usage="idx:DIR",
     matches=lambda name: name.startswith(_PREFIX),
 )

@@ -1,6 +1,7 @@
 """The entry of a source of data sets, and the settings that sources share."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,22 +15,19 @@ class Source:
     """A place where data sets come from.
 
     Attributes:
-        name: by which it is chosen.
+        name: by which it is chosen. Of a source of many data sets, the form of their
+            names ("idx:DIR"); the entry of one data set bears its whole name.
         summary: one line for `--help` and for the documentation.
         load: (name of the data set, settings) -> the data set in memory. Raises
             `DatasetError`.
         settings: the class of its settings.
-        usage: how its data sets are named, for help and errors: "idx:DIR". By default
-            the source's own name.
-        matches: whether the source loads a data set of that name. By default it loads
-            the one that has its own name.
+        matches: whether a name is of that form, where the source has many data sets.
     """
 
     name: str
     summary: str
     load: Callable[[str, Any], Dataset]
     settings: type[Settings] = Settings
-    usage: str = ""
     matches: Callable[[str], bool] | None = None
 
 
@@ -43,6 +41,11 @@ class TfdsSettings(Settings):
     """
 
     data_dir: str | None = setting(None, "TFDS data directory (default: TFDS' own)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data_dir is not None:
+            object.__setattr__(self, "data_dir", os.fspath(self.data_dir))
 
 
 class UnknownNameError(LookupError):

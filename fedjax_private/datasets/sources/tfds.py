@@ -164,11 +164,9 @@ def _read_split(name: str, builder: Any, split: str) -> Examples:
 
 
 TFDS = Source(
-    "tfds",
-    "image classification sets of TFDS by their names there",
+    "a TFDS name",
+    "an image classification set of TFDS, such as mnist, emnist/balanced or cifar10",
     _load,
     TfdsSettings,
-    usage="an image classification set of TFDS such as mnist, fashion_mnist, "
-    "emnist/balanced or cifar10",
     matches=lambda name: _TFDS_NAME.fullmatch(name) is not None,
 )

@@ -1,18 +1,19 @@
 """Names of data sets, and data sets of the user's own."""
 
+import dataclasses
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from fedjax_private.datasets import SOURCES, Dataset, DatasetError, load, source_of
+from fedjax_private.datasets import SOURCES, Dataset, DatasetError, load
 
 
 def test_imports_stay_light():
     code = (
         "import sys; import fedjax_private.datasets as d; d.partition; "
-        "d.source_of('mnist'); d.PARTITIONS.entries(); "
+        "d.SOURCES.find('mnist'); d.PARTITIONS.entries(); "
         "print([m for m in ('tensorflow_datasets', 'tensorflow', 'mlxtend', 'jax') "
         "if m in sys.modules])"
     )
@@ -26,9 +27,9 @@ def test_imports_stay_light():
     ("name", "words"),
     [
         ("fashion_mnits", r"unknown data set 'fashion_mnits' \(did you mean fashion_m"),
-        ("", "unknown data set ''.*mnist_5k, idx:DIR"),
-        ("../../etc", "unknown data set"),
-        ("huggingface:mnist", "unknown data set"),
+        ("", "dataset '' is unknown.*mnist_5k, .*idx:DIR, a TFDS name"),
+        ("../../etc", r"dataset '../../etc' is unknown: choose one of mnist_5k"),
+        ("huggingface:mnist", "No module named 'huggingface'"),
         ("emnist/balancd", "configurations of emnist are.*balanced"),
         ("mnist:9.9.9", "cannot open 'mnist:9.9.9'.*only: 3"),
         ("emnist/balanced:9.9.9", r"cannot be loaded at version 9\.9\.9"),
@@ -36,7 +37,7 @@ def test_imports_stay_light():
     ],
 )
 def test_names_that_cannot_be_loaded(tmp_path, name, words):
-    with pytest.raises(DatasetError, match=words):
+    with pytest.raises(ValueError, match=words):
         load(name, data_dir=tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -45,20 +46,22 @@ def test_names_that_cannot_be_loaded(tmp_path, name, words):
     ("name", "source"),
     [
         ("mnist_5k", "mnist_5k"),
-        ("idx:/some/where", "idx"),
-        ("idx:1.2.3", "idx"),
-        ("mnist", "tfds"),
-        ("emnist/balanced", "tfds"),
-        ("emnist/balanced:3.0.1", "tfds"),
-        ("mnist:3.0.1", "tfds"),
+        ("idx:/some/where", "idx:DIR"),
+        ("idx:1.2.3", "idx:DIR"),
+        ("mnist", "a TFDS name"),
+        ("emnist/balanced", "a TFDS name"),
+        ("emnist/balanced:3.0.1", "a TFDS name"),
+        ("mnist:3.0.1", "a TFDS name"),
     ],
 )
-def test_the_source_of_a_name(name, source):
-    assert source_of(name) is SOURCES.find(source)
+def test_the_source_of_a_name_bears_it(name, source):
+    found = SOURCES.find(name)
+    assert found == dataclasses.replace(SOURCES.find(source), name=name)
+    assert found == SOURCES.find(name) and hash(found) == hash(SOURCES.find(name))
 
 
 def test_settings_that_a_source_does_not_have(tmp_path):
-    with pytest.raises(ValueError, match="data_dir is no setting of dataset idx"):
+    with pytest.raises(ValueError, match="data_dir is no setting of dataset idx:/"):
         load(f"idx:{tmp_path}", data_dir=tmp_path)
     with pytest.raises(DatasetError, match="holds none of train-images"):
         load(f"idx:{tmp_path}", data_dir=None)
@@ -114,6 +117,8 @@ def test_data_sets_of_the_users(own_module, attribute):
 def test_a_source_of_the_users_has_settings(own_module):
     assert len(load(f"{own_module}:SOURCE").train) == 4
     assert len(load(f"{own_module}:SOURCE", size=9).test) == 9
+    choice = SOURCES.choose(f"{own_module}:SOURCE", {"size": 5})
+    assert (len(load(choice).train), len(load(choice, size=3).train)) == (5, 3)
     with pytest.raises(ValueError, match="size must be at least 1"):
         load(f"{own_module}:SOURCE", size=0)
     with pytest.raises(
@@ -127,9 +132,9 @@ def test_a_source_of_the_users_has_settings(own_module):
     [
         ("NUMBER", "own_sets:NUMBER must be a Dataset.*got int"),
         ("wrong", "own_sets:wrong must be a Dataset, got list"),
-        ("missing", "no attribute 'missing'.*your own as module:attribute"),
+        ("missing", "no attribute 'missing'"),
     ],
 )
 def test_attributes_that_are_no_data_sets(own_module, attribute, words):
-    with pytest.raises(DatasetError, match=words):
+    with pytest.raises(ValueError, match=words):
         load(f"{own_module}:{attribute}")
