@@ -60,7 +60,7 @@ def train_all(
     *,
     finished: Callable[[Spec, dict[str, Any]], None],
     failed: Callable[[str], None] = lambda sentence: None,
-    advance: Advance = lambda name, rounds: None,
+    advance: Advance = lambda name, row: None,
 ) -> list[str]:
     """Trains all runs; a run that fails stops no other.
 

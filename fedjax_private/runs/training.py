@@ -27,13 +27,13 @@ from fedjax_private.runs.preparation import (
     evaluator_of,
     prepare,
 )
-from fedjax_private.runs.rows import round_row, run_row
+from fedjax_private.runs.rows import Row, round_row, run_row
 from fedjax_private.runs.spec import Spec
 from fedjax_private.trust import Adversary
 from fedjax_private.typing import Params
 
-# (name of a run, rounds just done) -> None.
-Advance = Callable[[str, int], None]
+# (name of a run, the line of the round that has ended; None before the first) -> None.
+Advance = Callable[[str, Row | None], None]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ class Result:
 def train_together(
     several: Sequence[Prepared],
     directory: RunDirectory,
-    advance: Advance = lambda name, rounds: None,
+    advance: Advance = lambda name, row: None,
 ) -> list[Result]:
     """Trains runs that differ in seed only, as one program; see `simulate_together`.
 
@@ -122,7 +122,7 @@ def train_together(
             )
         ]
         for prepared in several:
-            advance(prepared.spec.name, 0)
+            advance(prepared.spec.name, None)
         for finished in simulation.simulate_together(
             algorithm,
             runs,
@@ -132,7 +132,7 @@ def train_together(
         ):
             for i, done in enumerate(finished):
                 rounds[i].append(records[i].add(done))
-                advance(several[i].spec.name, 1)
+                advance(several[i].spec.name, rounds[i][-1])
     for prepared, lines in zip(several, rounds, strict=True):
         _check_trained(prepared, lines)
     results = []
@@ -220,7 +220,7 @@ def train(
     dataset: "Dataset | str | Source | Choice[Source] | None" = None,
     model: Any = None,
     overwrite: bool = False,
-    advance: Advance = lambda name, rounds: None,
+    advance: Advance = lambda name, row: None,
 ) -> Result:
     """Checks, prices, trains and records one run.
 

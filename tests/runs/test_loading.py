@@ -237,11 +237,11 @@ def test_a_finished_run_is_replaced_when_told_so(blobs, result, copied):
         out=out,
         dataset=blobs,
         overwrite=True,
-        advance=lambda name, rounds: advanced.append((name, rounds)),
+        advance=lambda name, row: advanced.append((name, row and row["round"])),
     )
     assert runs.load(out).rows == lines(out / "runs.jsonl")
     assert again.row["rounds"] == 1
-    assert advanced == [("fl-3-iid-0", 0), ("fl-3-iid-0", 1)]
+    assert advanced == [("fl-3-iid-0", None), ("fl-3-iid-0", 1)]
 
 
 class TestSeveralRuns:

@@ -58,7 +58,8 @@ def test_rounds_are_on_disk_as_they_end(blobs, tmp_path):
     directory = RunDirectory.create(tmp_path)
     seen = []
 
-    def advance(name, rounds):
+    def advance(name, row):
+        assert name == "fl-3-iid-0" and (row or {"round": 0})["round"] == len(seen)
         seen.append(len(read_rows(tmp_path / "rounds.jsonl")))
 
     ready = runs.prepare(spec(rounds=3), blobs)
