@@ -280,7 +280,9 @@ def _settings(config: Mapping[str, Any]) -> list[str]:
     return [
         *blocks,
         f"{versions}; {machine['devices']} {machine['backend']} device(s). All "
-        "settings are in config.json and runs.jsonl, all rounds in rounds.jsonl.",
+        "settings are in config.json and runs.jsonl, all rounds in rounds.jsonl; the "
+        "scalars under tb/ are for TensorBoard (`pip install tensorboard`, then "
+        "`tensorboard --logdir=DIRECTORY/tb`).",
     ]
 
 

@@ -146,6 +146,7 @@ def test_settings_are_listed_for_every_arm(config):
     text = comparison.markdown(ROWS, config, [])
     head = next(x for x in text.splitlines() if x.startswith("| arm | rounds |"))
     assert "learning rate" in head and "clip norm" in head
+    assert "under tb/ are for TensorBoard (`pip install tensorboard`" in text
     assert f"jax {config['versions']['jax']}" in text
 
 
