@@ -66,4 +66,4 @@ nb_execution_timeout = 120
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 if importlib.util.find_spec("openfhe") is None:
-    nb_execution_excludepatterns = ["notebooks/*"]
+    nb_execution_excludepatterns = ["notebooks/one_round.md", "notebooks/own_data.md"]
