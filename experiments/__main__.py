@@ -21,6 +21,7 @@ COMMANDS = {
     "tables": "makes the paper's tables and figures, with its numbers beside ours",
     "infer": "serves a trained model for encrypted predictions, or asks a server",
     "tune": "searches hyper-parameters on a split of the training data",
+    "report": "makes a report again, or compares directories",
     "benchmark": "measures speed, also against other libraries",
 }
 HELP = ("--help", "-h", "-help", "--helpfull", "help")

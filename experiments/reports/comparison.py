@@ -33,6 +33,12 @@ from fedjax_private.runs import ARMS
 
 FIGURE, ROUNDS = "comparison.png", "rounds.png"
 
+# What `write` writes.
+FILES = ("report.md", "summary.csv", FIGURE, ROUNDS, clients.FIGURE)
+
+# Panels that a figure shows, at most.
+MOST_PANELS = 24
+
 
 def line(row: Row) -> str:
     """A finished run in one line."""
@@ -277,11 +283,13 @@ def _settings(config: Mapping[str, Any]) -> list[str]:
         blocks += ["Where they come from:", "\n".join(lines)]
     versions = ", ".join(f"{k} {v}" for k, v in config["versions"].items() if v)
     machine = config["machine"]
+    if versions and machine:
+        where = f"{machine['devices']} {machine['backend']} device(s)"
+        blocks.append(f"{versions}; {where}.")
     return [
         *blocks,
-        f"{versions}; {machine['devices']} {machine['backend']} device(s). All "
-        "settings are in config.json and runs.jsonl, all rounds in rounds.jsonl; the "
-        "scalars under tb/ are for TensorBoard (`pip install tensorboard`, then "
+        "All settings are in config.json and runs.jsonl, all rounds in rounds.jsonl; "
+        "the scalars under tb/ are for TensorBoard (`pip install tensorboard`, then "
         "`tensorboard --logdir=DIRECTORY/tb`).",
     ]
 
@@ -307,15 +315,24 @@ def write(
         metric: that is compared.
         rounds: the lines of the rounds of a single run, which are drawn then.
     """
-    grouped = cells(rows)
+    grouped, notes = cells(rows), list(notes)
     write_summary(directory / "summary.csv", grouped)
-    drawn = []
+    if not any(cell.values(metric.name) for cell in grouped):
+        notes.append(f"No run has measured {metric.label}: accuracy stands instead.")
+        metric = ACCURACY
+    laid_out, drawn = layout(grouped, vary), []
+    count = len(list(panels(grouped, laid_out)))
     if len(rows) == 1 and rounds:
         figures.over_rounds(directory / ROUNDS, rounds, rows[0]["delta"])
         drawn.append(ROUNDS)
-    else:
-        figures.draw(directory / FIGURE, rows, layout(grouped, vary), metric)
+    elif count <= MOST_PANELS:
+        figures.draw(directory / FIGURE, rows, laid_out, metric)
         drawn.append(FIGURE)
+    else:
+        notes.append(
+            f"The runs differ in {', '.join(map(words, laid_out.panels))}, too much "
+            "for a figure: tables and summary.csv hold every value."
+        )
     clients.draw(directory / clients.FIGURE, config)
     text = markdown(rows, config, notes, vary=vary, metric=metric, drawn=drawn)
     (directory / "report.md").write_text(text)

@@ -42,7 +42,7 @@ def section(cells: Sequence[Cell], config: Mapping[str, Any]) -> list[str]:
         f"- {ARMS[run['spec']['arm']].label}, {run['spec']['clients']} clients: "
         f"{run['sums']}"
         for run in config["runs"].values()
-        if run["sums"]
+        if run.get("sums")
     )
     head = ["arm", "partition", "clients", *map(words, differ)]
     head += [*SECONDS, "same without HE", *STEPS]

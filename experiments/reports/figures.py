@@ -262,7 +262,9 @@ def _short(value: float) -> str:
 def _epsilons(axis: Any, rows: Sequence[Row]) -> None:
     """Epsilon against each adversary; one line where there is one adversary."""
     numbers = [row["round"] for row in rows]
-    several = any(row["epsilon_insider"] not in (None, row["epsilon"]) for row in rows)
+    several = any(
+        row.get("epsilon_insider") not in (None, row["epsilon"]) for row in rows
+    )
     kinds = {"epsilon": ("outsiders", "#009E73", "-")}
     if several:
         kinds["epsilon_insider"] = ("insiders", "#D55E00", "--")

@@ -18,8 +18,6 @@ PLACES = ("clients", "partition")
 LABELS = {
     "epsilon_target": "target epsilon",
     "epsilon_against": "epsilon against",
-    "alpha": "alpha",
-    "directory": "in",
 }
 
 
@@ -195,4 +193,6 @@ def _phrase(name: str, value: Any) -> str:
         return "IID" if value == "iid" else f"non-IID ({value})"
     if name == "clients":
         return f"{value} clients"
+    if name == "directory":
+        return str(value)
     return f"{words(name)} {shown(value)}"

@@ -63,7 +63,7 @@ def section(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
         who = ["" if value is None else str(value) for value in values]
         body.append([ARMS[arm].label, *who, *epsilons, *noise])
     head = ["arm", *map(words, asked), *EPSILONS, *NOISE]
-    units = dict.fromkeys(row["unit"] for row in private)
+    units = dict.fromkeys(row["unit"] or "record" for row in private)
     described = config["runs"].values()
     seeded = any(run["spec"].get("noise_seed") is not None for run in described)
     return [
@@ -107,7 +107,7 @@ def _priced(rows: Sequence[Row]) -> str:
     if any(name != "gaussian" for name in mechanisms):
         return f"what the mechanism {', '.join(mechanisms)} declares"
     shared = {row["encryption"] for row in rows if row["honest_clients"]} - {None}
-    if any(SCHEMES.find(scheme).exact for scheme in shared):
+    if any(map(_exact, shared)):
         return (
             "the Poisson-subsampled sum of discrete Gaussian shares, where noise is "
             "shared, and of the Gaussian elsewhere"
@@ -115,12 +115,20 @@ def _priced(rows: Sequence[Row]) -> str:
     return "the Poisson-subsampled Gaussian"
 
 
+def _exact(scheme: str) -> bool:
+    """Whether a scheme adds whole numbers; no for a user's own that is not at hand."""
+    try:
+        return SCHEMES.find(scheme).exact
+    except ValueError:
+        return False
+
+
 def _adversaries(rows: Sequence[Row], config: Mapping[str, Any]) -> Iterator[str]:
     """A line for each arm and adversary; one a client count where they differ."""
     said: dict[tuple[str, str], dict[str, list[int]]] = {}  # -> text -> client counts
     for run in config["runs"].values():
         spec = run["spec"]
-        for adversary, text in (run["against"] or {}).items():
+        for adversary, text in (run.get("against") or {}).items():
             counts = said.setdefault((spec["arm"], adversary), {}).setdefault(text, [])
             if spec["clients"] not in counts:
                 counts.append(spec["clients"])

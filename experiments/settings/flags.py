@@ -40,9 +40,7 @@ class _Parser(absl_flags.ArgumentParser):  # type: ignore[type-arg]
         try:
             return convert(self.kind, argument)
         except (ValueError, TypeError):
-            raise ValueError(
-                f"takes {_expects(self.kind)}, got {argument!r}."
-            ) from None
+            raise ValueError(f"takes {expects(self.kind)}, got {argument!r}.") from None
 
 
 def _item(kind: Any) -> Any:
@@ -60,7 +58,8 @@ def convert(kind: Any, text: str) -> Any:
     return kind(text)
 
 
-def _expects(kind: Any) -> str:
+def expects(kind: Any) -> str:
+    """What values of a type are called."""
     names = {int: "a whole number", float: "a number", str: "text"}
     if typing.get_origin(kind) is tuple:
         plural = {int: "whole numbers", float: "numbers", str: "names"}[_item(kind)]
@@ -214,11 +213,13 @@ class Parsed:
         configs: class -> instance.
         given: names of the flags that were given.
         names: of all flags.
+        arguments: what stood beside flags.
     """
 
     configs: Mapping[type, Any]
     given: frozenset[str]
     names: frozenset[str]
+    arguments: tuple[str, ...] = ()
 
     def __getitem__(self, config: type[T]) -> T:
         result: T = self.configs[config]
@@ -241,6 +242,7 @@ def parse(
     configs: Sequence[type],
     argv: Sequence[str],
     leave_out: Iterable[str] = (),
+    arguments: str = "",
 ) -> Parsed:
     """Parses a command line onto settings classes.
 
@@ -250,6 +252,7 @@ def parse(
             later one.
         argv: as sys.argv.
         leave_out: fields that are no flags of this command.
+        arguments: what may stand beside flags, such as DIR; empty where nothing may.
 
     Raises:
         SystemExit: 0 after --help; 2 with one sentence after bad input.
@@ -282,10 +285,12 @@ def parse(
         raise SystemExit(0)
     values = _values(flags)
     try:
+        if arguments:
+            values.set_gnu_getopt()  # flags may stand between arguments
         rest = values(list(argv))[1:]
     except absl_flags.Error as error:
         fail(str(error).replace("\n", " "))
-    if rest:
+    if rest and not arguments:
         fail(f"unexpected argument {rest[0]!r}: flags look like --name=value.")
     given = frozenset(name for name in values if values[name].present)
     settings = {name: values[name].value for name in of_entries if name in given}
@@ -309,7 +314,7 @@ def parse(
             owner = of.help.rpartition("(")[2].rstrip(")")
             kind = of.group.removeprefix("Settings of ")
             fail(f"--{name} has no effect: it is a setting of {kind} {owner}.")
-    return Parsed(built, given, frozenset(names))
+    return Parsed(built, given, frozenset(names), tuple(rest))
 
 
 def _chosen(flag: Flag, value: Any, settings: Mapping[str, Any], used: set[str]) -> Any:

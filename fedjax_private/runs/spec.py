@@ -62,6 +62,12 @@ class Spec(choices.Settings):
     dataset: "str | Source | Choice[Source] | Dataset" = chosen(
         SOURCES, "mnist_5k", "what is learned", group=RUN
     )
+    client_statistics: bool | None = setting(
+        RUN,
+        None,
+        "write down sizes, class counts and accuracies of clients, which no epsilon "
+        "covers: for public data (default: in arms without DP)",
+    )
 
     model: "str | ModelEntry | Choice[ModelEntry]" = chosen(
         MODELS, "tutorial_cnn", "what is trained", group=TRAINING
@@ -199,12 +205,6 @@ class Spec(choices.Settings):
         PRIVACY,
         None,
         "repeatable noise and samples, for simulations (default: OS entropy)",
-    )
-    client_statistics: bool | None = setting(
-        PRIVACY,
-        None,
-        "write down sizes, class counts and accuracies of clients, which no epsilon "
-        "covers: for public data (default: in arms without DP)",
     )
 
     encryption: "str | SchemeEntry | Choice[SchemeEntry]" = chosen(
