@@ -5,9 +5,10 @@
     parts = partition(dataset.train.labels, clients=8, scheme=scheme, seed=0)
     data = client_data(dataset.train, parts)  # a pytree (K, N_max, ...)
 
-`examples` and then `clients` define the types; `partitions/` divides examples over
-clients; `prepare`, which is also a command, prepares TFDS' sets; `sources/` loads.
-Everything is NumPy on the host; TensorFlow is imported by the command alone.
+`examples` and then `clients` define the types; `arrays` makes a data set of arrays;
+`partitions/` divides examples over clients; `prepare`, which is also a command,
+prepares TFDS' sets; `sources/` loads. Everything is
+NumPy on the host; TensorFlow is imported by the command alone.
 """
 
 import lazy_loader

@@ -1,3 +1,4 @@
+from .arrays import from_arrays as from_arrays
 from .clients import (
     ClientData as ClientData,
     client_data as client_data,
@@ -12,6 +13,7 @@ from .examples import (
 )
 from .partitions import (
     PARTITIONS as PARTITIONS,
+    named_clients as named_clients,
     partition as partition,
 )
 from .partitions.partitioner import (

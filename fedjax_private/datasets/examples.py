@@ -1,7 +1,7 @@
 """Labelled examples in memory: the form that every source returns."""
 
 import dataclasses
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,37 +25,97 @@ class DatasetError(ValueError):
 class Examples:
     """Labelled inputs of any shape.
 
+    Arrays of other dtypes are cast, so that no dtype needs thought: inputs as stated
+    below, labels and clients from whole numbers and booleans of any width. See
+    `datasets.from_arrays` for labels that are text.
+
     Attributes:
         inputs: (N, ...): uint8 for images (N, H, W, C), float32 for features, int32 for
-            token numbers.
-        labels: int32 (N,).
+            token numbers. Other floats and booleans become float32, other whole numbers
+            int32.
+        labels: int32 (N,), class numbers from 0.
+        clients: int32 (N,), numbers from 0 of the clients that the data name; None
+            where they name none. See the partition `natural`.
 
     Raises:
-        ValueError: other dtypes, no leading axis, or lengths that differ.
+        ValueError: values that are no numbers, not finite, or out of range of the
+            dtype; no leading axis, or lengths that differ.
     """
 
     inputs: Inputs
     labels: Labels
+    clients: Labels | None = None
 
     def __post_init__(self) -> None:
-        kinds = (np.uint8, np.float32, np.int32)
-        if self.inputs.ndim < 1 or self.inputs.dtype not in kinds:
-            raise ValueError(
-                "inputs must be uint8, float32 or int32 (N, ...), got "
-                f"{self.inputs.dtype} {self.inputs.shape}."
-            )
-        if self.labels.shape != self.inputs.shape[:1] or self.labels.dtype != np.int32:
-            raise ValueError(
-                f"labels must be int32 ({len(self.inputs)},), got "
-                f"{self.labels.dtype} {self.labels.shape}."
-            )
+        inputs = _cast_inputs(np.asarray(self.inputs))
+        object.__setattr__(self, "inputs", inputs)
+        for name in ("labels", "clients"):
+            value = getattr(self, name)
+            if name == "labels" or value is not None:
+                numbers = _cast_numbers(name, np.asarray(value), len(inputs))
+                object.__setattr__(self, name, numbers)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: npt.NDArray[np.integer]) -> "Examples":
         """The examples at `indices` (M,), in that order, copied."""
-        return Examples(self.inputs[indices], self.labels[indices])
+        clients = None if self.clients is None else self.clients[indices]
+        return Examples(self.inputs[indices], self.labels[indices], clients)
+
+
+def _cast_inputs(inputs: npt.NDArray[Any]) -> Inputs:
+    """The inputs as uint8, float32 or int32, all finite; see `Examples`."""
+    if inputs.ndim < 1 or inputs.dtype.kind not in "buif":
+        raise ValueError(
+            "inputs must be an array (N, ...) of numbers, got "
+            f"{inputs.dtype} {inputs.shape}: turn text into numbers first, or read a "
+            "table with text by csv:FILE."
+        )
+    if inputs.dtype == np.uint8:
+        return inputs
+    if inputs.dtype.kind in "ui":
+        return _as_int32("inputs", inputs)
+    with np.errstate(over="ignore"):  # said below
+        floats: npt.NDArray[np.float32] = inputs.astype(np.float32, copy=False)
+    # The extremes of an array with NaN are NaN; they take no memory, as a mask would.
+    if floats.size and not np.isfinite([floats.min(), floats.max()]).all():
+        wrong = ~np.isfinite(floats)
+        place = tuple(map(int, np.argwhere(wrong)[0]))
+        column = f", column {', '.join(map(str, place[1:]))}" if place[1:] else ""
+        raise ValueError(
+            f"inputs hold {int(wrong.sum())} values that are missing (NaN), infinite "
+            f"or beyond float32, the first in example {place[0]}{column} (counted from "
+            "0): fill them in or leave these examples out."
+        )
+    return floats
+
+
+def _cast_numbers(name: str, values: npt.NDArray[Any], count: int) -> Labels:
+    """Labels, or clients' numbers, as int32; see `Examples`."""
+    if values.shape != (count,) or values.dtype.kind not in "bui":
+        text = values.dtype.kind in "SUOT"
+        way = (
+            f"give {name} that are text to datasets.from_arrays, which numbers them"
+            if text
+            else "one whole number an example is wanted"
+        )
+        raise ValueError(
+            f"{name} must be whole numbers or booleans ({count},), got {values.dtype} "
+            f"{values.shape}: {way}."
+        )
+    return _as_int32(name, values)
+
+
+def _as_int32(name: str, values: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    limits = np.iinfo(np.int32)
+    if values.size and not (
+        limits.min <= int(values.min()) <= int(values.max()) <= limits.max
+    ):
+        raise ValueError(
+            f"{name} run from {values.min()} to {values.max()}, out of range of int32."
+        )
+    return values.astype(np.int32, copy=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +165,9 @@ class Dataset:
         test: examples for the final evaluation alone.
         num_classes: labels lie in 0 .. num_classes - 1.
         normalization: public constants; see `Normalization`.
+        class_names: of classes 0, 1, ... in words; None where they have only numbers.
+        client_names: of the named clients 0, 1, ... of train and test, as
+            `Examples.clients` numbers them; None where they have only numbers.
     """
 
     name: str
@@ -112,8 +175,15 @@ class Dataset:
     test: Examples
     num_classes: int
     normalization: Normalization = Normalization()
+    class_names: tuple[str, ...] | None = None
+    client_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise DatasetError(
+                f"{self.name}: class_names has {len(self.class_names)} names for "
+                f"{self.num_classes} classes."
+            )
         train, test = (
             f"{split.inputs.dtype} {split.inputs.shape[1:]}"
             for split in (self.train, self.test)
@@ -129,7 +199,13 @@ class Dataset:
             if labels.min() < 0 or labels.max() >= self.num_classes:
                 raise DatasetError(
                     f"{self.name}: {split} labels run from {labels.min()} to "
-                    f"{labels.max()}, outside 0..{self.num_classes - 1}."
+                    f"{labels.max()}, outside 0..{self.num_classes - 1}: "
+                    "datasets.from_arrays numbers classes."
+                )
+            if examples.clients is not None and examples.clients.min() < 0:
+                raise DatasetError(
+                    f"{self.name}: {split} clients run from {examples.clients.min()}; "
+                    "they are numbered from 0."
                 )
 
 

@@ -181,7 +181,7 @@ def scattered(dataset: Dataset) -> Dataset:
             # One shape, one compilation.
             padded = np.pad(images, [(0, BATCH - len(images)), *[(0, 0)] * 3])
             parts.append(np.asarray(features_of(padded))[: len(images)])
-        return Examples(np.concatenate(parts), examples.labels)
+        return dataclasses.replace(examples, inputs=np.concatenate(parts))
 
     return dataclasses.replace(
         dataset,

@@ -79,11 +79,12 @@ def _accuracies(
         return None
     test, classes = prepared.dataset.test, prepared.dataset.num_classes
     model_of = np.arange(prepared.clients) * (len(correct) > 1)
-    if (owners := getattr(test, "clients", None)) is not None:
-        counts = np.bincount(owners, minlength=prepared.clients)[: prepared.clients]
+    if (owners := prepared.test_owners) is not None:
+        owned = owners >= 0
+        counts = np.bincount(owners[owned], minlength=prepared.clients)
         right = np.stack(
             [
-                np.bincount(owners, each, prepared.clients)[: prepared.clients]
+                np.bincount(owners[owned], each[owned], prepared.clients)
                 for each in correct
             ]
         )

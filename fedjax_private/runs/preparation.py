@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from fedjax_private.datasets import (
     Dataset,
     Normalization,
     client_data,
+    named_clients,
     partition,
 )
 from fedjax_private.hyperparameters import Hyperparameters
@@ -42,7 +44,7 @@ class Prepared:
     """A run that has passed every check and has done no work yet.
 
     Attributes:
-        spec: what was asked for.
+        spec: what was asked for, with the number of clients.
         dataset: as the model takes it.
         model: to be trained.
         model_name: of its entry, or of its type where it was given as an object.
@@ -56,6 +58,9 @@ class Prepared:
         trust: who is trusted with what, where something is summed.
         privacy: None without DP.
         sums: how updates are encrypted, in words; None where they are not.
+        test_owners: int64 (test examples,): the client that holds the training examples
+            of the same named client, or -1 where none does. None where the data name no
+            clients, or the partition mixes them.
     """
 
     spec: Spec
@@ -72,6 +77,7 @@ class Prepared:
     trust: Trust | None = None
     privacy: Privacy | None = None
     sums: str | None = None
+    test_owners: npt.NDArray[np.int64] | None = None
 
     @property
     def clients(self) -> int:
@@ -105,12 +111,16 @@ def prepare(
     Raises:
         ValueError: with one sentence, if the settings do not fit together.
     """
+    spec = _with_clients(spec, dataset)
     arm, values, algorithm = spec.traits, spec.hyperparameters, spec.chosen_algorithm
     _check(spec, algorithm.entry, values)
     model_name = "of its own" if model else spec.model_entry.name
     if model is None:
         model = build_model(spec, dataset)
-    parts = partition(dataset.train.labels, spec.clients, spec.partition, spec.seed)
+    train = dataset.train
+    parts = partition(
+        train.labels, spec.client_count, spec.partition, spec.seed, groups=train.clients
+    )
     if arm.pooled:
         parts = [np.arange(len(dataset.train))]
     schedule = simulation.cohorts(
@@ -129,6 +139,7 @@ def prepare(
         algorithm.entry.size(parameters),
         client_data(dataset.train, parts),
         schedule,
+        test_owners=_test_owners(dataset, parts),
     )
     if arm.federated:
         scheme = spec.scheme if spec.encrypts else aggregation.SCHEMES.choose("none")
@@ -147,6 +158,30 @@ def prepare(
         )
         prepared = dataclasses.replace(prepared, sums=sums)
     return prepared
+
+
+def _with_clients(spec: Spec, dataset: Dataset) -> Spec:
+    """The spec with the number of clients."""
+    if spec.clients is not None:
+        return spec
+    named = named_clients(spec.partition, dataset.train.clients)
+    return dataclasses.replace(spec, clients=named or spec.client_count)
+
+
+def _test_owners(
+    dataset: Dataset, parts: Sequence[npt.NDArray[np.integer]]
+) -> npt.NDArray[np.int64] | None:
+    """See `Prepared.test_owners`."""
+    train, test = dataset.train.clients, dataset.test.clients
+    if train is None or test is None:
+        return None
+    owner = np.full(max(train.max(), test.max()) + 1, -1, np.int64)
+    for client, part in enumerate(parts):
+        named = np.unique(train[part])
+        if (owner[named] >= 0).any():
+            return None
+        owner[named] = client
+    return owner[test]
 
 
 def _check(spec: Spec, algorithm: AlgorithmEntry, values: Hyperparameters) -> None:
@@ -203,7 +238,7 @@ def _terms(prepared: Prepared) -> Terms:
         local_steps=local_steps,
         clients=prepared.clients,
         cohort=len(prepared.schedule[0]),
-        full_participation=not (spec.cohort_size < spec.clients or spec.drop_out),
+        full_participation=not (spec.cohort_size < spec.client_count or spec.drop_out),
         examples=len(prepared.dataset.train),
         size=prepared.size,
         trust=prepared.trust or NOBODY_ELSE,

@@ -25,6 +25,8 @@ TRAINING = "Model and training (unset values are the tuned ones)"
 PRIVACY = "Privacy, for arms with DP"
 ENCRYPTION = "Encryption, for arms with HE"
 
+DEFAULT_CLIENTS = 4
+
 NOISES = ("local", "distributed")
 
 
@@ -52,7 +54,13 @@ class Spec(choices.Settings):
     """
 
     arm: str = setting(RUN, "private_ai", f"one of {', '.join(ARMS)}", one_of(*ARMS))
-    clients: int = setting(RUN, 4, "number of clients", at_least(1))
+    clients: int | None = setting(
+        RUN,
+        None,
+        f"number of clients (default {DEFAULT_CLIENTS}; with partition=natural, those "
+        "that the data name)",
+        at_least(1),
+    )
     partition: "str | Partitioner | Choice[Partitioner]" = chosen(
         PARTITIONS, "iid", "how records are dealt to clients", group=RUN
     )
@@ -237,7 +245,9 @@ class Spec(choices.Settings):
     def name(self) -> str:
         """A name for files and lines: arm-clients-partition-seed, or label-arm-..."""
         start = f"{self.label}-" if self.label else ""
-        name = f"{start}{self.arm}-{self.clients}-{self.partition_name}-{self.seed}"
+        name = (
+            f"{start}{self.arm}-{self.client_count}-{self.partition_name}-{self.seed}"
+        )
         return re.sub(r"[/\\:]", "_", name)
 
     @property
@@ -364,9 +374,14 @@ class Spec(choices.Settings):
         }
 
     @property
+    def client_count(self) -> int:
+        """Number of clients; of a spec that `prepare` has not seen, the default."""
+        return self.clients or DEFAULT_CLIENTS
+
+    @property
     def cohort_size(self) -> int:
         """Clients of a round."""
-        return self.cohort or self.clients
+        return self.cohort or self.client_count
 
     @property
     def trust(self) -> Trust:

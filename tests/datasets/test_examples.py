@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,8 +32,19 @@ def test_examples_take_and_len():
 @pytest.mark.parametrize(
     ("inputs", "labels", "words"),
     [
-        (np.zeros((2, 3, 3, 1)), np.zeros(2, np.int32), "inputs.*got float64"),
-        (np.zeros((2, 3), np.int64), np.zeros(2, np.int32), "inputs.*got int64"),
+        (np.array([["f"], ["m"]]), np.zeros(2, int), "got <U1 .*csv:FILE"),
+        (np.zeros((2, 3), complex), np.zeros(2, int), "inputs.*got complex128"),
+        (np.full((2, 3), 2**31), np.zeros(2, int), "inputs run from 2147483648.*int32"),
+        ([[0, 1], [np.nan, 3]], [0, 1], r"1 values .* example 1, column 0 \(counted"),
+        (np.full((2, 3), 1e39), [0, 1], "6 values that .*beyond float32"),
+        (np.full(2, np.inf), [0, 1], r"in example 0 \(counted from 0\): fill"),
+        (np.zeros((2, 3)), ["a", "b"], "labels .*got <U1 .*datasets.from_arrays"),
+        (
+            np.zeros((2, 3)),
+            np.eye(2, dtype=int),
+            r"labels .*\(2,\), got int64 \(2, 2\)",
+        ),
+        (np.zeros((2, 3)), [0, 2**40], "labels run from 0 to 1099511627776"),
         (np.array(3, np.uint8), np.zeros(1, np.int32), "inputs"),
         (np.zeros((2, 3, 3, 1), np.uint8), np.zeros(3, np.int32), "labels"),
         (np.zeros((2, 3, 3, 1), np.uint8), np.zeros(2), "labels"),
@@ -42,6 +55,35 @@ def test_examples_reject_other_arrays(inputs, labels, words):
         Examples(inputs, labels)
 
 
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        (np.uint8, np.uint8),
+        (np.float64, np.float32),
+        (np.float16, np.float32),
+        (np.bool_, np.float32),
+        (np.int64, np.int32),
+        (np.uint16, np.int32),
+        (np.int8, np.int32),
+    ],
+)
+def test_inputs_are_cast(given, stored):
+    values = np.array([[0, 1], [1, 1]])
+    examples = Examples(values.astype(given), np.zeros(2, int))
+    assert examples.inputs.dtype == stored
+    np.testing.assert_array_equal(examples.inputs, values)
+
+
+@pytest.mark.parametrize("given", [np.bool_, np.uint8, np.int64, np.uint64])
+def test_labels_and_clients_are_cast(given):
+    numbers = np.array([1, 0, 1]).astype(given)
+    examples = Examples(np.zeros((3, 2)), numbers, numbers[::-1])
+    assert examples.labels.dtype == examples.clients.dtype == np.int32
+    np.testing.assert_array_equal(examples.labels, [1, 0, 1])
+    assert examples.take(np.array([2, 1])).clients.tolist() == [1, 0]
+    assert Examples([[1.0], [2.0]], [0, 1]).clients is None
+
+
 def test_dataset_checks_itself():
     train, test = make([0, 1, 2]), make([0])
     assert Dataset("d", train, test, 3).normalization == Normalization()
@@ -50,6 +92,10 @@ def test_dataset_checks_itself():
     with pytest.raises(DatasetError, match="test set is empty"):
         Dataset("d", train, test.take(np.array([], int)), 3)
     wide = Examples(np.zeros((1, 2, 4, 1), np.uint8), np.zeros(1, np.int32))
+    with pytest.raises(DatasetError, match="class_names has 2 names for 3 classes"):
+        Dataset("d", train, test, 3, class_names=("a", "b"))
+    with pytest.raises(DatasetError, match="clients run from -1; they are numbered"):
+        Dataset("d", dataclasses.replace(train, clients=[0, -1, 0]), test, 3)
     with pytest.raises(DatasetError, match="test inputs"):
         Dataset("d", train, wide, 3)
     floats = Examples(test.inputs.astype(np.float32), test.labels)

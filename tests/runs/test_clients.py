@@ -18,13 +18,14 @@ PARTS = [np.arange(4), np.arange(4, 6)]
 
 def prepared(test_labels=(0, 0, 1, 1), owners=None, arm="fl", asked=None):
     train = Examples(np.zeros((6, 2), np.float32), LABELS)
-    test = SimpleNamespace(labels=np.array(test_labels), clients=owners)
+    test = SimpleNamespace(labels=np.array(test_labels))
     asked_for = spec(arm=arm, client_statistics=asked)
     return SimpleNamespace(
         spec=asked_for,
         clients=2,
         data=client_data(train, PARTS),
         dataset=SimpleNamespace(num_classes=2, test=test),
+        test_owners=owners,
     )
 
 
@@ -70,6 +71,8 @@ def test_test_examples_that_name_their_client_are_its_own():
     assert private[0] == pytest.approx((1 + 1 / 3) / 2)
     only_one = accuracies([1, 0, 0, 1], owners=np.zeros(4, int))
     assert only_one == (0.5, 0.5)
+    nobody_s = accuracies([1, 0, 0, 1], owners=np.array([-1, 0, 0, 0]))
+    assert nobody_s == (pytest.approx(1 / 3), pytest.approx(1 / 3))
 
 
 def test_a_class_without_test_examples_has_no_accuracy():

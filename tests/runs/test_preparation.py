@@ -34,6 +34,37 @@ def test_pooled_data_are_one_client_s_whatever_was_asked(arm, prepare, blobs):
         assert run.privacy.epsilon_insider is None
 
 
+@pytest.fixture
+def wards(blobs):
+    """The blobs of three named clients, of whom the second has no test examples."""
+    owners = np.repeat([0, 1, 2], [100, 60, 80])
+    train = dataclasses.replace(blobs.train, clients=owners)
+    tested = np.arange(len(blobs.test)) % 2 * 2
+    tested[0] = 5  # named by a test example alone
+    test = dataclasses.replace(blobs.test, clients=tested)
+    return dataclasses.replace(blobs, train=train, test=test)
+
+
+def test_as_many_clients_as_the_data_name(wards):
+    asked = spec(partition="natural", clients=None)
+    run = runs.prepare(asked, wards)
+    assert run.spec.clients == run.clients == 3
+    assert run.spec.name == "fl-3-natural-0"
+    assert run.data.mask.sum(axis=1).tolist() == [100, 60, 80]
+    assert run.test_owners[:4].tolist() == [-1, 2, 0, 2]
+    with pytest.raises(ValueError, match="clients=4 and the data name 3: leave out"):
+        runs.prepare(spec(partition="natural", clients=4), wards)
+
+
+def test_four_clients_where_the_data_name_none_or_are_mixed(wards, blobs):
+    for dataset in (wards, blobs):
+        run = runs.prepare(spec(clients=None), dataset)
+        assert run.spec.clients == run.clients == run.spec.cohort_size == 4
+        assert run.test_owners is None
+    with pytest.raises(ValueError, match="partition=natural needs data that name"):
+        runs.prepare(spec(partition="natural", clients=None), blobs)
+
+
 def test_shards_depend_on_the_seed_and_the_partition_s_settings(prepare):
     def sizes(**settings):
         return prepare(**settings).data.mask.sum(axis=1).tolist()

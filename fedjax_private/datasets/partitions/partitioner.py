@@ -7,7 +7,6 @@ skew can so be varied one at a time, and `size_skew=0` means equal sizes under e
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,15 +27,17 @@ class Partitioner:
             order. The parts are disjoint and none is empty; `partition` checks it. All
             randomness comes from the generator.
         settings: the class of its settings.
+        count: of a partitioner that deals by the clients that the data name: groups
+            (N,), the named client of each example -> the number of clients where none
+            is given. `deal` then takes `groups` by name. None where the data need not
+            name any.
     """
 
     name: str
     summary: str
-    deal: Callable[
-        [npt.NDArray[np.integer], int, Any, np.random.Generator],
-        Sequence[npt.NDArray[np.integer]],
-    ]
+    deal: Callable[..., Sequence[npt.NDArray[np.integer]]]
     settings: type[Settings] = Settings
+    count: Callable[[npt.NDArray[np.integer]], int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
