@@ -16,8 +16,10 @@ USAGE = """Trains all arms for every client count, partition and seed; compares 
 
 usage: python -m experiments.sweep --clients=4,8,16,32 [flags]"""
 
+COUNTS = (4, 8, 16, 32)  # of clients
+
 # A look at every arm in seconds, not a result.
-QUICK_ROUNDS = 3
+QUICK_ROUNDS, QUICK_COUNTS = 3, (4, 8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +30,11 @@ class SweepConfig(Settings):
         tuple(arm for arm in runs.ARMS if arm != "private_ai_local"),
         f"what to compare, of {', '.join(runs.ARMS)}",
     )
-    clients: tuple[int, ...] = setting((4, 8, 16, 32), "client counts (--quick: 4,8)")
+    clients: tuple[int, ...] | None = setting(
+        None,
+        f"client counts (default {','.join(map(str, COUNTS))}; --quick: "
+        f"{','.join(map(str, QUICK_COUNTS))}; partition natural: the data's number)",
+    )
     partitions: tuple[str, ...] = chosen(
         datasets.PARTITIONS, ("iid", "shards"), "how records are dealt to clients"
     )
@@ -39,6 +45,8 @@ class SweepConfig(Settings):
         super().__post_init__()
         for name in ("arms", "clients", "partitions"):
             values = getattr(self, name)
+            if values is None:
+                continue
             if not values:
                 raise ValueError(f"{name} needs at least one value.")
             if len(set(values)) < len(values):
@@ -48,38 +56,50 @@ class SweepConfig(Settings):
                 raise ValueError(
                     f"arms names {arm!r}, which is none of {', '.join(runs.ARMS)}."
                 )
-        if min(self.clients) < 1:
+        if self.clients is not None and min(self.clients) < 1:
             raise ValueError(f"clients must be at least 1, got {min(self.clients)}.")
+
+    def places(self, usual: Sequence[int] = COUNTS) -> list[tuple[int | None, Any]]:
+        """Client counts and partitions of all cells; None takes the data's number.
+
+        Args:
+            usual: client counts where none were given.
+        """
+        named = [p for p in self.partitions if p.entry.count is not None]  # type: ignore[attr-defined]
+        own: list[tuple[int | None, Any]] = [(None, partition) for partition in named]
+        return ([] if self.clients else own) + [
+            (clients, partition)
+            for clients in self.clients or usual
+            for partition in self.partitions
+            if self.clients or partition not in named
+        ]
 
 
 def quick(
     what: SweepConfig, base: runs.Spec, given: frozenset[str]
 ) -> tuple[SweepConfig, runs.Spec]:
     """What --quick means for the flags that were not given by name."""
-    small: dict[str, Any] = {"clients": (4, 8), "seeds": 1}
-    small = {name: value for name, value in small.items() if name not in given}
     base = dataclasses.replace(base, rounds=base.rounds or QUICK_ROUNDS)
-    return dataclasses.replace(what, **small), base
+    seeds = what.seeds if "seeds" in given else 1
+    return dataclasses.replace(what, seeds=seeds), base
 
 
 def specs(what: SweepConfig, base: runs.Spec) -> Iterator[runs.Spec]:
     """All cells; a whole comparison for one seed comes before the next seed."""
-    seeds = range(what.seeds)
-    for seed, clients, partition, arm in itertools.product(
-        seeds, what.clients, what.partitions, what.arms
+    places = what.places(QUICK_COUNTS if what.quick else COUNTS)
+    for seed, (clients, partition), arm in itertools.product(
+        range(what.seeds), places, what.arms
     ):
         yield dataclasses.replace(
             base, arm=arm, clients=clients, partition=partition, seed=seed
         )
 
 
-def trained_as(spec: runs.Spec, what: SweepConfig) -> runs.Spec:
-    """The run that a cell shows: with pooled data, the same one in every cell."""
+def trained_as(spec: runs.Spec, first: runs.Spec) -> runs.Spec:
+    """The run that a cell shows: with pooled data, the one of the first cell."""
     if not spec.traits.pooled:
         return spec
-    return dataclasses.replace(
-        spec, clients=what.clients[0], partition=what.partitions[0]
-    )
+    return dataclasses.replace(spec, clients=first.clients, partition=first.partition)
 
 
 def sweep(argv: Sequence[str]) -> int:
@@ -95,9 +115,12 @@ def sweep(argv: Sequence[str]) -> int:
     if what.quick:
         notes.append(command.QUICK)
     inputs = runs.Inputs()
+    cells = parsed.checked(
+        lambda: [runs.with_clients(cell, inputs(cell)) for cell in cells]
+    )
     shown_by: dict[runs.Spec, list[runs.Spec]] = {}  # run -> the cells that show it
     for cell in cells:
-        shown_by.setdefault(trained_as(cell, what), []).append(cell)
+        shown_by.setdefault(trained_as(cell, cells[0]), []).append(cell)
     ready = command.prepared(shown_by, inputs, parsed)
     notes += command.borrowed(ready.values())
     directory = command.directory("sweep", parsed)

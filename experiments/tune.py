@@ -50,7 +50,11 @@ class TuneConfig(Settings):
 
     arm: str = setting("fl", "the arm to tune", one_of(*runs.ARMS))
     grid: str = setting("", 'values by name: "learning_rate=0.1,0.2 momentum=0,0.9"')
-    clients: tuple[int, ...] = setting((4,), "client counts")
+    clients: tuple[int, ...] | None = setting(
+        None,
+        f"client counts (default {runs.DEFAULT_CLIENTS}; partition natural: the data's "
+        "number)",
+    )
     partitions: tuple[str, ...] = chosen(
         datasets.PARTITIONS, ("iid",), "how records are dealt to clients"
     )
@@ -59,7 +63,12 @@ class TuneConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        SweepConfig(clients=self.clients, partitions=self.partitions)
+        self.places()
+
+    def places(self) -> list[tuple[int | None, Any]]:
+        """Client counts and partitions; see `SweepConfig.places`."""
+        sweep = SweepConfig(clients=self.clients, partitions=self.partitions)
+        return sweep.places((runs.DEFAULT_CLIENTS,))
 
 
 def combinations(grid: str) -> list[dict[str, str]]:
@@ -131,11 +140,11 @@ def tune(argv: Sequence[str]) -> int:
         )
         return dataclasses.replace(dataset, train=train, test=validation)
 
-    places = list(itertools.product(what.clients, what.partitions, range(what.seeds)))
+    places = list(itertools.product(what.places(), range(what.seeds)))
     console = command.console()
     for values, chosen_spec in zip(grid, choices, strict=True):
         scores = []
-        for clients, partition, seed in places:
+        for (clients, partition), seed in places:
             spec = dataclasses.replace(
                 chosen_spec, clients=clients, partition=partition, seed=seed
             )

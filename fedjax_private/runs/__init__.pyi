@@ -7,8 +7,12 @@ from .batches import (
 )
 from .directory import RunDirectory as RunDirectory, read_rows as read_rows
 from .loading import Loaded as Loaded, load as load
-from .preparation import Prepared as Prepared, prepare as prepare
-from .spec import Spec as Spec
+from .preparation import (
+    Prepared as Prepared,
+    prepare as prepare,
+    with_clients as with_clients,
+)
+from .spec import DEFAULT_CLIENTS as DEFAULT_CLIENTS, Spec as Spec
 from .training import (
     Result as Result,
     config as config,

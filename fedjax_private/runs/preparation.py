@@ -111,7 +111,7 @@ def prepare(
     Raises:
         ValueError: with one sentence, if the settings do not fit together.
     """
-    spec = _with_clients(spec, dataset)
+    spec = with_clients(spec, dataset)
     arm, values, algorithm = spec.traits, spec.hyperparameters, spec.chosen_algorithm
     _check(spec, algorithm.entry, values)
     model_name = "of its own" if model else spec.model_entry.name
@@ -160,8 +160,12 @@ def prepare(
     return prepared
 
 
-def _with_clients(spec: Spec, dataset: Dataset) -> Spec:
-    """The spec with the number of clients."""
+def with_clients(spec: Spec, dataset: Dataset) -> Spec:
+    """The spec with its number of clients, which the data may name.
+
+    Raises:
+        ValueError: the partition needs data that name clients, and these do not.
+    """
     if spec.clients is not None:
         return spec
     named = named_clients(spec.partition, dataset.train.clients)

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from experiments.sweep import QUICK_ROUNDS, SweepConfig, quick, specs, sweep, trained_as
+from experiments.tune import TuneConfig
 from fedjax_private.encryption.openfhe.backend import interpreter
 from fedjax_private.runs import ARMS, Spec, checkpoints, read_rows
 from tests.experiments.commands import SMALL, run
@@ -30,7 +31,8 @@ def test_a_sweep_is_a_run_for_every_cell():
 
 def test_pooled_data_are_trained_once_a_seed():
     what = SweepConfig(clients=(2, 4))
-    run_by = {trained_as(spec, what) for spec in specs(what, Spec())}
+    cells = list(specs(what, Spec()))
+    run_by = {trained_as(spec, cells[0]) for spec in cells}
     for arm in what.arms:
         count = sum(spec.arm == arm for spec in run_by)
         assert count == 3 * (1 if ARMS[arm].pooled else 4)
@@ -40,8 +42,24 @@ def test_quick_leaves_what_was_named():
     small, base = quick(SweepConfig(clients=(6,)), Spec(), frozenset({"clients"}))
     assert (small.clients, small.seeds) == ((6,), 1)
     assert base.rounds == QUICK_ROUNDS
-    assert quick(SweepConfig(), Spec(), frozenset())[0].clients == (4, 8)
+    what, base = quick(SweepConfig(quick=True), Spec(), frozenset())
+    assert {(cell.clients, cell.seed) for cell in specs(what, base)} == {(4, 0), (8, 0)}
+    assert {cell.clients for cell in specs(SweepConfig(), Spec())} == {4, 8, 16, 32}
     assert quick(SweepConfig(), Spec(rounds=9), frozenset())[1].rounds == 9
+
+
+def test_the_data_number_their_clients_unless_told():
+    def places(**given):
+        cells = specs(SweepConfig(arms=("fl",), seeds=1, **given), Spec())
+        return [(cell.clients, cell.partition_name) for cell in cells]
+
+    both = {"partitions": ("iid", "natural")}
+    own, dealt = (None, "natural"), [(k, "iid") for k in (4, 8, 16, 32)]
+    assert places(partitions=("natural",)) == [own]
+    assert places(**both) == [own, *dealt]
+    assert places(**both, clients=(3,)) == [(3, "iid"), (3, "natural")]
+    tuned = TuneConfig(**both).places()
+    assert [(k, p.name) for k, p in tuned] == [own, (4, "iid")]
 
 
 def test_bad_settings_are_refused_in_python_too():

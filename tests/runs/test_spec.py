@@ -27,7 +27,7 @@ def test_choices_are_given_by_name_as_entries_or_with_settings():
     assert named.model_entry is entry
     with pytest.raises(ValueError, match="model 'resnet' is unknown: choose one of"):
         Spec(model="resnet")
-    with pytest.raises(ValueError, match="partition=linear must be .*got ModelEntry"):
+    with pytest.raises(ValueError, match=r"partition=linear must be .*got ModelEntry"):
         Spec(partition=entry)
 
 
