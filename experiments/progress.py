@@ -107,7 +107,7 @@ def train_all(
     """Trains all runs as `runs.train_all` does, and shows how far they are."""
 
     def shown(spec: runs.Spec, row: dict[str, Any]) -> None:
-        say(console, comparison.line(row))
+        say(console, comparison.line(row, spec.label))
         finished(spec, row)
 
     rounds = sum(spec.hyperparameters.rounds for spec in specs)

@@ -40,11 +40,12 @@ FILES = ("report.md", "summary.csv", FIGURE, ROUNDS, clients.FIGURE)
 MOST_PANELS = 24
 
 
-def line(row: Row) -> str:
-    """A finished run in one line."""
+def line(row: Row, label: str = "") -> str:
+    """A finished run in one line, with its label, where it has one."""
     parts = [
         f"{row['arm']:<14} clients={row['clients']:<3} {row['partition']:<9} "
-        f"seed={row['seed']}  accuracy {number(row['accuracy'], '.4f')}"
+        f"seed={row['seed']}{label and '  ' + label}  "
+        f"accuracy {number(row['accuracy'], '.4f')}"
     ]
     if row["epsilon"] is not None:
         parts.append(f"epsilon {row['epsilon']:.3f}")
@@ -83,7 +84,7 @@ def table(rows: Sequence[Row], metric: Metric = ACCURACY) -> rich.table.Table:
         previous = place
         result.add_row(
             *map(str, where),
-            *(_setting(cell, name) for name in differ),
+            *(shown(cell.setting(name)) for name in differ),
             ARMS[cell.arm].label,
             accuracy(cell),
             *means(cell, PRINTED),
@@ -91,12 +92,6 @@ def table(rows: Sequence[Row], metric: Metric = ACCURACY) -> rich.table.Table:
             *[theirs] * any(cited),
         )
     return result
-
-
-def _setting(cell: Cell, name: str) -> str:
-    """The value of a setting; nothing where it does not concern the arm."""
-    value = cell.setting(name)
-    return "" if value is None else shown(value)
 
 
 def _cited(cell: Cell, differ: Sequence[str]) -> str:
@@ -230,9 +225,8 @@ def _values(grouped: Sequence[Cell], laid_out: Layout, metric: Metric) -> Iterat
             if not of_arm:
                 continue
             at = {shown(cell.setting(laid_out.axis)): cell for cell in of_arm}
-            everywhere = None
-            if level(grouped, arm, laid_out) and len(of_arm) == 1:
-                everywhere = of_arm[0]
+            flat = [cell for cell in of_arm if level(cell, laid_out)]
+            everywhere = flat[0] if flat else None
             row = [at.get(shown(value), everywhere) for value in values]
             ours = [_shown(cell, metric) for cell in row]
             body.append([ARMS[arm].label, *ours])

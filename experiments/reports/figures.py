@@ -183,8 +183,8 @@ def _panel(
         line = [cell for cell in line if cell.mean(metric.name) is not None]
         if not line:
             continue
-        if level(grouped, arm, laid_out):
-            _level(axis, line[0], metric, STYLES[arm])
+        if flat := [cell for cell in line if level(cell, laid_out)]:
+            _level(axis, flat[0], metric, STYLES[arm])
             continue
         # A few per cent apart, so that equal values do not hide each other.
         aside = position - len(arms) / 2

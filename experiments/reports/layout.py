@@ -58,9 +58,9 @@ def words(setting: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value of a setting, for titles, ticks and tables."""
+    """A value of a setting, for titles, ticks and tables; nothing for None."""
     if value is None:
-        return "none"
+        return ""
     if isinstance(value, float):
         return format(value, "g")
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -118,21 +118,29 @@ def panels(cells: Sequence[Cell], laid_out: Layout) -> Iterator[Panel]:
     A cell of an arm that a setting does not concern stands in the panels of all values.
     """
     axes = [_values(cells, name) for name in laid_out.panels]
+    concerned = {
+        arm: sum(_concerns(cells, arm, name) for name in laid_out.panels)
+        for arm in {cell.arm for cell in cells}
+    }
+    # A panel of arms that its settings do not concern would repeat another.
+    most = max(concerned.values())
     for place in itertools.product(*axes):
         wanted = dict(zip(laid_out.panels, place, strict=True))
         inside = [cell for cell in cells if _fits(cells, cell, wanted)]
-        if inside:
+        if any(concerned[cell.arm] == most for cell in inside):
             yield Panel(_title(wanted) or _title_of(inside[0]), inside)
 
 
 def axis_values(cells: Sequence[Cell], laid_out: Layout) -> list[Any]:
     """The values along the axis, in order; numbers by size."""
-    return _values(cells, laid_out.axis)
+    return [v for v in _values(cells, laid_out.axis) if v is not None] or [None]
 
 
-def level(cells: Sequence[Cell], arm: str, laid_out: Layout) -> bool:
-    """Whether the setting along the axis does not concern an arm."""
-    return not _concerns(cells, arm, laid_out.axis)
+def level(cell: Cell, laid_out: Layout) -> bool:
+    """Whether the setting along the axis does not concern a cell."""
+    if laid_out.axis in PLACES:
+        return ARMS[cell.arm].pooled
+    return cell.setting(laid_out.axis) is None
 
 
 def _key(value: Any) -> str:
@@ -153,8 +161,9 @@ def _values(cells: Sequence[Cell], name: str) -> list[Any]:
     if not of and name in PLACES:
         of = [cell.setting(name) for cell in cells]
     values = list({_key(value): value for value in of}.values())
-    if all(isinstance(value, (int, float)) for value in values):
-        return sorted(values)
+    numbers = [value for value in values if value is not None]
+    if all(isinstance(value, (int, float)) for value in numbers):
+        return [None] * (None in values) + sorted(numbers)
     return values
 
 
@@ -180,7 +189,10 @@ def _told_apart(cells: Sequence[Cell], names: Sequence[str]) -> bool:
 
 
 def _title(wanted: Mapping[str, Any]) -> str:
-    return ", ".join(_phrase(name, value) for name, value in wanted.items())
+    """The values that a panel is for, without those that it has none of."""
+    return ", ".join(
+        _phrase(name, value) for name, value in wanted.items() if value is not None
+    )
 
 
 def _title_of(cell: Cell) -> str:

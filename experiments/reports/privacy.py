@@ -50,10 +50,11 @@ def section(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
     for arm in ARMS:
         for row in private:
             if row["arm"] == arm:
-                key = (arm, *(row.get(name) for name in asked))
+                key = (arm, *(row.get(name) for name in asked), *_given(row))
                 groups.setdefault(key, []).append(row)
     body = []
-    for (arm, *values), group in groups.items():
+    for (arm, *key), group in groups.items():
+        values = key[: len(asked)]
         cell = Cell(arm, "", 0, group)
         epsilons = [
             number(max(cell.values(name), default=None), ".4f")
@@ -86,6 +87,13 @@ def section(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
             "entropy; the key is written nowhere, and a rerun differs within the noise."
         ),
     ]
+
+
+def _given(row: Row) -> tuple[Any, ...]:
+    """What else tells lines of the table apart."""
+    multiplier = None if row.get("epsilon_target") else row["noise_multiplier"]
+    names = ("delta", "clip_norm", "sampling_probability")
+    return multiplier, *(row.get(name) for name in names)
 
 
 def _tells(rows: Sequence[Row], name: str) -> bool:

@@ -3,7 +3,14 @@
 import pytest
 
 from experiments.reports.averages import cells
-from experiments.reports.layout import axis_values, layout, level, panels, varying
+from experiments.reports.layout import (
+    Layout,
+    axis_values,
+    layout,
+    level,
+    panels,
+    varying,
+)
 from tests.experiments.reports.made_up import row
 
 
@@ -85,13 +92,14 @@ def test_arms_that_a_flag_does_not_concern_stand_in_every_panel():
     assert [p.title for p in several] == ["target epsilon 1", "target epsilon 2"]
     for panel in several:
         assert [cell.arm for cell in panel.cells].count("fl") == 1
-    assert level(grouped, "fl", found) and not level(grouped, "fl_dp", found)
+    levels = {cell.arm: level(cell, found) for cell in grouped}
+    assert levels == {"fl": True, "fl_dp": False}
 
 
 def test_pooled_arms_are_level_over_clients():
     grouped = swept(("centralized", "fl"), clients=(4, 8))
-    found = layout(grouped)
-    assert level(grouped, "centralized", found) and not level(grouped, "fl", found)
+    levels = {cell.arm: level(cell, layout(grouped)) for cell in grouped}
+    assert levels == {"centralized": True, "fl": False}
 
 
 @pytest.mark.parametrize(
@@ -101,3 +109,26 @@ def test_pooled_arms_are_level_over_clients():
 def test_numbers_are_ordered_by_size_and_names_as_they_come(values, ordered):
     grouped = swept(width=values)
     assert axis_values(grouped, layout(grouped, ["width"])) == ordered
+
+
+def test_a_setting_of_one_partition_only_leaves_no_panel_of_repetitions():
+    """Alpha is no setting of IID, and pooled arms stand in every panel."""
+    rows = [row("fl", partition="iid", epsilon_target=2.0)]
+    rows += [
+        row("fl", partition="dirichlet", alpha=alpha, epsilon_target=2.0)
+        for alpha in (0.1, 10.0)
+    ]
+    rows += [row("centralized", partition=p) for p in ("iid", "dirichlet")]
+    grouped = cells(rows)
+    over_alpha = layout(grouped, ["alpha"])
+    assert axis_values(grouped, over_alpha) == [0.1, 10.0]
+    iid, skewed = panels(grouped, over_alpha)
+    assert [level(cell, over_alpha) for cell in iid.cells] == [True, True]
+    assert len(skewed.cells) == 3
+    by_alpha = Layout("epsilon_target", ("partition", "alpha"))
+    titles = [panel.title for panel in panels(grouped, by_alpha)]
+    assert titles == [
+        "IID",
+        "non-IID (dirichlet), alpha 0.1",
+        "non-IID (dirichlet), alpha 10",
+    ]
