@@ -70,6 +70,29 @@ def available(
     return able, notes
 
 
+def with_settings(
+    specs: Sequence[runs.Spec], parsed: Parsed
+) -> tuple[list[runs.Spec], list[str]]:
+    """The specs, without a settings file where it does not serve them; and a note.
+
+    A file that serves none of them is bad input.
+    """
+    unfit = parsed.checked(lambda: [spec.unfit_settings for spec in specs])
+    if unfit[0] is not None and all(unfit):
+        parsed.fail(unfit[0])
+    arms = {spec.arm: None for spec, why in zip(specs, unfit, strict=True) if why}
+    notes = []
+    if arms:
+        notes = [
+            f"Note: --settings has no entry for arm {', '.join(arms)}, which takes the "
+            "built-in values."
+        ]
+    return [
+        spec if why is None else dataclasses.replace(spec, settings=None)
+        for spec, why in zip(specs, unfit, strict=True)
+    ], notes
+
+
 def borrowed(ready: Iterable[runs.Prepared]) -> list[str]:
     """A note for each data set and model that run with the settings of others."""
     lenders: dict[tuple[str, str], dict[str, None]] = {}  # -> places

@@ -112,6 +112,8 @@ def sweep(argv: Sequence[str]) -> int:
     runs.environment.start()
     asked = list(specs(what, base))
     cells, notes = command.available(asked, parsed)
+    cells, more = command.with_settings(cells, parsed)
+    notes += more
     if what.quick:
         notes.append(command.QUICK)
     inputs = runs.Inputs()

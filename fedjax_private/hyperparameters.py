@@ -1,6 +1,8 @@
 """`Hyperparameters`: rounds, learning rate, momentum, clip norm and so on."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,3 +51,23 @@ class Hyperparameters:
         """Noisy steps of a client in a round, where steps are noised."""
         assert self.local_steps is not None
         return self.local_steps
+
+    def applicable(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns those of some values that a run with these ones has.
+
+        Args:
+            values: by field; what is None here is none of the run's, but local steps,
+                which may be given in place of epochs.
+        """
+        return {
+            name: value
+            for name, value in values.items()
+            if getattr(self, name) is not None or name == "local_steps"
+        }
+
+    def replaced(self, values: Mapping[str, Any]) -> "Hyperparameters":
+        """Returns these, with the applicable ones of some values in their place."""
+        changes = self.applicable(values)
+        if "local_steps" in changes:
+            changes["local_epochs"] = None
+        return dataclasses.replace(self, **changes)

@@ -191,6 +191,8 @@ def _test_owners(
 def _check(spec: Spec, algorithm: AlgorithmEntry, values: Hyperparameters) -> None:
     """Raises ValueError where the algorithm does not go with what else was asked."""
     algorithm.check(values)
+    if (unfit := spec.unfit_settings) is not None:
+        raise ValueError(unfit)
     if spec.client is not None and not algorithm.takes_client:
         raise ValueError(
             f"algorithm={algorithm.name} has a client function of its own: leave out "

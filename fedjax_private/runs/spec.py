@@ -1,6 +1,7 @@
 """A run as it is asked for. Its fields are also the flags of the commands."""
 
 import dataclasses
+import os
 import re
 from typing import Any
 
@@ -16,8 +17,11 @@ from fedjax_private.hyperparameters import Hyperparameters
 from fedjax_private.models import ACTIVATIONS, MODELS, ModelEntry
 from fedjax_private.privacy.mechanisms import MECHANISMS
 from fedjax_private.privacy.mechanisms.mechanism import Mechanism
+from fedjax_private.runs import settings_files
 from fedjax_private.runs.arms import ARMS, Arm
-from fedjax_private.runs.tuned import Origin, tuned
+from fedjax_private.runs.settings_files import SettingsFile
+from fedjax_private.runs.settled import Settled, settle
+from fedjax_private.runs.tuned import Origin
 from fedjax_private.trust import Adversary, Decryptor, Trust
 
 RUN = "What to run"
@@ -225,10 +229,21 @@ class Spec(choices.Settings):
         at_least(1),
     )
 
+    settings: "str | SettingsFile | None" = choices.setting(
+        None,
+        "file that experiments.tune wrote; its values are the tuned ones",
+        group=TRAINING,
+    )
+
     label: str = ""  # tells runs apart that differ in their settings
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.settings, str | os.PathLike):
+            fields = dataclasses.fields(self)
+            checks = {f.name: c for f in fields if (c := f.metadata.get("check"))}
+            file = settings_files.read(self.settings, checks)
+            object.__setattr__(self, "settings", file)
         for one, other in (
             ("epsilon", "noise_multiplier"),
             ("local_epochs", "local_steps"),
@@ -329,49 +344,34 @@ class Spec(choices.Settings):
     @property
     def hyperparameters(self) -> Hyperparameters:
         """Tuned values, those of the algorithm, and given ones together."""
-        values, _ = self._tuned
-        values = dataclasses.replace(values, **self.chosen_algorithm.entry.defaults)
-        given = self._given(values)
-        if "local_steps" in given:
-            given["local_epochs"] = None
-        return dataclasses.replace(values, **given)
+        return self._settled.values
 
     @property
     def settings_from(self) -> Origin:
         """Where the hyper-parameters come from."""
-        values, origin = self._tuned
-        algorithm = self.chosen_algorithm
-        values = dataclasses.replace(values, **algorithm.entry.defaults)
-        given = self._given(values)
-        own = [
-            name
-            for name, value in algorithm.entry.defaults.items()
-            if value is not None and name not in given
-        ]
-        replaced = [f"{algorithm.name}'s own: {', '.join(own)}"] if own else []
-        replaced += [f"given: {', '.join(given)}"] if given else []
-        return dataclasses.replace(origin, replaced=tuple(replaced))
+        return self._settled.origin
 
     @property
-    def _tuned(self) -> tuple[Hyperparameters, Origin]:
-        return tuned(
+    def unfit_settings(self) -> str | None:
+        """Why the settings file does not serve the run; None where it does."""
+        return self._settled.unfit
+
+    @property
+    def _settled(self) -> Settled:
+        names = [field.name for field in dataclasses.fields(Hyperparameters)]
+        given = {name: getattr(self, name, None) for name in names}
+        assert not isinstance(self.settings, str)  # was read on construction
+        return settle(
             self.arm,
-            self.chosen_algorithm.entry.training,
+            self.chosen_algorithm.entry,
             shares_noise=self.shares_noise,
             cohort=self.cohort_size,
             dataset=self.dataset_name,
             model=self.model_entry.name,
             epsilon=self.epsilon,
+            file=self.settings,
+            given={name: value for name, value in given.items() if value is not None},
         )
-
-    def _given(self, values: Hyperparameters) -> dict[str, Any]:
-        """What was given of the hyper-parameters that the run has."""
-        return {
-            field.name: value
-            for field in dataclasses.fields(Hyperparameters)
-            if (value := getattr(self, field.name, None)) is not None
-            and (getattr(values, field.name) is not None or field.name == "local_steps")
-        }
 
     @property
     def client_count(self) -> int:
@@ -410,6 +410,6 @@ class Spec(choices.Settings):
         """All fields, choices with their settings, as config.json holds them."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {
-            name: value.described() if isinstance(value, Choice) else value
+            name: value.described() if hasattr(value, "described") else value
             for name, value in values.items()
         }

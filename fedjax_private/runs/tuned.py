@@ -28,6 +28,7 @@ DEFAULT_EPSILON = 2.9
 
 # How values were found.
 SEARCHED, LITERATURE = "searched", "literature, untested"
+BY_HAND = "written by hand"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,23 +192,18 @@ class Origin:
     """Where the hyper-parameters of a run come from.
 
     Attributes:
-        place: the entry of a table: "mnist_5k/tutorial_cnn at epsilon 2.9".
-        dataset: the data set that the entry was made for.
+        place: a file, or the entry of a table: "mnist_5k/tutorial_cnn at epsilon 2.9".
         source: how its values were found.
+        searched_on: the data set whose training data the search saw; None without one.
         borrowed: whether they are another data set's or another model's.
         replaced: what the run takes from elsewhere: "given: rounds".
     """
 
     place: str
-    dataset: str
-    source: str = SEARCHED
+    source: str
+    searched_on: str | None
     borrowed: bool = False
     replaced: tuple[str, ...] = ()
-
-    @property
-    def searched_on(self) -> str | None:
-        """The data set on whose training data they were searched; None without one."""
-        return self.dataset if self.source == SEARCHED else None
 
     def __str__(self) -> str:
         entry = f"{'borrowed from ' * self.borrowed}{self.place} ({self.source})"
@@ -240,7 +236,7 @@ def tuned(
         # Noise, if any, is added after plain steps.
         like = "fl" if ARMS[arm].private else arm
         key = nearest(PLAIN, dataset, model)
-        origin = Origin("/".join(key), key[0], borrowed=key != asked)
+        origin = Origin("/".join(key), SEARCHED, key[0], key != asked)
         return PLAIN[key][like], origin
     central = ARMS[arm].pooled or shares_noise
     table = CENTRAL if central else LOCAL
@@ -248,7 +244,8 @@ def tuned(
     at = _nearest_epsilon(table[key], epsilon)
     chosen = table[key][at]
     place = f"{'/'.join(key)} at epsilon {at:g}"
-    origin = Origin(place, key[0], chosen.source, key != asked)
+    searched_on = key[0] if chosen.source == SEARCHED else None
+    origin = Origin(place, chosen.source, searched_on, key != asked)
     private = Hyperparameters(
         rounds=chosen.steps,
         local_steps=chosen.local_steps,

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from experiments import command
@@ -51,3 +53,23 @@ def test_a_command_ends_with_its_status_and_after_ctrl_c_with_130(capsys):
 
 def test_tables_are_wide_where_there_is_no_terminal():
     assert command.console().width == 120
+
+
+def test_a_settings_file_serves_the_arms_that_it_has_entries_for(tmp_path, capsys):
+    path = tmp_path / "mine.json"
+    kind = {"dataset": "mnist_5k", "model": "linear", "algorithm": "fedavg"}
+    entry = {**kind, "steps": "fl", "hyperparameters": {"rounds": 7}}
+    path.write_text(json.dumps({"version": 1, "entries": [entry]}))
+    arms = ("fl", "fl_he", "local", "fl_dp")
+    specs = [Spec(arm=arm, model="linear", settings=path) for arm in arms]
+    served, notes = command.with_settings(specs, parsed())
+    assert [spec.settings is None for spec in served] == [False, False, True, True]
+    (note,) = notes
+    assert "--settings has no entry for arm local, fl_dp, which takes" in note
+    assert command.with_settings(served, parsed()) == (served, [])
+    with pytest.raises(SystemExit) as exit_:
+        command.with_settings(specs[2:], parsed())
+    assert exit_.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: --settings={path} has no effect: the run takes")
+    assert line.endswith(f"--settings_out={path}, or leave out --settings.")
