@@ -9,8 +9,6 @@ a section.
 import re
 from typing import Any
 
-from sphinx.domains.python import PyObject
-
 _SECTION = re.compile(r"^[A-Z][A-Za-z ]*:$")
 _ITEM = re.compile(r"^\s*([-*+]|\d+\.)\s")
 _CODE_OR_SIGN = re.compile(r"`+[^`]+`+|(?<![\w*])\*[A-Za-z]+\*(?![\w*])|[*|]")
@@ -28,20 +26,20 @@ def with_code_blocks(lines: list[str]) -> list[str]:
     """The lines, with `::` before each indented block that follows a paragraph."""
     result: list[str] = []
     above = ""  # the last line that is neither blank nor in a code block
-    inside: int | None = None  # the indent of the paragraph above an open code block
+    in_code = False
     for number, line in enumerate(lines):
-        if not line.strip() or (inside is not None and _indent(line) > inside):
+        if not line.strip() or (in_code and _indent(line)):
             result.append(line)
             continue
-        inside = None
-        blank_before = number > 0 and not lines[number - 1].strip()
-        deeper = _indent(line) > _indent(above)
-        plain = above and not _SECTION.match(above.strip()) and not _ITEM.match(above)
-        if blank_before and deeper and plain:
-            inside = _indent(above)
-            result += [" " * inside + "::", "", line]
-            continue
-        above = line
+        after_blank = number > 0 and not lines[number - 1].strip()
+        paragraph = above and not _indent(above) and not _SECTION.match(above)
+        in_code = bool(
+            after_blank and _indent(line) and paragraph and not _ITEM.match(above)
+        )
+        if in_code:
+            result += ["::", ""]
+        else:
+            above = line
         result.append(line)
     return result
 
@@ -64,13 +62,10 @@ def with_guarantees(lines: list[str]) -> list[str]:
 def with_plain_signs(lines: list[str]) -> list[str]:
     """The lines, with stars and bars escaped outside of code, emphasis and lists."""
     result: list[str] = []
-    code: int | None = None  # the indent of the `::` above an open code block
+    in_code = False
     for line in lines:
-        if code is not None and line.strip() and _indent(line) <= code:
-            code = None
-        if line.strip() == "::":
-            code = _indent(line)
-        if code is None:
+        in_code = line == "::" or (in_code and not (line.strip() and not _indent(line)))
+        if not in_code:
             bullet = _ITEM.match(line)
             start = bullet.end() if bullet else 0
             line = line[:start] + _CODE_OR_SIGN.sub(
@@ -104,6 +99,8 @@ def _signature(
 
 def setup(app: Any) -> dict[str, bool]:
     """Is called by Sphinx."""
+    from sphinx.domains.python import PyObject
+
     for field in PyObject.doc_field_types:
         if field.name == "variable":
             field.label = "Attributes"

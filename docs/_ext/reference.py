@@ -4,15 +4,17 @@ Pages lie in `docs/api/` and are made anew by each build: a new export appears t
 itself.
 """
 
+import ast
 import importlib
 import inspect
 import pkgutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
-from sphinx.pycode import ModuleAnalyzer
+from docstrings import with_plain_signs
 
 import fedjax_private
 from fedjax_private.choices import Registry
@@ -23,9 +25,20 @@ MODULES = ("choices", "hyperparameters", "quantization", "trust", "typing")
 
 
 def comments(module: ModuleType) -> dict[str, list[str]]:
-    """Name -> the comment `#:` above its assignment in the module's file."""
-    found = ModuleAnalyzer.for_module(module.__name__).find_attr_docs()
-    return {name: lines for (owner, name), lines in found.items() if not owner}
+    """Name -> the comment right above its assignment in the module's file."""
+    source = inspect.getsource(module)
+    lines, found = source.splitlines(), {}
+    for node in ast.parse(source).body:
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets += node.targets if isinstance(node, ast.Assign) else []
+        last = first = node.lineno - 1
+        while first and lines[first - 1].startswith("#"):
+            first -= 1
+        above = [line.lstrip("#: ") for line in lines[first:last]]
+        for target in targets:
+            if above and isinstance(target, ast.Name):
+                found[target.id] = above
+    return found
 
 
 def _home(value: Any) -> str:
@@ -39,14 +52,18 @@ def public_names(module: ModuleType) -> list[str]:
     module of one file defines.
     """
     if hasattr(module, "__all__"):
-        return sorted(set(module.__all__))
+        return sorted(
+            name
+            for name in module.__all__
+            if not isinstance(getattr(module, name), ModuleType)
+        )
     within = _LIBRARY if hasattr(module, "__path__") else module.__name__
     commented = comments(module)
     return sorted(
         name
         for name, value in vars(module).items()
         if not name.startswith("_")
-        and not inspect.ismodule(value)
+        and not isinstance(value, ModuleType | TypeVar)
         and (name in commented or _home(value).startswith(within))
     )
 
@@ -54,20 +71,24 @@ def public_names(module: ModuleType) -> list[str]:
 def documented_modules() -> dict[str, ModuleType]:
     """The modules that have a page, by name.
 
-    These are `MODULES`, the packages of the library, and deeper ones with `__all__`.
+    These are `MODULES`, the packages of the library, deeper ones with `__all__`, and
+    modules that a package exports.
     """
-    names = [f"{_LIBRARY}.{name}" for name in MODULES]
+    modules = [importlib.import_module(f"{_LIBRARY}.{name}") for name in MODULES]
     for info in pkgutil.walk_packages(fedjax_private.__path__, f"{_LIBRARY}."):
         if info.ispkg:
-            nested = info.name.count(".") > 1
-            module = importlib.import_module(info.name)
-            if hasattr(module, "__all__") or (not nested and public_names(module)):
-                names.append(info.name)
-    return {name: importlib.import_module(name) for name in sorted(names)}
+            package = importlib.import_module(info.name)
+            exported = getattr(package, "__all__", None)
+            if exported is not None or info.name.count(".") == 1:
+                modules.append(package)
+            values = (getattr(package, name) for name in exported or ())
+            modules += [value for value in values if isinstance(value, ModuleType)]
+    found = {module.__name__: module for module in modules if public_names(module)}
+    return dict(sorted(found.items()))
 
 
 def comment(name: str, value: Any) -> list[str]:
-    """The comment `#:` above a constant, in whichever module it is defined."""
+    """The comment above a constant, in whichever module it is defined."""
     for module_name, module in list(sys.modules.items()):
         if module_name.startswith(_LIBRARY) and vars(module).get(name) is value:
             lines = comments(module).get(name)
@@ -76,27 +97,39 @@ def comment(name: str, value: Any) -> list[str]:
     return []
 
 
+def described(name: str, value: Any, title: str) -> list[str]:
+    """What the page says of a constant; nothing for classes and functions."""
+    if isinstance(value, Registry):
+        kind, entry = value.kind, value.entry.__name__
+        first = f"Finds by name what ``{kind}`` can be: each is a `{entry}`."
+        return [first, "", f".. entries:: {title}.{name}"]
+    above = comment(name, value)
+    if not above and not callable(value):
+        raise ValueError(
+            f"{title}.{name} needs a comment above it that says what it is."
+        )
+    return with_plain_signs(above)
+
+
 def page(module: ModuleType) -> str:
     """The page of a module, as reStructuredText."""
     title = module.__name__
     lines = [title, "=" * len(title), "", f".. automodule:: {title}", ""]
     values = {name: getattr(module, name) for name in public_names(module)}
-    values = {name: each for name, each in values.items() if not inspect.ismodule(each)}
-    summarized = [name for name, each in values.items() if callable(each)]
+    constants = {name: described(name, each, title) for name, each in values.items()}
+    summarized = [name for name in values if not constants[name]]
     if summarized:
         lines += [".. rubric:: Classes and functions", "", ".. autosummary::"]
         lines += ["   :nosignatures:", ""]
         lines += [f"   {name}" for name in summarized] + [""]
     for name, value in values.items():
-        if inspect.isclass(value):
-            lines += [f".. autoclass:: {name}", "   :members:", ""]
-        elif callable(value):
-            lines += [f".. autofunction:: {name}", ""]
-        else:
+        if constants[name]:
             lines += [f".. py:data:: {name}", ""]
-            lines += [f"   {line}" for line in comment(name, value)] + [""]
-            if isinstance(value, Registry):
-                lines += [f"   .. entries:: {title}.{name}", ""]
+            lines += [f"   {line}" for line in constants[name]] + [""]
+        elif inspect.isclass(value):
+            lines += [f".. autoclass:: {name}", "   :members:", ""]
+        else:
+            lines += [f".. autofunction:: {name}", ""]
     return "\n".join(lines)
 
 
@@ -117,7 +150,26 @@ def _write(app: Any) -> None:
             path.write_text(text)
 
 
+def missing(objects: Iterable[str]) -> list[str]:
+    """The exported names that are on no page, given the names that are."""
+    known = set(objects)
+    return [
+        f"{title}.{name}"
+        for title, module in documented_modules().items()
+        for name in public_names(module)
+        if f"{title}.{name}" not in known
+    ]
+
+
+def _check(app: Any, env: Any) -> None:
+    from sphinx.util import logging
+
+    for name in missing(env.domaindata["py"]["objects"]):
+        logging.getLogger(__name__).warning("%s is exported and on no page", name)
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Is called by Sphinx."""
     app.connect("builder-inited", _write)
+    app.connect("env-check-consistency", _check)
     return {"parallel_read_safe": True}

@@ -128,6 +128,7 @@ class Ring(Route):
         self._relay = relay
 
 
+# Name -> how uploads travel to the server: star, tree or ring.
 TOPOLOGIES: Mapping[str, type[Route]] = MappingProxyType(
     {"star": Star, "tree": Tree, "ring": Ring}
 )

@@ -115,6 +115,7 @@ def _debug(client: Mapped) -> Mapped:
     return run
 
 
+# Name -> a way to map a client function over clients; see `for_each_client`.
 BACKENDS: Mapping[str, Callable[[Mapped], Mapped]] = {
     "vmap": _vmap,
     "map": _map,

@@ -7,6 +7,7 @@ import flax.linen as nn
 from fedjax_private.models.entry import Activation
 from fedjax_private.models.polynomial import POLYNOMIALS
 
+# Name -> elementwise activation that `--activation` takes.
 ACTIVATIONS: Mapping[str, Activation] = {
     "relu": nn.relu,
     "tanh": nn.tanh,

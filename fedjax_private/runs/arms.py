@@ -28,6 +28,7 @@ class Arm:
     shared: bool = False
 
 
+# Name -> arm, in the order of reports.
 ARMS: Mapping[str, Arm] = {
     "centralized": Arm("centralised", "local", pooled=True),
     "centralized_dp": Arm("centralised + DP", "local", pooled=True, private=True),

@@ -29,6 +29,7 @@ TRAINING = "Model and training (unset values are the tuned ones)"
 PRIVACY = "Privacy, for arms with DP"
 ENCRYPTION = "Encryption, for arms with HE"
 
+# The number of clients where neither spec nor data name one.
 DEFAULT_CLIENTS = 4
 
 NOISES = ("local", "distributed")

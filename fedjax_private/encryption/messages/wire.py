@@ -24,8 +24,11 @@ _HEADER = struct.Struct(f"<4sBB{KEY_ID_BYTES}sQQQIQ")
 _NUMBER_BYTES = 8
 
 # Numbers of parties that are not clients. Clients have numbers below all of these.
+# The number of the server.
 SERVER = 2**64 - 1
+# The number of the key authority.
 AUTHORITY = 2**64 - 2
+# The number of the first edge server of a tree; the others follow.
 FIRST_EDGE = 2**64 - 2**32
 EDGE_SERVERS = range(FIRST_EDGE, AUTHORITY)
 NO_KEY = bytes(KEY_ID_BYTES)

@@ -25,6 +25,7 @@ def _default_orders() -> tuple[float, ...]:
 
 
 _PROBE = np.array([2.0])  # pricing at one order shows whether an event is refused
+# Rényi orders at which events are priced; the best is refined between them.
 DEFAULT_ORDERS: tuple[float, ...] = tuple(float(a) for a in _default_orders())
 
 
