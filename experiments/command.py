@@ -30,7 +30,7 @@ class OutputConfig(Settings):
 def console() -> rich.console.Console:
     """Standard output; wide enough for the tables where it is no terminal."""
     terminal = rich.console.Console()
-    return terminal if terminal.is_terminal else rich.console.Console(width=120)
+    return terminal if terminal.is_terminal else rich.console.Console(width=160)
 
 
 def say(console: rich.console.Console, *lines: str) -> None:

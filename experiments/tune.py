@@ -20,13 +20,12 @@ The search sees the training data. It is outside epsilon, as every report says.
 """
 
 import dataclasses
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments import command
-from experiments.settings import flags
+from experiments.settings import flags, grids
 from experiments.settings.search import Score, Values, search
 from experiments.settings.trials import Trials, kept
 from experiments.sweep import SweepConfig
@@ -35,10 +34,8 @@ from fedjax_private.choices import (
     Settings,
     at_least,
     chosen,
-    kinds,
     one_of,
     setting,
-    settings_of,
 )
 from fedjax_private.hyperparameters import Hyperparameters
 from fedjax_private.runs.settings_files import SettingsFile
@@ -48,6 +45,13 @@ USAGE = """Searches hyper-parameters and scores them on a validation split.
 usage: python -m experiments.tune --arm=fl_dp --dataset=breast_cancer [flags]"""
 
 TRIALS = 16
+
+# What is searched over: fields of a spec, and settings of what these choose.
+SEARCHED = tuple(
+    flag.name
+    for flag in flags.flags_of(runs.Spec)
+    if flag.group not in ("What to run", "Encryption, for arms with HE")
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,54 +107,9 @@ class TuneConfig(Settings):
         return Path(self.log or Path(self.settings_out).with_suffix(".jsonl"))
 
 
-def combinations(grid: str) -> list[dict[str, str]]:
-    """All combinations of a grid.
-
-    Raises:
-        ValueError: the text is not of the form "name=a,b other=c".
-    """
-    axes = []
-    for part in grid.split():
-        name, equals, values = part.partition("=")
-        if not equals or not values:
-            raise ValueError(f"grid takes name=a,b pairs, got {part!r}.")
-        axes.append([(name, value) for value in values.split(",")])
-    return [dict(choice) for choice in itertools.product(*axes)]
-
-
-def spec_with(base: runs.Spec, values: Mapping[str, str]) -> runs.Spec:
-    """The spec with values given as text: of its fields, or of its entries' settings.
-
-    Raises:
-        ValueError: a name is nothing to search over, or a value is bad.
-    """
-    known = {
-        flag.name: flag
-        for flag in flags.flags_of(runs.Spec)
-        if flag.group not in ("What to run", "Encryption, for arms with HE")
-    }
-    changes = {
-        name: flags.convert(known[name].kind, text)
-        for name, text in values.items()
-        if name in known
-    }
-    spec = dataclasses.replace(base, **changes)
-    for name in values.keys() - known.keys():
-        spec = _with_setting(spec, known.values(), name, values[name])
-    return spec
-
-
-def _with_setting(
-    spec: runs.Spec, searched: Iterable[flags.Flag], name: str, text: str
-) -> runs.Spec:
-    for flag in searched:
-        choice = getattr(spec, flag.name) if flag.registry is not None else None
-        if choice is not None and name in settings_of(choice.entry):
-            value = flags.convert(kinds(choice.entry.settings)[name], text)
-            settings = dataclasses.replace(choice.settings, **{name: value})
-            changed = dataclasses.replace(choice, settings=settings)
-            return dataclasses.replace(spec, **{flag.name: changed})
-    raise ValueError(f"grid names {name!r}, which is nothing to search over.")
+def searched(base: runs.Spec, values: grids.Values) -> runs.Spec:
+    """The spec with values of a grid; raises ValueError where they cannot be."""
+    return grids.spec_with(base, values, "grid", fields=SEARCHED)
 
 
 def tune(argv: Sequence[str]) -> int:
@@ -159,8 +118,8 @@ def tune(argv: Sequence[str]) -> int:
     parsed = flags.parse(USAGE, (TuneConfig, runs.Spec), argv, leave_out=left_out)
     what = parsed[TuneConfig]
     base = dataclasses.replace(parsed[runs.Spec], arm=what.arm)
-    grid = parsed.checked(lambda: combinations(what.grid))
-    choices = parsed.checked(lambda: [spec_with(base, values) for values in grid])
+    grid = parsed.checked(lambda: grids.combinations(what.grid, "grid"))
+    choices = parsed.checked(lambda: [searched(base, values) for values in grid])
     parsed.checked(lambda: held(what.settings_out))
     runs.environment.start()
     command.available([base], parsed)

@@ -13,11 +13,11 @@ from experiments.reports.averages import Cell, Row, cells
 from experiments.reports.layout import (
     Layout,
     axis_values,
+    columns,
     layout,
     level,
     panels,
     shown,
-    varying,
     words,
 )
 from experiments.reports.markdown import (
@@ -69,28 +69,35 @@ PRINTED = {
 def table(rows: Sequence[Row], metric: Metric = ACCURACY) -> rich.table.Table:
     """The table that is printed at the end."""
     grouped = cells(rows)
-    differ = varying(grouped)
+    differ = columns(grouped)
     cited = [_cited(cell, differ) for cell in grouped]
     other = metric.name not in ("accuracy", *(name for name, _ in PRINTED.values()))
     head = ["partition", "clients", *map(words, differ), "arm", "accuracy", *PRINTED]
     head += [metric.label] * other + ["paper's accuracy"] * any(cited)
-    result = rich.table.Table(*head, box=rich.box.SIMPLE)
-    previous = None
+    body, sections, previous = [], [], None
     for cell, theirs in zip(grouped, cited, strict=True):
         place = (cell.partition, cell.clients)
-        if previous not in (None, place):
-            result.add_section()
+        sections.append(place != previous and previous is not None)
         where = place if previous != place else ("", "")
         previous = place
-        result.add_row(
-            *map(str, where),
-            *(shown(cell.setting(name)) for name in differ),
-            ARMS[cell.arm].label,
-            accuracy(cell),
-            *means(cell, PRINTED),
-            *[mean_and_deviation(cell, metric.name, metric.form)] * other,
-            *[theirs] * any(cited),
+        body.append(
+            [
+                *map(str, where),
+                *(shown(cell.setting(name)) for name in differ),
+                ARMS[cell.arm].label,
+                accuracy(cell),
+                *means(cell, PRINTED),
+                *[mean_and_deviation(cell, metric.name, metric.form)] * other,
+                *[theirs] * any(cited),
+            ]
         )
+    # Without the columns that hold nothing, as in reports.
+    kept = [i for i in range(len(head)) if any(entries[i] for entries in body)]
+    result = rich.table.Table(*(head[i] for i in kept), box=rich.box.SIMPLE)
+    for entries, begins in zip(body, sections, strict=True):
+        if begins:
+            result.add_section()
+        result.add_row(*(entries[i] for i in kept))
     return result
 
 
@@ -126,7 +133,7 @@ def write_summary(path: Path, grouped: Sequence[Cell]) -> None:
     """
     names = [f"{n}_{kind}" for n in SUMMARY_VALUES for kind in ("mean", "sd")]
     where = ["partition", "clients", "arm", "model", "encryption"]
-    differ = [name for name in varying(grouped) if name not in where]
+    differ = [name for name in columns(grouped) if name not in where]
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*where, *differ, "seeds", *names])

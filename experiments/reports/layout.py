@@ -84,6 +84,13 @@ def varying(cells: Sequence[Cell]) -> list[str]:
     return sorted(found, key=lambda name: name == "directory")
 
 
+def columns(cells: Sequence[Cell]) -> list[str]:
+    """The settings that tables show: those that vary, and directories, if several."""
+    several = len({_key(cell.setting("directory")) for cell in cells}) > 1
+    names = varying(cells)
+    return names + ["directory"] * (several and "directory" not in names)
+
+
 def layout(cells: Sequence[Cell], vary: Sequence[str] = ()) -> Layout:
     """Chooses the axis and the panels, so that every cell has a place of its own.
 

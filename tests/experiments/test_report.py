@@ -71,6 +71,15 @@ def test_directories_stand_beside_each_other(trained, tmp_path):
     made(trained, other, f"--out={out}")  # a report may be replaced
 
 
+def test_the_directory_is_told_where_other_things_differ_too(tmp_path, capsys):
+    one = left(tmp_path / "one", row("fl", 4))
+    two = left(tmp_path / "two", row("fl_dp", 8))
+    made(one, two, f"--out={tmp_path / 'report'}")
+    lines = list(csv.DictReader((tmp_path / "report" / "summary.csv").open()))
+    assert [line["directory"] for line in lines] == [str(one), str(two)]
+    assert "directory" in capsys.readouterr().out
+
+
 def test_equal_settings_in_two_directories_are_never_averaged(tmp_path):
     one = left(tmp_path / "one", row("fl", 4, 0, 0.5))
     two = left(tmp_path / "two", row("fl", 4, 0, 0.7))
