@@ -38,6 +38,7 @@ from fedjax_private.choices import (
     positive,
     setting,
 )
+from fedjax_private.encryption import OpenFHEUnavailable
 from fedjax_private.inference.serving.access import (
     Quota,
     default_token_file,
@@ -214,7 +215,10 @@ def infer(argv: Sequence[str]) -> int:
         return 0 if len(argv) > 1 else flags.BAD_INPUT
     if argv[1] not in COMMANDS:
         flags.fail(f"unknown {argv[1]!r}: infer takes {', '.join(COMMANDS)}.")
-    return COMMANDS[argv[1]]([f"{argv[0]} {argv[1]}", *argv[2:]])
+    try:
+        return COMMANDS[argv[1]]([f"{argv[0]} {argv[1]}", *argv[2:]])
+    except OpenFHEUnavailable as error:
+        flags.fail(str(error))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -255,6 +256,14 @@ SERVE_MISTAKES = [
 @pytest.mark.parametrize(("argv", "part"), SERVE_MISTAKES)
 def test_mistakes_of_serve_are_one_sentence(argv, part, capsys):
     assert_mistake(("serve", *argv), part, capsys)
+
+
+def test_without_openfhe_serve_says_what_it_needs(
+    trained, token_file, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "openfhe", None)
+    argv = ("serve", f"--model={trained}", f"--token_file={token_file}")
+    assert_mistake(argv, "encryption needs OpenFHE", capsys)
 
 
 QUERY_MISTAKES = [

@@ -58,7 +58,7 @@ def load() -> Backend:
         module = importlib.import_module("openfhe")
     except (ImportError, OSError) as error:
         raise OpenFHEUnavailable(
-            "encrypted aggregation needs OpenFHE, whose wheels run on Linux x86-64 "
+            "encryption needs OpenFHE, whose wheels run on Linux x86-64 "
             "with CPython 3.10 (glibc 2.35 or newer) or 3.12 (glibc 2.38 or newer); "
             f"the plain arms run without it (the import failed with: {error})."
         ) from error
