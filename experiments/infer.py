@@ -178,7 +178,7 @@ def _service(parsed: flags.Parsed, token: bytes, quota: Quota) -> tuple[Any, str
 
     run, circuit, planned = parsed.checked(compiled)
     public = planned.public
-    classes = tuple(map(str, range(run.num_classes))) if what.split is None else ()
+    classes = run.class_names if what.split is None else ()
     offer = Offer(
         os.urandom(RUN_BYTES),
         run.name,

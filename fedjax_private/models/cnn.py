@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 
 from fedjax_private.models.activations import ACTIVATIONS
-from fedjax_private.models.entry import Activation, ModelEntry
+from fedjax_private.models.entry import Activation, ModelEntry, check_images
 from fedjax_private.typing import Array
 
 
@@ -100,13 +100,13 @@ class ShallowCnn(nn.Module):
 def _entry(
     name: str, summary: str, network: Callable[[int, Any], nn.Module]
 ) -> ModelEntry:
-    return ModelEntry(
-        name,
-        summary,
-        lambda shape, classes, activation, settings: network(classes, activation),
-        tuple(ACTIVATIONS),
-        "relu",
-    )
+    def build(
+        shape: tuple[int, ...], classes: int, activation: Any, settings: Any
+    ) -> nn.Module:
+        check_images(name, shape)
+        return network(classes, activation)
+
+    return ModelEntry(name, summary, build, tuple(ACTIVATIONS), "relu")
 
 
 TUTORIAL_CNN = _entry(

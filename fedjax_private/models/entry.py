@@ -12,6 +12,20 @@ from fedjax_private.typing import Array
 Activation: TypeAlias = Callable[[Array], Array]
 
 
+def check_images(name: str, shape: tuple[int, ...]) -> None:
+    """Raises ValueError where the inputs of a model of images are none.
+
+    Args:
+        name: of the model.
+        shape: of one input.
+    """
+    if len(shape) != 3:
+        raise ValueError(
+            f"model {name} takes images (H, W, C), and the inputs have shape {shape}: "
+            "choose model linear or mlp_2nn."
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelEntry:
     """A classifier that can be built for any data set.

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.polynomial import Chebyshev, Legendre, Polynomial
 
-from fedjax_private.models.entry import Activation, ModelEntry
+from fedjax_private.models.entry import Activation, ModelEntry, check_images
 from fedjax_private.models.network import PENALTIES
 from fedjax_private.typing import Array
 
@@ -202,10 +202,17 @@ class PolynomialCnn(nn.Module):
         return self.activation(x)
 
 
+def _build(
+    shape: tuple[int, ...], classes: int, activation: Any, settings: Any
+) -> nn.Module:
+    check_images("polynomial_cnn", shape)
+    return PolynomialCnn(classes, activation)
+
+
 POLYNOMIAL_CNN = ModelEntry(
     "polynomial_cnn",
     "for predictions on encrypted images; 23,532 parameters on MNIST",
-    lambda shape, classes, activation, settings: PolynomialCnn(classes, activation),
+    _build,
     tuple(POLYNOMIALS),
     "relu_chebyshev",
 )

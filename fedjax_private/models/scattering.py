@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjax_private.datasets.examples import Dataset, Examples, Normalization
-from fedjax_private.models.entry import ModelEntry
+from fedjax_private.models.entry import ModelEntry, check_images
 from fedjax_private.models.mlp import Mlp
 from fedjax_private.typing import Array
 
@@ -164,11 +164,7 @@ def scattered(dataset: Dataset) -> Dataset:
     Raises:
         ValueError: the inputs are no images (N, H, W, C).
     """
-    if dataset.train.inputs.ndim != 4:
-        raise ValueError(
-            "scattering takes images (H, W, C), and the inputs of data set "
-            f"{dataset.name} have shape {dataset.train.inputs.shape[1:]}."
-        )
+    check_images("scattering_linear", dataset.train.inputs.shape[1:])
 
     @jax.jit
     def features_of(images: Array) -> Array:

@@ -49,6 +49,7 @@ def save(directory: Path, prepared: Prepared, params: Params) -> None:
             "input_shape": list(dataset.train.inputs.shape[1:]),
             "dtype": str(dataset.train.inputs.dtype),
             "num_classes": dataset.num_classes,
+            "class_names": dataset.class_names,
             "normalization": dataclasses.asdict(dataset.normalization),
             "activation": values.activation,
             "augmentations": values.augmentations,

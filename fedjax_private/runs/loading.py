@@ -33,6 +33,7 @@ class Loaded:
         normalization: of stored inputs.
         input_shape: of one example, as the model takes it.
         num_classes: logits.
+        class_names: of the logits; their numbers where the data set names none.
         rows: the run's lines of runs.jsonl.
     """
 
@@ -45,6 +46,7 @@ class Loaded:
     normalization: Normalization
     input_shape: tuple[int, ...]
     num_classes: int
+    class_names: tuple[str, ...]
     rows: list[dict[str, Any]]
 
     @property
@@ -104,6 +106,7 @@ def load(
         constants = described["normalization"]
         normalization = Normalization(constants["offset"], constants["scale"])
         shape = tuple(described["input_shape"])
+        classes = described["num_classes"]
         built = _built(described["name"] if model is None else model, of, normalization)
         like = jax.eval_shape(built.init, jax.random.key(0))
         stacked = checkpoints.restore(folder, name, like, of["models"])
@@ -117,7 +120,8 @@ def load(
             _name(of["run"]["dataset"]),
             normalization,
             shape,
-            described["num_classes"],
+            classes,
+            tuple(described.get("class_names") or map(str, range(classes))),
             [row for row in read_rows(folder / "runs.jsonl") if row["run"] == name],
         )
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:

@@ -73,6 +73,7 @@ def test_every_arm_is_trained_recorded_and_loaded(arm, blobs, train):
     assert loaded.rows == lines(result.directory / "runs.jsonl")
     assert loaded.config == config and loaded.spec == described["spec"]
     assert (loaded.dataset, loaded.num_classes) == ("blobs", CLASSES)
+    assert loaded.class_names == ("0", "1", "2")
     jax.tree.map(np.testing.assert_array_equal, loaded.models, result.models)
     if arm != "local":
         assert accuracy(loaded, blobs) == pytest.approx(result.accuracy)
@@ -220,7 +221,7 @@ def test_nothing_is_written_before_all_is_checked(blobs, tmp_path):
     for wrong, named in (
         ({"cohort": 4}, "cohort must"),
         ({"algorithm": "distributed_dp_sgd"}, "is for arm private_ai"),
-        ({"model": "polynomial_cnn"}, "cannot take inputs"),
+        ({"model": "polynomial_cnn"}, "polynomial_cnn takes images"),
     ):
         with pytest.raises(ValueError, match=named):
             runs.train(spec(**wrong), out=tmp_path / "run", dataset=blobs)

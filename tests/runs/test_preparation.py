@@ -126,7 +126,11 @@ REFUSED = [
         {"client": "dp_sgd"},
         "client=dp_sgd noises its steps, and algorithm=fedavg in arm fl makes no plan",
     ),
-    ({"model": "polynomial_cnn"}, "model polynomial_cnn cannot take inputs of shape"),
+    (
+        {"model": "polynomial_cnn"},
+        r"model polynomial_cnn takes images \(H, W, C\), and the inputs have shape "
+        r"\(6,\): choose model linear or mlp_2nn",
+    ),
     ({"arm": "fl_dp", "noise": "distributed"}, "give arm=private_ai or noise=local"),
     ({"arm": "private_ai", "local_steps": 2}, "one step a released sum"),
 ]

@@ -40,6 +40,10 @@ SOURCES: Registry[Source] = Registry(
     Source,
     {
         "mnist_5k": f"{_HERE}.mnist_5k:MNIST_5K",
+        "breast_cancer": f"{_HERE}.breast_cancer:BREAST_CANCER",
+        "csv:FILE": f"{_HERE}.csv_table:CSV",
+        "folder:DIR": f"{_HERE}.folder:FOLDER",
+        "npz:FILE": f"{_HERE}.npz:NPZ",
         "idx:DIR": f"{_HERE}.idx:IDX",
         "a TFDS name": f"{_HERE}.tfds:TFDS",
     },

@@ -6,8 +6,18 @@ import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from fedjax_private.choices import Settings, setting
-from fedjax_private.datasets.examples import Dataset
+import numpy as np
+import numpy.typing as npt
+
+from fedjax_private.choices import Settings, between, setting
+from fedjax_private.datasets.examples import (
+    Dataset,
+    DatasetError,
+    Indices,
+    stratified,
+)
+
+TEST_FRACTION = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,3 +74,49 @@ def is_prepared(builder: Any) -> bool:
     """Whether the files of a TFDS builder's set are there."""
     # Not TFDS' own method, which logs a warning where the answer is no.
     return pathlib.Path(builder.data_dir, "dataset_info.json").is_file()
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitSettings(Settings):
+    """Settings of sources whose records come without a test set.
+
+    Attributes:
+        test_fraction: share of the records, in (0, 1), that becomes the test set, drawn
+            by class; None for `TEST_FRACTION`.
+        split_seed: of the draw; None for 0.
+    """
+
+    test_fraction: float | None = setting(
+        None,
+        f"share of the records that is the test set (default {TEST_FRACTION})",
+        lambda value: None if 0 < value < 1 else "must lie in (0, 1)",
+    )
+    split_seed: int | None = setting(
+        None, "of the draw of the test set (default 0)", between(0, 2**32 - 1)
+    )
+
+    @property
+    def asks_for_a_split(self) -> bool:
+        """Whether either was given."""
+        return self.test_fraction is not None or self.split_seed is not None
+
+    def split(self, name: str, labels: npt.NDArray[Any]) -> tuple[Indices, Indices]:
+        """The positions of the training and of the test records, by class.
+
+        Args:
+            name: of the data set, for errors.
+            labels: (N,) of any type that sorts.
+
+        Raises:
+            DatasetError: either would be empty.
+        """
+        fraction = self.test_fraction or TEST_FRACTION
+        size = round(fraction * len(labels))
+        if not 0 < size < len(labels):
+            raise DatasetError(
+                f"{name}: test_fraction={fraction} of {len(labels)} records leaves no "
+                f"{'test' if size == 0 else 'training'} set."
+            )
+        # The legacy generator's stream is frozen for good, that of default_rng is not.
+        test = stratified(labels, size, np.random.RandomState(self.split_seed or 0))
+        return np.setdiff1d(np.arange(len(labels)), test), test

@@ -1,0 +1,406 @@
+"""Tables of records in CSV files, which may name each record's client.
+
+Nothing is learned from the records themselves: bounds of numbers and the values that
+text may take are given by whoever runs the experiment. Taken from the data, they would
+be statistics of private records that every client releases outside of any clipping,
+noise and accounting.
+"""
+
+import array
+import csv
+import dataclasses
+import math
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedjax_private.choices import setting
+from fedjax_private.datasets.arrays import from_arrays
+from fedjax_private.datasets.examples import Dataset, DatasetError
+from fedjax_private.datasets.sources.source import Source, SplitSettings
+
+_PREFIX = "csv:"
+_REST = "*"  # as a column: all that are not named; as a category: all that occur
+
+Row = list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class CsvSettings(SplitSettings):
+    """Settings of CSV files.
+
+    From Python, `ranges` and `categories` may be mappings: `{"age": (0, 100)}`,
+    `{"sex": ("f", "m")}`.
+
+    Attributes:
+        label: the column of the classes.
+        client_column: the column that names each record's client; None if none does.
+        ranges: `COLUMN=LOW:HIGH` of columns of numbers: LOW becomes -1 and HIGH 1, and
+            values beyond them lie beyond -1 and 1. They must be public, such as the
+            range of a sensor, and not be looked up in the data. `*` as COLUMN stands
+            for all columns that are not named; `*=-1:1` takes numbers as they are.
+        categories: `COLUMN=A|B|C` of columns of text, one-hot in this order. They must
+            be public. `COLUMN=*` takes those that occur, and so makes it public which
+            do.
+        ignore: columns that are left out.
+        test_file: a file of the same columns whose records are the test set.
+        delimiter: one character, or `tab`.
+    """
+
+    label: str | None = setting(None, "column of the classes")
+    client_column: str | None = setting(None, "column that names the client")
+    ranges: tuple[str, ...] = setting(
+        (), "COLUMN=LOW:HIGH of numbers, public bounds that become -1 and 1; * for all"
+    )
+    categories: tuple[str, ...] = setting(
+        (), "COLUMN=A|B|C of text, the public values it takes; * for all that occur"
+    )
+    ignore: tuple[str, ...] = setting((), "columns that are left out")
+    test_file: str | None = setting(None, "file of the test set, of the same columns")
+    delimiter: str = setting(
+        ",",
+        "between fields: a character, or tab",
+        lambda text: (
+            None
+            if text == "tab" or (len(text) == 1 and text not in '"\r\n')
+            else "must be one character other than a quote, or tab"
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        for name, written in (("ranges", _range), ("categories", "|".join)):
+            value = getattr(self, name)
+            if isinstance(value, Mapping):
+                value = tuple(f"{key}={written(each)}" for key, each in value.items())
+            object.__setattr__(self, name, _texts(value))
+        object.__setattr__(self, "ignore", _texts(self.ignore))
+        if self.test_file is not None:
+            object.__setattr__(self, "test_file", os.fspath(self.test_file))
+        super().__post_init__()
+        self.bounds(), self.values()
+        if self.test_file is not None and self.asks_for_a_split:
+            raise ValueError(
+                "test_fraction and split_seed draw a test set, and test_file names "
+                "one: leave out one or the other."
+            )
+
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        """Column -> low, high."""
+
+        def parsed(column: str, text: str) -> tuple[float, float]:
+            low, _, high = text.partition(":")
+            try:
+                bounds = float(low), float(high)
+            except ValueError:
+                bounds = math.nan, math.nan
+            if not -math.inf < bounds[0] < bounds[1] < math.inf:
+                raise ValueError(
+                    f"ranges must be COLUMN=LOW:HIGH, finite with LOW below HIGH, got "
+                    f"{column}={text}."
+                )
+            return bounds
+
+        return _by_column("ranges", "COLUMN=LOW:HIGH", self.ranges, parsed)
+
+    def values(self) -> dict[str, tuple[str, ...] | None]:
+        """Column -> its categories; None for those that occur."""
+
+        def parsed(column: str, text: str) -> tuple[str, ...] | None:
+            values = tuple(value.strip() for value in text.split("|"))
+            if len(set(values)) < len(values):
+                raise ValueError(f"categories={column}={text} names a value twice.")
+            return None if values == (_REST,) else values
+
+        return _by_column("categories", "COLUMN=A|B|C", self.categories, parsed)
+
+
+def _range(bounds: Sequence[float]) -> str:
+    low, high = bounds
+    return f"{low}:{high}"
+
+
+def _texts(value: str | Sequence[str]) -> tuple[str, ...]:
+    """Texts separated by commas, or a sequence of texts, without spaces around."""
+    parts = value.split(",") if isinstance(value, str) else value
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def _by_column(
+    name: str, form: str, texts: Sequence[str], parsed: Callable[[str, str], Any]
+) -> dict[str, Any]:
+    result = {}
+    for text in texts:
+        column, _, value = text.rpartition("=")
+        column = column.strip()
+        if not column:
+            raise ValueError(f"{name} must be {form}, separated by commas, got {text}.")
+        if column in result:
+            raise ValueError(f"{name} names column {column} twice.")
+        result[column] = parsed(column, value)
+    return result
+
+
+def read_csv(path: str | os.PathLike[str], settings: CsvSettings) -> Dataset:
+    """Returns the records of a table as a data set.
+
+    The first line names the columns; fields may be quoted as in RFC 4180; the text is
+    UTF-8, with or without a byte order mark. Spaces around fields are dropped. Columns
+    of numbers and of categories become float32 inputs (N, F) in the order of the file;
+    a category column becomes as many as it has categories. Classes and clients are
+    numbered in the order of their names; see `from_arrays`.
+
+    Args:
+        path: of the file.
+        settings: which columns are what; without `test_file`, a test set is drawn.
+
+    Raises:
+        DatasetError: no such file, text that is not UTF-8, no header, columns of one
+            name, rows of another length, columns without a range or categories, values
+            that are missing, no number or no category, or no training or test records.
+            The sentence names line and column.
+    """
+    name = f"{_PREFIX}{os.fspath(path)}"
+    if settings.label is None:
+        columns = ", ".join(_header(pathlib.Path(path), settings))
+        raise DatasetError(
+            f"{name} needs the column of the classes: give label=COLUMN, one of "
+            f"{columns}."
+        )
+    records = _Records.read(pathlib.Path(path), settings)
+    if settings.test_file is None:
+        classes = np.asarray(records.texts[settings.label])
+        train, test = settings.split(name, classes)
+        of_train, of_test = records.take(train), records.take(test)
+    else:
+        of_train = records
+        of_test = _Records.read(pathlib.Path(settings.test_file), settings)
+        if strange := set(of_train.features) ^ set(of_test.features):
+            raise DatasetError(
+                f"{path} and test_file={settings.test_file} differ in the columns "
+                f"{', '.join(sorted(strange))}: add them, or name them in ignore."
+            )
+        of_test = dataclasses.replace(of_test, features=of_train.features)
+    occurring = {
+        column: tuple(sorted({*of_train.texts[column], *of_test.texts[column]}))
+        for column, values in settings.values().items()
+        if values is None
+    }
+    client = settings.client_column
+    return from_arrays(
+        name,
+        of_train.inputs(settings, occurring),
+        np.asarray(of_train.texts[settings.label]),
+        of_test.inputs(settings, occurring),
+        np.asarray(of_test.texts[settings.label]),
+        clients=None if client is None else np.asarray(of_train.texts[client]),
+        test_clients=None if client is None else np.asarray(of_test.texts[client]),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Records:
+    """The columns of a file that are used.
+
+    Attributes:
+        features: names of the inputs' columns, in the order of the (training) file.
+        numbers: column -> float64 (N,), scaled.
+        texts: column -> N texts: of categories, classes and clients.
+    """
+
+    features: list[str]
+    numbers: Mapping[str, npt.NDArray[np.float64]]
+    texts: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def read(cls, path: pathlib.Path, settings: CsvSettings) -> "_Records":
+        header = _header(path, settings)
+        features = _features(path, header, settings)
+        bounds, categories = settings.bounds(), settings.values()
+        numeric = [column for column in features if column not in categories]
+        numbers = {column: array.array("d") for column in numeric}
+        texts: dict[str, list[str]] = {
+            column: []
+            for column in (settings.label, settings.client_column, *categories)
+            if column is not None
+        }
+        place = {column: header.index(column) for column in (*numbers, *texts)}
+        allowed = {column: set(values or ()) for column, values in categories.items()}
+        for line, row in _rows(path, settings, len(header)):
+            for column, values in numbers.items():
+                values.append(_number(path, line, column, row[place[column]]))
+            for column, words in texts.items():
+                text = row[place[column]]
+                known = allowed.get(column)
+                if not text and not (known and text in known):
+                    raise _missing(path, line, column)
+                if known and text not in known:
+                    raise DatasetError(
+                        f"{path}, line {line}: column {column} holds {text!r}, which "
+                        f"categories={column}={'|'.join(categories[column] or ())} "
+                        "does not list."
+                    )
+                words.append(text)
+        scaled = {}
+        for column, values in numbers.items():
+            low, high = bounds.get(column) or bounds[_REST]
+            scaled[column] = 2 * (np.asarray(values) - low) / (high - low) - 1
+        return cls(features, scaled, texts)
+
+    def take(self, indices: npt.NDArray[np.integer]) -> "_Records":
+        """Some of the records."""
+        numbers = {column: values[indices] for column, values in self.numbers.items()}
+        texts = {
+            column: [values[i] for i in indices]
+            for column, values in self.texts.items()
+        }
+        return _Records(self.features, numbers, texts)
+
+    def inputs(
+        self, settings: CsvSettings, occurring: Mapping[str, tuple[str, ...]]
+    ) -> npt.NDArray[np.float32]:
+        """float32 (N, F)."""
+        listed = settings.values()
+        columns = []
+        for column in self.features:
+            if column in self.numbers:
+                columns.append(self.numbers[column][:, None])
+            else:
+                values = np.asarray(listed[column] or occurring[column])
+                texts = np.asarray(self.texts[column])
+                columns.append(texts[:, None] == values)
+        with np.errstate(over="ignore"):  # `Examples` refuses what is beyond float32
+            return np.concatenate(columns, axis=1).astype(np.float32)
+
+
+def _rows(
+    path: pathlib.Path, settings: CsvSettings, width: int | None = None
+) -> Iterator[tuple[int, Row]]:
+    """The lines' numbers and fields; without `width` the header, with it the rest."""
+    delimiter = "\t" if settings.delimiter == "tab" else settings.delimiter
+    try:
+        with path.expanduser().open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            for number, row in enumerate(filter(None, reader)):
+                if "\0" in "".join(row):
+                    raise csv.Error("it holds a zero byte")
+                if width is not None and len(row) != width:
+                    raise DatasetError(
+                        f"{path}, line {reader.line_num}: {len(row)} fields, and the "
+                        f"header has {width}."
+                    )
+                if width is None or number:
+                    yield reader.line_num, [field.strip() for field in row]
+                if width is None:
+                    return
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path} is not UTF-8 text: save it as UTF-8.") from error
+    except csv.Error as error:
+        raise DatasetError(
+            f"{path}, line {reader.line_num}: {error}: no CSV with delimiter "
+            f"{settings.delimiter!r}."
+        ) from error
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _header(path: pathlib.Path, settings: CsvSettings) -> Row:
+    """The names of the columns."""
+    _, header = next(_rows(path, settings), (0, []))
+    if not header:
+        raise DatasetError(f"{path} is empty: the first line must name the columns.")
+    if all(map(_is_number, header)):
+        raise DatasetError(
+            f"{path} begins with numbers: the first line must name the columns."
+        )
+    for i, column in enumerate(header):
+        if not column or column in header[:i]:
+            wrong = "has no name" if not column else f"is a second {column!r}"
+            raise DatasetError(
+                f"{path}: column {i + 1} {wrong}; every column needs a name of its own."
+            )
+    return header
+
+
+def _features(path: pathlib.Path, header: Row, settings: CsvSettings) -> list[str]:
+    """The columns of the inputs, if each column of the file has one use."""
+    bounds, categories = settings.bounds(), settings.values()
+    uses = {
+        "label": [settings.label],
+        "client_column": [settings.client_column],
+        "ignore": settings.ignore,
+        "ranges": [column for column in bounds if column != _REST],
+        "categories": list(categories),
+    }
+    used: dict[str, str] = {}
+    for use, columns in uses.items():
+        for column in columns:
+            if column is None:
+                continue
+            if column not in header:
+                raise DatasetError(
+                    f"{use} names {column!r}, and the columns of {path} are "
+                    f"{', '.join(header)}."
+                )
+            if column in used:
+                raise DatasetError(
+                    f"column {column} is named by {used[column]} and by {use}: leave "
+                    "out one."
+                )
+            used[column] = use
+    rest = [column for column in header if column not in used]
+    if rest and _REST not in bounds:
+        raise DatasetError(
+            f"{path}: nothing says what {', '.join(rest)} may hold: give "
+            f"ranges='{rest[0]}=LOW:HIGH' with public bounds for numbers ('*=-1:1' "
+            f"takes all as they are), categories='{rest[0]}=A|B' for text, or "
+            f"ignore={rest[0]}."
+        )
+    features = [
+        column
+        for column in header
+        if used.get(column) not in ("label", "client_column", "ignore")
+    ]
+    if not features:
+        raise DatasetError(f"{path} has no column left for inputs.")
+    return features
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(path: pathlib.Path, line: int, column: str, text: str) -> float:
+    if not text:
+        raise _missing(path, line, column)
+    value = float(text) if _is_number(text) and "_" not in text else math.nan
+    if not math.isfinite(value):
+        raise DatasetError(
+            f"{path}, line {line}: column {column} holds {text[:40]!r}, no finite "
+            f"number: correct it, give categories='{column}=A|B' if it is text, or "
+            f"ignore={column}."
+        )
+    return value
+
+
+def _missing(path: pathlib.Path, line: int, column: str) -> DatasetError:
+    return DatasetError(
+        f"{path}, line {line}: column {column} is empty: fill in what is missing, or "
+        "leave out the line."
+    )
+
+
+CSV = Source(
+    "csv:FILE",
+    "a table of records, with a header",
+    lambda name, settings: read_csv(name.removeprefix(_PREFIX), settings),
+    CsvSettings,
+    matches=lambda name: name.startswith(_PREFIX),
+)
