@@ -68,8 +68,8 @@ def test_a_table_is_divided_by_hospital(table, tmp_path):
         ),
         (
             ("--dataset=csv:{}", *COLUMNS[:4]),
-            "give --ranges='sex=LOW:HIGH' with public bounds for numbers ('*=-1:1' takes "
-            "all as they are), --categories='sex=A|B' for text, or --ignore=sex.",
+            "give --ranges='sex=LOW:HIGH' with public bounds for numbers ('*=-1:1' "
+            "takes all as they are), --categories='sex=A|B' for text, or --ignore=sex.",
         ),
         (
             ("--dataset=csv:{}", *COLUMNS, "--partition=natural", "--clients=3"),
@@ -77,7 +77,7 @@ def test_a_table_is_divided_by_hospital(table, tmp_path):
         ),
         (
             ("--dataset=csv:{}", *COLUMNS, "--model=tutorial_cnn"),
-            "tutorial_cnn takes images (H, W, C), and the inputs have shape (3,): choose",
+            "tutorial_cnn takes images (H, W, C), and the inputs have shape (3,): ",
         ),
         (("--dataset=folder:/nowhere",), "folder:/nowhere names no directory"),
         (("--dataset=npz:{}",), "is no NumPy archive: write it by numpy.savez"),
