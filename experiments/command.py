@@ -49,6 +49,28 @@ def directory(command: str, parsed: Parsed) -> runs.RunDirectory:
     )
 
 
+def check_effects(
+    specs: Sequence[runs.Spec], parsed: Parsed, varied: Iterable[str] = ()
+) -> None:
+    """Ends the command where something that was given has no effect on any run.
+
+    Args:
+        specs: what the command runs.
+        parsed: its flags.
+        varied: what is given otherwise than by a flag of that name.
+    """
+    unused = [parsed.checked(spec.unused) for spec in specs]
+    known = [spec.values().keys() for spec in specs]
+    for name in sorted({*parsed.given, *varied}):
+        sentences = [
+            of_run.get(name)
+            for of_run, names in zip(unused, known, strict=True)
+            if name in names
+        ]
+        if sentences and sentences[0] is not None and all(sentences):
+            parsed.fail(sentences[0])
+
+
 def available(
     specs: Sequence[runs.Spec], parsed: Parsed
 ) -> tuple[list[runs.Spec], list[str]]:
@@ -70,27 +92,13 @@ def available(
     return able, notes
 
 
-def with_settings(
-    specs: Sequence[runs.Spec], parsed: Parsed
-) -> tuple[list[runs.Spec], list[str]]:
-    """The specs, without a settings file where it does not serve them; and a note.
-
-    A file that serves none of them is bad input.
-    """
-    unfit = parsed.checked(lambda: [spec.unfit_settings for spec in specs])
-    if unfit[0] is not None and all(unfit):
-        parsed.fail(unfit[0])
-    arms = {spec.arm: None for spec, why in zip(specs, unfit, strict=True) if why}
-    notes = []
-    if arms:
-        notes = [
-            f"Note: --settings has no entry for arm {', '.join(arms)}, which takes the "
-            "built-in values."
-        ]
+def unserved(specs: Iterable[runs.Spec]) -> list[str]:
+    """A note on the arms that the settings file has nothing for."""
+    arms = {spec.arm: None for spec in specs if "settings" in spec.unused()}
     return [
-        spec if why is None else dataclasses.replace(spec, settings=None)
-        for spec, why in zip(specs, unfit, strict=True)
-    ], notes
+        f"Note: --settings has no entry for arm {', '.join(arms)}, which takes the "
+        "built-in values."
+    ][: len(arms)]
 
 
 def borrowed(ready: Iterable[runs.Prepared]) -> list[str]:

@@ -95,13 +95,6 @@ def specs(what: SweepConfig, base: runs.Spec) -> Iterator[runs.Spec]:
         )
 
 
-def trained_as(spec: runs.Spec, first: runs.Spec) -> runs.Spec:
-    """The run that a cell shows: with pooled data, the one of the first cell."""
-    if not spec.traits.pooled:
-        return spec
-    return dataclasses.replace(spec, clients=first.clients, partition=first.partition)
-
-
 def sweep(argv: Sequence[str]) -> int:
     """The command; returns its exit status."""
     configs = (SweepConfig, runs.Spec, command.OutputConfig)
@@ -111,9 +104,9 @@ def sweep(argv: Sequence[str]) -> int:
         what, base = quick(what, base, parsed.given)
     runs.environment.start()
     asked = list(specs(what, base))
+    command.check_effects(asked, parsed)
     cells, notes = command.available(asked, parsed)
-    cells, more = command.with_settings(cells, parsed)
-    notes += more
+    notes += command.unserved(cells)
     if what.quick:
         notes.append(command.QUICK)
     inputs = runs.Inputs()
@@ -122,7 +115,8 @@ def sweep(argv: Sequence[str]) -> int:
     )
     shown_by: dict[runs.Spec, list[runs.Spec]] = {}  # run -> the cells that show it
     for cell in cells:
-        shown_by.setdefault(trained_as(cell, cells[0]), []).append(cell)
+        # With pooled data, all cells of a seed show the same run.
+        shown_by.setdefault(cell.used_only(), []).append(cell)
     ready = command.prepared(shown_by, inputs, parsed)
     notes += command.borrowed(ready.values())
     directory = command.directory("sweep", parsed)

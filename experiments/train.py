@@ -19,6 +19,7 @@ def train(argv: Sequence[str]) -> int:
     parsed = flags.parse(USAGE, (runs.Spec, command.OutputConfig), argv)
     runs.environment.start()
     console = command.console()
+    command.check_effects([parsed[runs.Spec]], parsed)
     ((spec,), _) = command.available([parsed[runs.Spec]], parsed)
     inputs = runs.Inputs()
     ready = parsed.checked(lambda: runs.prepare(spec, inputs(spec)))

@@ -139,6 +139,8 @@ def tune(argv: Sequence[str]) -> int:
         )
         place: dict[str, Any] = {"clients": clients, "partition": partitions[0]}
         several = [dataclasses.replace(each, **place) for each in choices]
+        command.check_effects(several, parsed, {name for each in grid for name in each})
+        several = [each.used_only() for each in several]
         ready = parsed.checked(
             lambda trials=trials, several=several: list(map(trials.prepared, several))
         )

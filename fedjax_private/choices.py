@@ -24,7 +24,13 @@ Check = Callable[[Any], str | None]
 
 
 def setting(
-    default: Any, help: str, check: Check | None = None, *, group: str = ""
+    default: Any,
+    help: str,
+    check: Check | None = None,
+    *,
+    group: str = "",
+    needs: tuple[str, Any] | None = None,
+    replaces: tuple[str, ...] = (),
 ) -> Any:
     """A dataclass field with a help text and a check; see `Settings`.
 
@@ -33,8 +39,17 @@ def setting(
         help: one line for `--help` and for the documentation.
         check: is called with every value but None.
         group: the heading under which `--help` lists it.
+        needs: (another setting of the class, its value) without which this one has no
+            effect.
+        replaces: names of the run's values that have no effect where this one is given.
     """
-    metadata = {"help": help, "check": check, "group": group}
+    metadata = {
+        "help": help,
+        "check": check,
+        "group": group,
+        "needs": needs,
+        "replaces": replaces,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -295,9 +310,22 @@ def _named(registry: Registry[E], attribute: Any, name: str) -> E:
 def settings_of(entry: Entry) -> tuple[str, ...]:
     """The names of the settings that an entry uses.
 
-    Entries may share a settings class; `ignores`, where an entry has it, names the
-    fields of it that are not the entry's.
+    Entries may share a settings class; `ignores`, where an entry has it, names what the
+    entry does not use, such as fields of that class.
     """
     ignored = getattr(entry, "ignores", ())
     names = (field.name for field in dataclasses.fields(entry.settings))
     return tuple(name for name in names if name not in ignored)
+
+
+def without_effect(settings: Settings) -> dict[str, str]:
+    """Setting -> why it has no effect beside the others' values; see `setting`."""
+    reasons = {}
+    for field in dataclasses.fields(settings):
+        other, value = field.metadata.get("needs") or (None, None)
+        if other is not None and getattr(settings, other) != value:
+            reasons[field.name] = (
+                f"{field.name} has no effect: it needs {other}={value}; give that, or "
+                "leave it out."
+            )
+    return reasons

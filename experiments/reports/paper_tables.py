@@ -247,7 +247,7 @@ def _privacy(found: Results) -> list[str]:
         rows.append(
             [
                 f"{arm}, {row['model']}{algorithm}",
-                str(spec.clients),
+                str(spec.client_count),
                 spec.partition_name,
                 privacy.unit.value,
                 number(privacy.epsilon, ".4f"),

@@ -48,7 +48,7 @@ class Results:
         ]
         if not found:
             return None
-        return Cell(arm, wanted.partition_name, wanted.clients, found)
+        return Cell(arm, wanted.partition_name, wanted.client_count, found)
 
     def cells(self) -> list[Cell]:
         """A cell for each run, whatever tells it apart from others."""
@@ -56,7 +56,7 @@ class Results:
         for spec, row in self.rows.items():
             groups[dataclasses.replace(spec, seed=0)].append(row)
         return [
-            Cell(spec.arm, spec.partition_name, spec.clients, rows)
+            Cell(spec.arm, spec.partition_name, spec.client_count, rows)
             for spec, rows in groups.items()
             if rows
         ]

@@ -157,10 +157,8 @@ def spec(
     model: str = LINEAR,
     **changes: Any,
 ) -> runs.Spec:
-    """One run of a table, at seed 0; pooled data know neither clients nor partition."""
+    """One run of a table, at seed 0, without what has no effect on it."""
     traits = runs.ARMS[arm]
-    if traits.pooled:
-        clients, partition = 1, "iid"
     made = runs.Spec(
         arm=arm,
         clients=clients,
@@ -168,7 +166,7 @@ def spec(
         dataset=data.dataset,
         model=model,
         **changes,
-    )
+    ).used_only()
     kind = [model]
     if made.algorithm is not None:
         kind.append(made.chosen_algorithm.name)

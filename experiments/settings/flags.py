@@ -185,7 +185,8 @@ def spelled(message: str, names: Iterable[str]) -> str:
             continue
         message = re.sub(rf"{free}{name}(?==)", f"--{name}", message)
         said = (
-            r"must|takes|lies|names|needs at least one value|shifts|is no|is unknown|'"
+            r"must|takes|lies|names|needs at least one value|has no effect|is no|"
+            r"is unknown|'"
         )
         message = re.sub(rf"^{name}(?= (?:{said}))", f"--{name}", message)
         message = re.sub(rf"(?<=: ){name}(?= must)", f"--{name}", message)

@@ -115,7 +115,8 @@ class Trials:
         for partition, seed, split in itertools.product(
             self.partitions, range(self.seeds), range(self.splits)
         ):
-            yield dataclasses.replace(spec, partition=partition, seed=seed), split
+            run = dataclasses.replace(spec, partition=partition, seed=seed)
+            yield run.used_only(), split
 
     def _log(self, trained: runs.Result, values: Mapping[str, Any], split: int) -> None:
         row, ready = trained.row, trained.prepared

@@ -44,7 +44,10 @@ class SumSettings(CipherSettings):
         choices.one_of(*TOPOLOGIES),
     )
     fan_out: int = choices.setting(
-        8, "clients of one edge server; topology tree", choices.at_least(1)
+        8,
+        "clients of one edge server; topology tree",
+        choices.at_least(1),
+        needs=("topology", "tree"),
     )
     encrypted_fraction: float = choices.setting(
         1.0,

@@ -129,6 +129,8 @@ class AlgorithmEntry:
         takes_client: whether `client` may replace its client function.
         server_noise: whether the server draws noise.
         defaults: hyper-parameters that differ from the tuned ones.
+        ignores: names of hyper-parameters and of other fields of `runs.Spec` that
+            neither `make` nor `price` reads, though the arm has them.
         check: hyper-parameters -> None; raises ValueError where they do not fit.
         settings: the class of its settings.
     """
@@ -145,6 +147,7 @@ class AlgorithmEntry:
     takes_client: bool = False
     server_noise: bool = False
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    ignores: tuple[str, ...] = ()
     check: Callable[[Hyperparameters], None] = lambda values: None
     settings: type[Settings] = Settings
 

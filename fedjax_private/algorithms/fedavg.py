@@ -100,4 +100,5 @@ FEDAVG = AlgorithmEntry(
     training=Training.DP_SGD,
     price=lambda terms, settings: local_price(terms),
     takes_client=True,
+    ignores=("epsilon_against",),
 )

@@ -97,4 +97,11 @@ FEDSGD = AlgorithmEntry(
     "one step a round on all clients' gradients (McMahan et al. 2017)",
     _of_task,
     arms=("fl", "fl_he"),
+    ignores=(
+        "local_epochs",
+        "local_steps",
+        "batch_size",
+        "server_optimizer",
+        "server_learning_rate",
+    ),
 )

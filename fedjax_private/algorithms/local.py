@@ -48,4 +48,5 @@ LOCAL = AlgorithmEntry(
     training=Training.DP_SGD,
     price=lambda terms, settings: local_price(terms),
     takes_client=True,
+    ignores=("epsilon_against",),
 )

@@ -268,6 +268,7 @@ class NbaflChoices(Settings):
         None,
         "the paper's epsilon, from which noise follows in place of a target",
         choices.positive,
+        replaces=("epsilon", "noise_multiplier"),
     )
     exposures: int | None = setting(
         None,
@@ -349,5 +350,6 @@ NBAFL = AlgorithmEntry(
     takes_client=True,
     server_noise=True,
     defaults={"clip_norm": 5.0},
+    ignores=("server_optimizer", "server_learning_rate", "epsilon_against"),
     settings=NbaflChoices,
 )

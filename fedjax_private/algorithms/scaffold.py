@@ -206,5 +206,6 @@ SCAFFOLD = AlgorithmEntry(
     size=lambda parameters: 2 * parameters + 1,
     tolerates_loss=False,
     defaults={"momentum": 0.0},
+    ignores=("server_optimizer",),
     check=_check,
 )

@@ -23,6 +23,7 @@ class ClientEntry:
         private: whether its steps are noised under the plan: as many in a round as the
             hyper-parameters' `noisy_steps`, which are the ones that are priced.
             Algorithms whose steps are noised take only these; all others take the rest.
+        ignores: names of hyper-parameters that it does not read.
         settings: the class of its settings.
     """
 
@@ -30,6 +31,7 @@ class ClientEntry:
     summary: str
     make: Callable[[LossFn, Hyperparameters, PrivacyPlan | None, Any], Trainer]
     private: bool = False
+    ignores: tuple[str, ...] = ()
     settings: type[Settings] = Settings
 
 

@@ -65,9 +65,13 @@ class CipherSettings(choices.Settings):
         30,
         "security of the noise that hides what decryption tells",
         choices.between(1, 128),
+        needs=("protect", True),
     )
     query_budget: int = choices.setting(
-        1600, "ciphertexts that one key decrypts", _within_32_bits
+        1600,
+        "ciphertexts that one key decrypts",
+        _within_32_bits,
+        needs=("protect", True),
     )
 
     def complete(self) -> "CipherSettings":

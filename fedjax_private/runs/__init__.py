@@ -4,9 +4,9 @@
     result.params, result.epsilon, result.rows
 
 Files, each importing only those before it: `environment` (sets up the process and says
-what it runs on); `arms`, `tuned`, `settings_files`, `settled`, `spec`, `preparation`;
-`directory`, `checkpoints`, `columns`, `clients`, `rows`, `ledgers`; `training`,
-`batches`, `loading`.
+what it runs on); `arms`, `tuned`, `settings_files`, `settled`, `unused`, `spec`,
+`preparation`; `directory`, `checkpoints`, `columns`, `clients`, `rows`, `ledgers`;
+`training`, `batches`, `loading`.
 """
 
 import lazy_loader

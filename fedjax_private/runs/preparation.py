@@ -111,18 +111,25 @@ def prepare(
     Raises:
         ValueError: with one sentence, if the settings do not fit together.
     """
-    spec = with_clients(spec, dataset)
+    _check_effects(spec, model)
+    if not spec.traits.pooled:
+        spec = with_clients(spec, dataset)
     arm, values, algorithm = spec.traits, spec.hyperparameters, spec.chosen_algorithm
     _check(spec, algorithm.entry, values)
     model_name = "of its own" if model else spec.model_entry.name
     if model is None:
         model = build_model(spec, dataset)
-    train = dataset.train
-    parts = partition(
-        train.labels, spec.client_count, spec.partition, spec.seed, groups=train.clients
-    )
     if arm.pooled:
-        parts = [np.arange(len(dataset.train))]
+        parts: list[simulation.Ids] = [np.arange(len(dataset.train))]
+    else:
+        train = dataset.train
+        parts = partition(
+            train.labels,
+            spec.client_count,
+            spec.partition,
+            spec.seed,
+            groups=train.clients,
+        )
     schedule = simulation.cohorts(
         spec.seed, values.rounds, len(parts), spec.cohort if arm.federated else None
     )
@@ -188,25 +195,27 @@ def _test_owners(
     return owner[test]
 
 
+def _check_effects(spec: Spec, model: models.Model | None) -> None:
+    """Raises ValueError where something was asked for that would have no effect."""
+    asked, used = spec.values(), spec.used_only().values()
+    for name, sentence in spec.unused().items():
+        if asked[name] != used.get(name):
+            raise ValueError(sentence)
+    for name in ("activation", "augmentations"):
+        if model is not None and asked[name] is not None:
+            raise ValueError(
+                f"{name} has no effect: a ready model is trained as it is; leave it "
+                "out, or name a model."
+            )
+
+
 def _check(spec: Spec, algorithm: AlgorithmEntry, values: Hyperparameters) -> None:
     """Raises ValueError where the algorithm does not go with what else was asked."""
     algorithm.check(values)
-    if (unfit := spec.unfit_settings) is not None:
-        raise ValueError(unfit)
-    if spec.client is not None and not algorithm.takes_client:
-        raise ValueError(
-            f"algorithm={algorithm.name} has a client function of its own: leave out "
-            "client."
-        )
     if spec.traits.federated and spec.drop_out and not algorithm.tolerates_loss:
         raise ValueError(
             f"algorithm={algorithm.name} counts on every upload of its clients, and "
             "would train wrongly without some: leave out drop_out."
-        )
-    if spec.cohort is not None and algorithm.samples_clients:
-        raise ValueError(
-            f"algorithm={algorithm.name} draws each round's clients itself, with "
-            "sampling_probability: leave out cohort."
         )
     noised = spec.traits.private and algorithm.training is not Training.SGD
     if spec.client is not None:

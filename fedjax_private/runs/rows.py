@@ -138,7 +138,7 @@ def _place(prepared: Prepared) -> dict[str, Any]:
     return {
         "run": spec.name,
         "arm": spec.arm,
-        "clients": spec.clients,
+        "clients": spec.client_count,
         "partition": spec.partition_name,
         "seed": spec.seed,
     }

@@ -9,7 +9,15 @@ from fedjax_private import choices
 from fedjax_private.aggregation import SCHEMES, SchemeEntry, trust_of
 from fedjax_private.algorithms.entry import ALGORITHMS, AlgorithmEntry
 from fedjax_private.algorithms.fedopt import SERVER_OPTIMIZERS
-from fedjax_private.choices import Choice, at_least, below_one, chosen, one_of
+from fedjax_private.choices import (
+    Choice,
+    at_least,
+    below_one,
+    chosen,
+    one_of,
+    settings_of,
+    without_effect,
+)
 from fedjax_private.clients.entries import CLIENTS, ClientEntry
 from fedjax_private.clients.for_each import BACKENDS
 from fedjax_private.datasets import PARTITIONS, SOURCES, Dataset, Partitioner, Source
@@ -22,6 +30,7 @@ from fedjax_private.runs.arms import ARMS, Arm
 from fedjax_private.runs.settings_files import SettingsFile
 from fedjax_private.runs.settled import Settled, settle
 from fedjax_private.runs.tuned import Origin
+from fedjax_private.runs.unused import Facts, fields_without_effect
 from fedjax_private.trust import Adversary, Decryptor, Trust
 
 RUN = "What to run"
@@ -251,11 +260,6 @@ class Spec(choices.Settings):
         ):
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ValueError(f"give {one} or {other}, not both.")
-        if (self.augmentations or 1) > 1 and not self.model_entry.augmentable:
-            raise ValueError(
-                "augmentations shifts images, and model "
-                f"{self.model_entry.name} takes none: choose another model."
-            )
 
     @property
     def name(self) -> str:
@@ -353,11 +357,6 @@ class Spec(choices.Settings):
         return self._settled.origin
 
     @property
-    def unfit_settings(self) -> str | None:
-        """Why the settings file does not serve the run; None where it does."""
-        return self._settled.unfit
-
-    @property
     def _settled(self) -> Settled:
         names = [field.name for field in dataclasses.fields(Hyperparameters)]
         given = {name: getattr(self, name, None) for name in names}
@@ -376,8 +375,8 @@ class Spec(choices.Settings):
 
     @property
     def client_count(self) -> int:
-        """Number of clients; of a spec that `prepare` has not seen, the default."""
-        return self.clients or DEFAULT_CLIENTS
+        """Number of clients, 1 where pooled; before `prepare`, the default."""
+        return self.clients or (1 if self.traits.pooled else DEFAULT_CLIENTS)
 
     @property
     def cohort_size(self) -> int:
@@ -406,6 +405,68 @@ class Spec(choices.Settings):
         if not self.encrypts:
             return trust_of("none", uploads=self.min_uploads or 1)
         return trust_of(self.scheme, uploads=uploads, honest=honest)
+
+    def unused(self) -> dict[str, str]:
+        """Field, or setting of a choice -> one sentence why it has no effect.
+
+        Raises:
+            ValueError: the fields exclude each other.
+        """
+        settled = self._settled
+        facts = Facts(
+            self.arm,
+            self.chosen_algorithm,
+            None if self.client is None else CLIENTS.choose(self.client),
+            self.model_entry,
+            settled.usual,
+            self.shares_noise,
+            self.encrypts,
+            self.drop_out > 0,
+        )
+        groups: dict[str, list[str]] = {}
+        for field in dataclasses.fields(self):
+            groups.setdefault(field.metadata.get("group", ""), []).append(field.name)
+        sentences = fields_without_effect(facts, groups[PRIVACY], groups[ENCRYPTION])
+        if settled.unfit is not None:
+            sentences["settings"] = settled.unfit
+        for name, choice in self._choices().items():
+            why = without_effect(choice.settings)
+            for setting in settings_of(choice.entry):
+                if name in sentences:
+                    sentences[setting] = setting + sentences[name].removeprefix(name)
+                elif setting in why:
+                    sentences[setting] = why[setting]
+        return {name: sentences[name] for name in self.values() if name in sentences}
+
+    def used_only(self) -> "Spec":
+        """The spec with the default for all that has no effect; the same run."""
+        unused = self.unused()
+        changes: dict[str, Any] = {}
+        for name, choice in self._choices().items():
+            plain = choice.entry.settings()
+            idle = unused.keys() & settings_of(choice.entry)
+            settings = dataclasses.replace(
+                choice.settings, **{each: getattr(plain, each) for each in idle}
+            )
+            changes[name] = dataclasses.replace(choice, settings=settings)
+        for field in dataclasses.fields(self):
+            if field.name in unused:
+                changes[field.name] = field.default
+        return dataclasses.replace(self, **changes)
+
+    def values(self) -> dict[str, Any]:
+        """Field, or setting of a choice -> value; choices by their entries."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        for name, choice in self._choices().items():
+            values[name] = choice.entry
+            for setting in settings_of(choice.entry):
+                values[setting] = getattr(choice.settings, setting)
+        return values
+
+    def _choices(self) -> dict[str, Choice[Any]]:
+        """Field -> choice, of the fields that hold one."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {n: value for n, value in values.items() if isinstance(value, Choice)}
 
     def described(self) -> dict[str, Any]:
         """All fields, choices with their settings, as config.json holds them."""

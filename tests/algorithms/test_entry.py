@@ -40,7 +40,9 @@ def dataset():
 @pytest.fixture
 def train(dataset, tmp_path):
     def trained(**values):
-        values = {"model": "linear", "rounds": 2, "clients": 3} | values
+        values = {"model": "linear", "rounds": 2} | values
+        if not runs.ARMS[values["arm"]].pooled:
+            values.setdefault("clients", 3)
         out = tmp_path / str(len(list(tmp_path.iterdir())))
         return runs.train(runs.Spec(**values), out=out, dataset=dataset)
 
@@ -90,9 +92,9 @@ def test_lost_uploads_are_refused_where_all_are_needed(dataset, name):
     assert entry.tolerates_loss is (name not in ("scaffold", "nbafl"))
     spec = runs.Spec(
         arm=entry.arms[0], algorithm=name, model="linear", rounds=2, drop_out=0.2
-    )
-    if not spec.traits.federated or entry.tolerates_loss:
-        assert runs.prepare(spec, dataset).spec is spec
+    ).used_only()
+    if not spec.drop_out or entry.tolerates_loss:
+        assert runs.prepare(spec, dataset).spec.drop_out == spec.drop_out
         return
     with pytest.raises(ValueError, match="every upload of its clients"):
         runs.prepare(spec, dataset)
@@ -174,10 +176,11 @@ def moved(result):
 
 @pytest.mark.parametrize("arm", ["fl", "fl_dp"])
 def test_an_algorithm_from_outside_runs(outside, train, arm):
-    whole = train(arm=arm, algorithm="outside:SHRINKING", noise_seed=1)
+    place = {"arm": arm, "noise_seed": 1 if runs.ARMS[arm].private else None}
+    whole = train(algorithm="outside:SHRINKING", **place)
     choice = ALGORITHMS.choose("outside:SHRINKING", {"factor": 0.25})
-    less = train(arm=arm, algorithm=choice, noise_seed=1, rounds=1)
-    first = train(arm=arm, algorithm=choice.entry, noise_seed=1, rounds=1)
+    less = train(algorithm=choice, rounds=1, **place)
+    first = train(algorithm=choice.entry, rounds=1, **place)
     # By its address it can be found again.
     assert whole.row["algorithm"] == "outside:SHRINKING"
     assert moved(less) == pytest.approx(moved(first) / 4, rel=1e-3)

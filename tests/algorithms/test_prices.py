@@ -35,10 +35,11 @@ def dataset():
 def prepare(dataset):
     def prepared(arm="private_ai", encryption="ckks", sums=None, **values):
         values = {"clients": 8, "rounds": 3, "model": "linear"} | values
-        encryption = SCHEMES.choose(encryption, sums)
-        return runs.prepare(
-            runs.Spec(arm=arm, encryption=encryption, **values), dataset
-        )
+        if runs.ARMS[arm].pooled:
+            del values["clients"]
+        if runs.ARMS[arm].encrypted:
+            values["encryption"] = SCHEMES.choose(encryption, sums)
+        return runs.prepare(runs.Spec(arm=arm, **values), dataset)
 
     return prepared
 
@@ -153,7 +154,7 @@ def test_correlated_noise_needs_everybody_in_every_round(prepare, lacking):
         ({}, "none", {}, "encryption=none"),
         ({}, "ckks", {"protect": False}, "protect=False"),
         ({"min_uploads": 9}, "ckks", {}, "min_uploads"),
-        ({"local_steps": 2}, "ckks", {}, "one step a released sum"),
+        ({"local_steps": 2}, "ckks", {}, "take one step a round"),
         ({}, "ckks", {"encrypted_fraction": 0.5}, "encrypted_fraction"),
         ({"honest_clients": 9}, "ckks", {}, "between 1 and the 8 uploads"),
         (
@@ -300,7 +301,7 @@ def test_nbafl_s_sums_have_room_for_its_noise(prepare, encryption, deviations):
 @pytest.mark.parametrize(
     ("values", "settings", "named"),
     [
-        ({"noise_multiplier": 1.0}, {"nbafl_claim": 50.0}, "nbafl_claim or noise"),
+        ({"noise_multiplier": 1.0}, {"nbafl_claim": 50.0}, "nbafl_claim takes its"),
         ({}, {"exposures": 4}, "exposures must lie between 1 and 3"),
     ],
 )

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -62,13 +63,15 @@ def test_a_settings_file_serves_the_arms_that_it_has_entries_for(tmp_path, capsy
     path.write_text(json.dumps({"version": 1, "entries": [entry]}))
     arms = ("fl", "fl_he", "local", "fl_dp")
     specs = [Spec(arm=arm, model="linear", settings=path) for arm in arms]
-    served, notes = command.with_settings(specs, parsed())
+    served = [spec.used_only() for spec in specs]
     assert [spec.settings is None for spec in served] == [False, False, True, True]
-    (note,) = notes
+    (note,) = command.unserved(specs)
     assert "--settings has no entry for arm local, fl_dp, which takes" in note
-    assert command.with_settings(served, parsed()) == (served, [])
+    assert command.unserved(served) == []
+    given = dataclasses.replace(parsed(), given=frozenset({"settings"}))
+    command.check_effects(specs, given)
     with pytest.raises(SystemExit) as exit_:
-        command.with_settings(specs[2:], parsed())
+        command.check_effects(specs[2:], given)
     assert exit_.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: --settings={path} has no effect: the run takes")

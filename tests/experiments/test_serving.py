@@ -20,7 +20,8 @@ SMALL = runs.Spec(
 
 def trained(out, **settings):
     """The directory of a short run."""
-    return runs.train(dataclasses.replace(SMALL, **settings), out=out).directory
+    spec = dataclasses.replace(SMALL, **settings).used_only()
+    return runs.train(spec, out=out).directory
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from experiments.sweep import QUICK_ROUNDS, SweepConfig, quick, specs, sweep, trained_as
+from experiments.sweep import QUICK_ROUNDS, SweepConfig, quick, specs, sweep
 from experiments.tune import TuneConfig
 from fedjax_private.encryption.openfhe.backend import interpreter
 from fedjax_private.runs import ARMS, Spec, checkpoints, read_rows
@@ -31,8 +31,7 @@ def test_a_sweep_is_a_run_for_every_cell():
 
 def test_pooled_data_are_trained_once_a_seed():
     what = SweepConfig(clients=(2, 4))
-    cells = list(specs(what, Spec()))
-    run_by = {trained_as(spec, cells[0]) for spec in cells}
+    run_by = {spec.used_only() for spec in specs(what, Spec())}
     for arm in what.arms:
         count = sum(spec.arm == arm for spec in run_by)
         assert count == 3 * (1 if ARMS[arm].pooled else 4)
@@ -98,6 +97,8 @@ def test_nothing_is_written_before_all_cells_are_checked(tmp_path, capsys):
         ("--cohort=4", "--cohort must lie between 1 and the 3 clients"),
         ("--clients=3,5000", "--clients=5000 is more than the 4000 training examples"),
         ("--arms=fl,fl_dp --noise=distributed", "arm fl_dp encrypts nothing"),
+        ("--arms=fl,local --epsilon=1", "--epsilon has no effect: arm fl adds no"),
+        ("--arms=centralized --cohort=2", "--clients has no effect"),
     ):
         with pytest.raises(SystemExit) as exit_:
             sweep(["sweep", "--arms=fl", *SMALL, *flag.split(), f"--out={out}"])

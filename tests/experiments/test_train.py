@@ -98,11 +98,41 @@ def test_bad_input_ends_before_any_training(flags, named, tmp_path, capsys):
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ("--arm=fl --epsilon=1", "--epsilon has no effect: arm fl adds no noise; choo"),
+        ("--arm=fl --delta=1e-5", "--delta has no effect"),  # the default, but given
+        ("--arm=fl_dp --batch_size=8", "sample records with --sampling_probability"),
+        (
+            "--arm=fl --encryption=ckks",
+            "--encryption has no effect: arm fl encrypts no",
+        ),
+        ("--arm=fl --precision=1e-3", "--precision has no effect: arm fl encrypts no"),
+        ("--arm=centralized", "--clients has no effect: arm centralized holds all"),
+        ("--arm=local --cohort=2", "--cohort has no effect: arm local has no server"),
+        (
+            "--arm=fl_he --fan_out=3",
+            "--fan_out has no effect: it needs --topology=tr",
+        ),
+        ("--arm=fl --algorithm=fedsgd --local_steps=2", "--algorithm=fedsgd does not"),
+        (
+            "--arm=fl --activation=relu",
+            "model linear takes none; choose another --mode",
+        ),
+    ],
+)
+def test_a_flag_that_has_no_effect_is_bad_input(flags, named, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert named in refused(capsys, out, *flags.split())
+    assert not out.exists()
+
+
 @pytest.mark.needs_openfhe
 @pytest.mark.parametrize(
     ("flag", "named"),
     [
-        ("--local_steps=2", "give --local_steps=1 or --noise=local, got 2 steps"),
+        ("--local_steps=2", "take one step a round; give --noise=local, or leave"),
         ("--noprotect", "--noprotect lets released sums reveal the key"),
         ("--honest_clients=4", "--honest_clients must lie between 1 and the 3 uploads"),
         ("--mechanism=adaptive", "use --noise=local or another --mechanism"),

@@ -1,5 +1,7 @@
 """Settings of small runs."""
 
+import dataclasses
+
 from fedjax_private import runs
 
 CLASSES, FEATURES = 3, 6
@@ -17,7 +19,12 @@ def spec(**settings):
     }
     if "epsilon" not in settings:
         usual["noise_multiplier"] = 0.5
-    return runs.Spec(**usual | settings)
+    asked = runs.Spec(**usual | settings)
+    idle = asked.unused().keys() & usual.keys() - settings.keys()
+    return dataclasses.replace(
+        asked,
+        **{f.name: f.default for f in dataclasses.fields(asked) if f.name in idle},
+    )
 
 
 # The names of a run's row, in this order: part of the interface. Those of the settings

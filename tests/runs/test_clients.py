@@ -97,7 +97,7 @@ def test_dp_leaves_out_what_no_epsilon_covers_unless_told(blobs):
     assert shards(asked) == shards(prepared())
     assert accuracies([1, 0, 1, 1], arm="fl_dp", asked=True)[0] == pytest.approx(0.8125)
     assert shards(prepared(asked=False)) is None
-    pooled = runs.prepare(spec(arm="centralized", client_statistics=True), blobs)
+    pooled = runs.prepare(spec(arm="centralized"), blobs)
     assert shards(pooled) is None
 
 

@@ -69,7 +69,8 @@ def test_every_arm_is_trained_recorded_and_loaded(arm, blobs, train):
     assert config["versions"]["jax"]
 
     loaded = runs.load(result.directory)
-    assert loaded.name == result.prepared.spec.name == f"{arm}-3-iid-0"
+    clients = 1 if traits.pooled else 3
+    assert loaded.name == result.prepared.spec.name == f"{arm}-{clients}-iid-0"
     assert loaded.rows == lines(result.directory / "runs.jsonl")
     assert loaded.config == config and loaded.spec == described["spec"]
     assert (loaded.dataset, loaded.num_classes) == ("blobs", CLASSES)
@@ -170,16 +171,17 @@ def test_an_entry_is_loaded_with_its_activation_and_settings(blobs, train):
         assert accuracy(loaded, blobs) == pytest.approx(result.accuracy)
 
 
-@pytest.mark.parametrize("arm", ["fl", "fl_dp"])
-def test_token_numbers_are_learned(arm, tokens, train):
+@pytest.mark.parametrize(
+    "place", [{"arm": "fl"}, {"arm": "fl_dp", "noise_multiplier": 0.1}]
+)
+def test_token_numbers_are_learned(place, tokens, train):
     result = train(
         dataset=tokens,
         model=Pooled(()),
-        arm=arm,
         rounds=8,
         local_steps=10,
         learning_rate=0.5,
-        noise_multiplier=0.1,
+        **place,
     )
     assert result.row["dataset"] == "sentences"
     assert result.accuracy > 0.6

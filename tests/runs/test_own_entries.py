@@ -13,6 +13,7 @@ from fedjax_private.algorithms import ALGORITHMS
 from fedjax_private.datasets import PARTITIONS
 from fedjax_private.models import MODELS
 from fedjax_private.privacy.mechanisms import MECHANISMS
+from tests.runs.small import spec
 
 
 @pytest.fixture(autouse=True)
@@ -25,12 +26,9 @@ def train(tmp_path):
     """Settings -> the result, of a run on the researcher's own data."""
 
     def trained(**settings):
-        usual = {"arm": "fl", "clients": 3, "rounds": 2, "dataset": "research:rings"}
-        if "epsilon" not in settings:
-            usual |= {"noise_multiplier": 0.5}
-        usual |= {"model": "research:RINGS", "sampling_probability": 0.5}
-        spec = runs.Spec(**usual | settings)
-        return runs.train(spec, out=tmp_path / f"run{len(list(tmp_path.iterdir()))}")
+        usual = {"dataset": "research:rings", "model": "research:RINGS"}
+        out = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+        return runs.train(spec(**usual | settings), out=out)
 
     return trained
 
@@ -58,11 +56,11 @@ def test_a_data_set_and_a_model_are_found_again_by_name(train):
     assert right.mean() == pytest.approx(result.accuracy)
 
 
-@pytest.mark.parametrize("arm", ["fl_dp", "private_ai"])
-def test_an_nnx_module_is_trained_in_private_arms_and_loaded(arm, train):
-    result = train(
-        arm=arm, model="research:Layers", encryption="research:BOXED", clip_norm=1.0
-    )
+@pytest.mark.parametrize(
+    "place", [{"arm": "fl_dp"}, {"arm": "private_ai", "encryption": "research:BOXED"}]
+)
+def test_an_nnx_module_is_trained_in_private_arms_and_loaded(place, train):
+    result = train(model="research:Layers", clip_norm=1.0, **place)
     assert result.row["model"] == "research:Layers"
     assert result.prepared.parameters == 3 * 16 + 17 * 2
     assert not np.allclose(kernel(result), kernel_of(result.model, seed=0))
@@ -148,10 +146,13 @@ def test_a_mechanism_is_priced_calibrated_and_run(train):
     }
 
 
-@pytest.mark.parametrize("arm", ["centralized_dp", "private_ai"])
-def test_a_mechanism_with_settings(arm, train):
+@pytest.mark.parametrize(
+    "place",
+    [{"arm": "centralized_dp"}, {"arm": "private_ai", "encryption": "research:BOXED"}],
+)
+def test_a_mechanism_with_settings(place, train):
     plain, careful = (
-        train(arm=arm, mechanism=mechanism, encryption="research:BOXED")
+        train(mechanism=mechanism, **place)
         for mechanism in (
             "gaussian",
             MECHANISMS.choose("research:CAREFUL", {"margin": 2.0}),

@@ -66,10 +66,6 @@ MISTAKES = [
     ({"server_optimizer": "lion"}, "server_optimizer 'lion' is unknown.* sgd"),
     ({"epsilon": 2.0, "noise_multiplier": 1.0}, "give epsilon or noise_multiplier"),
     ({"local_epochs": 1, "local_steps": 1}, "give local_epochs or local_steps"),
-    (
-        {"model": "scattering_linear", "augmentations": 2},
-        "augmentations shifts images, and model scattering_linear takes none",
-    ),
 ]
 
 

@@ -54,7 +54,7 @@ def row_of(spec, accuracy):
         values |= {"epsilon": spec.epsilon, "sampling_probability": 1.0}
     if ARMS[spec.arm].encrypted:
         values |= {"encryption": spec.scheme.name}
-    return row(spec.arm, spec.clients, spec.seed, accuracy, **values)
+    return row(spec.arm, spec.client_count, spec.seed, accuracy, **values)
 
 
 def section(text, title):

@@ -26,13 +26,9 @@ def configured():
     """Settings of specs -> config.json of runs on the digits."""
 
     def made(*several):
-        ready = [
-            runs.prepare(
-                runs.Spec(**{"model": "linear", "noise_multiplier": 2.0} | settings),
-                load("mnist_5k"),
-            )
-            for settings in several
-        ]
+        usual = {"model": "linear", "noise_multiplier": 2.0}
+        asked = [runs.Spec(**usual | settings).used_only() for settings in several]
+        ready = [runs.prepare(spec, load("mnist_5k")) for spec in asked]
         return runs.config("sweep", ready)
 
     return made

@@ -29,7 +29,7 @@ ENCRYPTED = Predictions(
 def accuracy(spec):
     """Falls with clients alone, and less with FL."""
     slope = 0.01 if spec.arm == "local" else 0.001
-    return 0.9 - slope * spec.clients + 0.001 * spec.seed
+    return 0.9 - slope * spec.client_count + 0.001 * spec.seed
 
 
 @pytest.fixture(scope="module")

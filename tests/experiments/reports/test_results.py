@@ -15,8 +15,8 @@ SCARCE = TablesConfig(profile="paper_shape", seeds=1, clients=(4, 8, 32))
 def paper_like(spec):
     """Table 3's shape: falling without FL, nearly level with it."""
     if spec.arm == "local":
-        return 0.9 - 0.01 * spec.clients
-    return 0.95 - 0.001 * spec.clients
+        return 0.9 - 0.01 * spec.client_count
+    return 0.95 - 0.001 * spec.client_count
 
 
 def test_the_shape_of_table_3_holds_or_is_said_not_to():

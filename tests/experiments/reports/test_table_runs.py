@@ -46,15 +46,14 @@ def test_all_cells_of_fl_dp_and_he_are_run(digits):
 
 def test_pooled_data_know_neither_clients_nor_partition(digits):
     pooled = [spec for spec in digits if spec.traits.pooled]
-    assert {(s.clients, s.partition_name) for s in pooled} == {(1, "iid")}
+    assert {(s.client_count, s.partition_name) for s in pooled} == {(1, "iid")}
 
 
 def test_every_run_can_be_run(digits):
     """Its algorithm goes with its arm, and its clients suffice for its sums."""
     for spec in digits:
         assert spec.hyperparameters.rounds >= 1
-        if spec.encrypts:
-            assert spec.trust.uploads == spec.cohort_size
+        assert spec.trust.uploads == (spec.cohort_size if spec.encrypts else 1)
 
 
 def test_quick_runs_are_short(digits):

@@ -270,7 +270,6 @@ SWEEP_MISTAKES = [
     ("--encryption=exact --quantization_bits=25", "--quantization_bits must lie"),
     ("--encryption=rot13", "--encryption 'rot13' is unknown"),
     ("--processes --topology=ring", "--topology must be star, got ring"),
-    ("--augmentations=2 --model=scattering_linear", "choose another --model"),
     ("--colour=red", "colour"),
     ("--seed=1", "seed"),  # is no flag of a sweep
     ("4", "--name=value"),
@@ -347,14 +346,22 @@ SPELLED = [
         "part in each of them: leave out --cohort and --drop_out.",
     ),
     (
-        "algorithm=fedprox has a client function of its own: leave out client.",
-        "--algorithm=fedprox has a client function of its own: leave out --client.",
+        "client has no effect: algorithm=fedprox has a client function of its own; "
+        "leave it out.",
+        "--client has no effect: --algorithm=fedprox has a client function of its "
+        "own; leave it out.",
     ),
     (
-        "augmentations shifts images, and model scattering_linear takes none: choose "
-        "another model.",
-        "--augmentations shifts images, and model scattering_linear takes none: "
-        "choose another --model.",
+        "augmentations has no effect: model linear does not see images; choose another "
+        "model, or leave it out.",
+        "--augmentations has no effect: model linear does not see images; choose "
+        "another --model, or leave it out.",
+    ),
+    (
+        "epsilon has no effect: arm fl adds no noise; choose arm fl_dp, or leave it "
+        "out.",
+        "--epsilon has no effect: arm fl adds no noise; choose arm fl_dp, or leave it "
+        "out.",
     ),
     (
         "epsilon_against=insiders cannot be met where insiders read uploads (clients "
