@@ -125,4 +125,6 @@ def compare(expected, printed, source):
         last = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
         close = {"rel_tol": TOLERANCE, "abs_tol": 2 * last}
         if not math.isclose(float(number), float(value), **close):
-            raise PageError(f"{value} where {number} is shown, in:\n{printed}\nby:\n{source}")
+            raise PageError(
+                f"{value} where {number} is shown, in:\n{printed}\nby:\n{source}"
+            )

@@ -208,3 +208,81 @@ def test_a_run_that_fails_is_reported_beside_the_others(tmp_path, capsys):
     assert [row["arm"] for row in read_rows(out / "runs.jsonl")] == ["fl"]
     assert "Failed: fl_he-3-iid-0: client " in capsys.readouterr().out
     assert "Failed: fl_he-3-iid-0: client " in (out / "report.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory):
+    """A sweep over noise, in one of two arms, and alpha, in one of two partitions."""
+    out = tmp_path_factory.mktemp("varied") / "run"
+    flags = ("--arms=fl,fl_dp", "--partitions=iid,dirichlet", "--seeds=2")
+    vary = "--vary=noise_multiplier=0.5,8;alpha=0.1,10"
+    assert sweep(["sweep", *flags, vary, *SMALL, f"--out={out}"]) == 0
+    return out
+
+
+class TestVaried:
+    """What `--vary` names, beside arms, clients and partitions."""
+
+    def test_every_combination_is_trained_and_no_more(self, varied):
+        rows = read_rows(varied / "runs.jsonl")
+        found = [
+            (r["arm"], r["partition"], r["noise_multiplier"], r.get("alpha"), r["seed"])
+            for r in rows
+        ]
+        places = [("iid", None), ("dirichlet", 0.1), ("dirichlet", 10.0)]
+        wanted = [
+            (arm, partition, noise, alpha, seed)
+            for seed in (0, 1)
+            for partition, alpha in places
+            for arm, noises in (("fl", [None]), ("fl_dp", [0.5, 8.0]))
+            for noise in noises
+        ]
+        assert sorted(map(str, found)) == sorted(map(str, wanted))
+        names = checkpoints.names(varied)
+        assert {row["run"] for row in rows} == set(names)
+        assert "noise_multiplier=8.0,alpha=10.0-fl_dp-3-dirichlet-1" in names
+
+    def test_reports_hold_every_value_and_mix_none(self, varied):
+        text = (varied / "report.md").read_text()
+        assert text.startswith("# Test accuracy (%) against noise multiplier")
+        for title in ("IID", "non-IID (dirichlet), alpha 0.1", "alpha 10"):
+            assert f"{title}\n\n| arm, noise multiplier | 0.5 | 8 |" in text
+        assert "(comparison.png)" in text
+        config = json.loads((varied / "config.json").read_text())
+        assert config["vary"] == ["noise_multiplier", "alpha"]
+        assert config["metric"] == "accuracy"
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ("--vary=colour=red", "--vary names 'colour', which is no flag of these runs"),
+        ("--vary=momentum=fast", "momentum takes a number, got 'fast'"),
+        ("--vary=momentum=0,2", "--momentum must lie in [0, 1), got 2"),
+        ("--vary=momentum", "--vary takes name=a,b pairs"),
+        ("--vary=clients=3,4", "has a flag of its own: give --clients=4,8 instead"),
+        ("--vary=seed=0,1", "give --seeds=3 instead"),
+        ("--vary=momentum=0 --momentum=0.9", "--vary names 'momentum': leave out"),
+        ("--vary=epsilon=1,2", "--epsilon has no effect"),  # no arm has DP
+        ("--vary=algorithm=fedavg,truex", "--algorithm=truex is for arm private_ai"),
+        ("--metric=beauty", "--metric must be one of accuracy, loss"),
+        ("--metric=epsilon", "--metric=epsilon is measured in none of the arms fl"),
+    ],
+)
+def test_what_cannot_vary_is_bad_input(flags, named, tmp_path, capsys):
+    out = tmp_path / "run"
+    with pytest.raises(SystemExit) as exit_:
+        sweep(["sweep", "--arms=fl", *SMALL, *flags.split(), f"--out={out}"])
+    assert exit_.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert named in line
+    assert not out.exists()
+
+
+def test_another_metric_is_compared(tmp_path, capsys):
+    out = tmp_path / "run"
+    flags = ("--arms=fl", "--partitions=iid", "--seeds=1", "--metric=loss")
+    argv = ["sweep", *flags, *SMALL, "--clients=2,3", f"--out={out}"]
+    assert sweep(argv) == 0
+    assert (out / "report.md").read_text().startswith("# Test loss against clients")
+    assert "test loss" in capsys.readouterr().out
