@@ -6,36 +6,28 @@ from typing import Any
 
 from fedjax_private.choices import Choice, settings_of
 from fedjax_private.clients.entries import CLIENTS
-from fedjax_private.datasets import PARTITIONS, SOURCES
-from fedjax_private.models import MODELS
-from fedjax_private.privacy.mechanisms import MECHANISMS
 from fedjax_private.runs.preparation import Prepared
 from fedjax_private.runs.tuned import DEFAULT_EPSILON
+
+# Columns whose flags have another name.
+FLAGS = {"epsilon_target": "epsilon"}
 
 
 def columns(prepared: Prepared) -> dict[str, Any]:
     """Returns the settings that a run trains with, given and tuned ones alike.
 
-    A setting that does not apply is None. Names and values are those of the flags but
-    for `epsilon_target`, which `epsilon` sets. Settings of entries stand at the end,
-    see `entry_settings`.
+    A setting that has no effect on the run is None. Names and values are those of the
+    flags but for `epsilon_target`, which `epsilon` sets, and `noise`, which also says
+    where the server draws it. Settings of entries stand at the end, see
+    `entry_settings`.
     """
-    spec, arm, values = prepared.spec, prepared.spec.traits, prepared.hyperparameters
-    entry = prepared.algorithm.entry
-    own_model = prepared.model_name != spec.model_entry.name
-    calibrated = arm.private and spec.noise_multiplier is None
-    return {
+    spec, values, idle = prepared.spec, prepared.hyperparameters, prepared.spec.unused()
+    ready_model = prepared.model_name != spec.model_entry.name
+    calibrated = spec.noise_multiplier is None
+    settings = {
         "client": _client(prepared),
-        "activation": (
-            values.activation
-            if not own_model and spec.model_entry.activations
-            else None
-        ),
-        "augmentations": (
-            values.augmentations
-            if not own_model and spec.model_entry.augmentable
-            else None
-        ),
+        "activation": None if ready_model else values.activation,
+        "augmentations": None if ready_model else values.augmentations,
         "local_epochs": values.local_epochs,
         "local_steps": values.local_steps,
         "batch_size": values.batch_size,
@@ -44,19 +36,20 @@ def columns(prepared: Prepared) -> dict[str, Any]:
         "server_optimizer": values.server_optimizer,
         "server_learning_rate": values.server_learning_rate,
         "averaging": values.averaging,
-        "cohort": (
-            spec.cohort_size if arm.federated and not entry.samples_clients else None
-        ),
-        "drop_out": spec.drop_out if arm.federated else None,
+        "cohort": spec.cohort_size,
+        "drop_out": spec.drop_out,
         "min_uploads": prepared.trust.uploads if prepared.trust else None,
         "evaluate_every": values.evaluate_every,
         "chunk_size": spec.chunk_size,
         "backend": spec.backend,
-        "epsilon_target": ((spec.epsilon or DEFAULT_EPSILON) if calibrated else None),
+        "epsilon_target": (spec.epsilon or DEFAULT_EPSILON) if calibrated else None,
         "epsilon_against": spec.epsilon_against if calibrated else None,
-        "noise": _noise(prepared),
-        "noise_seed": spec.noise_seed if arm.private else None,
+        "noise_seed": spec.noise_seed,
         **entry_settings(_choices(prepared)),
+    }
+    return {"noise": _noise(prepared)} | {
+        name: None if FLAGS.get(name, name) in idle else value
+        for name, value in settings.items()
     }
 
 
@@ -78,20 +71,17 @@ def _noise(prepared: Prepared) -> str | None:
 
 
 def _choices(prepared: Prepared) -> Iterable[tuple[str, Choice[Any]]]:
-    """The choices that a run uses, by their kind."""
-    spec = prepared.spec
-    yield "dataset", SOURCES.choose(spec.dataset)
-    if not spec.traits.pooled:
-        yield "partition", PARTITIONS.choose(spec.partition)
-    if prepared.model_name == spec.model_entry.name:
-        yield "model", MODELS.choose(spec.model)
-    yield "algorithm", prepared.algorithm
-    if spec.client is not None and prepared.algorithm.entry.takes_client:
-        yield "client", CLIENTS.choose(spec.client)
-    if prepared.noises_steps:
-        yield "mechanism", MECHANISMS.choose(spec.mechanism)
-    if spec.encrypts:
-        yield "encryption", spec.scheme
+    """The choices that have an effect on the run, by their fields."""
+    spec, idle = prepared.spec, prepared.spec.unused()
+    ready_model = prepared.model_name != spec.model_entry.name
+    for field in dataclasses.fields(spec):
+        choice = getattr(spec, field.name)
+        if field.name == "algorithm":
+            choice = prepared.algorithm
+        if field.name in idle or (field.name == "model" and ready_model):
+            continue
+        if isinstance(choice, Choice):
+            yield field.name, choice
 
 
 def entry_settings(choices: Iterable[tuple[str, Choice[Any]]]) -> dict[str, Any]:

@@ -70,6 +70,7 @@ ROW_NAMES = (
     "directory",
     "time",
     "version",
+    "noise",
     "client",
     "activation",
     "augmentations",
@@ -89,6 +90,5 @@ ROW_NAMES = (
     "backend",
     "epsilon_target",
     "epsilon_against",
-    "noise",
     "noise_seed",
 )

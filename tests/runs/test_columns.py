@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from fedjax_private import choices, runs
+from fedjax_private.aggregation import SCHEMES
 from fedjax_private.datasets import PARTITIONS
 from fedjax_private.models import MODELS
 from fedjax_private.runs.columns import columns, entry_settings
@@ -27,7 +28,8 @@ def test_values_that_apply_have_the_names_of_their_flags(prepare):
 
 def test_a_target_is_null_where_the_noise_is_given(prepare):
     met = columns(prepare(arm="fl_dp", epsilon=1.5, noise_seed=3))
-    assert (met["epsilon_target"], met["epsilon_against"]) == (1.5, "outsiders")
+    assert met["epsilon_target"] == 1.5
+    assert met["epsilon_against"] is None  # all adversaries face the same noise
     assert (met["noise"], met["noise_seed"], met["client"]) == ("local", 3, "dp_sgd")
     assert met["batch_size"] is met["averaging"] is None
     given = columns(prepare(arm="fl_dp"))
@@ -46,9 +48,15 @@ def test_the_default_target_is_written_out(blobs):
 def test_settings_of_schemes_stand_in_encrypted_arms_alone(prepare):
     assert columns(prepare(arm="fl_he"))["topology"] == "star"
     assert "topology" not in columns(prepare(arm="fl"))
-    shared = columns(prepare(arm="private_ai"))
+    shared = columns(prepare(arm="private_ai", epsilon=2.0))
+    assert shared["epsilon_against"] == "outsiders"
     assert (shared["noise"], shared["min_uploads"]) == ("distributed", 3)
     assert shared["client"] is None  # the algorithm has its own
+    assert shared["local_steps"] is None  # always one
+    # Only a tree has edge servers.
+    assert columns(prepare(arm="fl_he"))["fan_out"] is None
+    tree = SCHEMES.choose("ckks", {"topology": "tree"})
+    assert columns(prepare(arm="fl_he", encryption=tree))["fan_out"] == 8
 
 
 def test_a_row_s_settings_are_in_it(train):

@@ -66,7 +66,7 @@ def test_rounds_are_on_disk_as_they_end(blobs, tmp_path):
     (trained,) = runs.train_together([ready], directory, advance)
     assert seen == [0, 1, 2, 3]
     assert [row["run"] for row in trained.rows] == ["fl-3-iid-0"] * 3
-    assert list(trained.row) == [*ROW_NAMES, "data_dir", "size_skew"]
+    assert list(trained.row) == [*ROW_NAMES, "size_skew", "data_dir"]
     assert any((tmp_path / "tb" / "fl-3-iid-0").rglob("events*"))
 
 
