@@ -172,7 +172,9 @@ def _text(value: Any) -> str:
 def sweep(argv: Sequence[str]) -> int:
     """The command; returns its exit status."""
     configs = (SweepConfig, runs.Spec, command.OutputConfig)
-    parsed = flags.parse(USAGE, configs, argv, leave_out=("arm", "partition", "seed"))
+    parsed = flags.parse(
+        USAGE, configs, argv, leave_out=("arm", "partition", "seed"), varied=runs.Spec
+    )
     what, base = parsed[SweepConfig], parsed[runs.Spec]
     for name in what.varied:
         if name in parsed.given:

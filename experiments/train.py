@@ -16,7 +16,9 @@ usage: python -m experiments.train --arm=private_ai --clients=8 [flags]"""
 
 def train(argv: Sequence[str]) -> int:
     """The command; returns its exit status."""
-    parsed = flags.parse(USAGE, (runs.Spec, command.OutputConfig), argv)
+    parsed = flags.parse(
+        USAGE, (runs.Spec, command.OutputConfig), argv, varied=runs.Spec
+    )
     runs.environment.start()
     console = command.console()
     command.check_effects([parsed[runs.Spec]], parsed)

@@ -115,7 +115,9 @@ def searched(base: runs.Spec, values: grids.Values) -> runs.Spec:
 def tune(argv: Sequence[str]) -> int:
     """The command; returns its exit status."""
     left_out = ("partition", "seed", "settings")
-    parsed = flags.parse(USAGE, (TuneConfig, runs.Spec), argv, leave_out=left_out)
+    parsed = flags.parse(
+        USAGE, (TuneConfig, runs.Spec), argv, leave_out=left_out, varied=runs.Spec
+    )
     what = parsed[TuneConfig]
     base = dataclasses.replace(parsed[runs.Spec], arm=what.arm)
     grid = parsed.checked(lambda: grids.combinations(what.grid, "grid"))

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeVar
 
 from absl import flags as absl_flags
 
-from fedjax_private.choices import Entry, Registry, kinds, settings_of
+from fedjax_private.choices import Check, Entry, Registry, kinds, settings_of
 
 T = TypeVar("T")
 
@@ -78,6 +78,7 @@ class Flag:
         help: one line.
         group: heading in `--help`.
         registry: where its value, or each of its values, is a name of an entry.
+        check: value -> None, or what is wrong with it.
     """
 
     name: str
@@ -86,6 +87,17 @@ class Flag:
     help: str
     group: str
     registry: Registry[Any] | None = None
+    check: Check | None = None
+
+    def takes(self, text: str) -> bool:
+        """Whether a text is a value of the flag."""
+        try:
+            value = convert(self.kind, text)
+            if self.registry is not None:
+                self.registry.find(value)
+            return self.check is None or self.check(value) is None
+        except (ValueError, TypeError):
+            return False
 
 
 def flags_of(config: type, leave_out: Iterable[str] = ()) -> list[Flag]:
@@ -101,7 +113,9 @@ def flags_of(config: type, leave_out: Iterable[str] = ()) -> list[Flag]:
             kind = kind if typing.get_origin(kind) is tuple else str
             text += f": {', '.join(registry)}, or module:attribute of your own"
         group = field.metadata.get("group") or title
-        flags.append(Flag(field.name, kind, field.default, text, group, registry))
+        check = field.metadata.get("check")
+        flag = Flag(field.name, kind, field.default, text, group, registry, check)
+        flags.append(flag)
     return flags
 
 
@@ -244,6 +258,7 @@ def parse(
     argv: Sequence[str],
     leave_out: Iterable[str] = (),
     arguments: str = "",
+    varied: type | None = None,
 ) -> Parsed:
     """Parses a command line onto settings classes.
 
@@ -254,6 +269,8 @@ def parse(
         argv: as sys.argv.
         leave_out: fields that are no flags of this command.
         arguments: what may stand beside flags, such as DIR; empty where nothing may.
+        varied: the class whose values, with the settings of its entries, a sweep can
+            vary; a list of them is answered by how.
 
     Raises:
         SystemExit: 0 after --help; 2 with one sentence after bad input.
@@ -266,6 +283,8 @@ def parse(
     flags = [flag for each in of_config.values() for flag in each]
     registries = {f.registry.kind: f.registry for f in flags if f.registry is not None}
     names = [flag.name for flag in flags]
+    several = [] if varied is None else of_config[varied]
+    _refuse_lists(several, argv)
     try:
         own = _own_entries(flags, argv)
     except ValueError as error:
@@ -281,6 +300,8 @@ def parse(
                 )
             of_entries[flag.name] = flag
     flags += of_entries.values()
+    if varied is not None:
+        _refuse_lists(of_entries.values(), argv)
     if any(arg in ("--help", "-h", "--helpfull", "-help") for arg in argv[1:]):
         print(_help(as_called(usage, argv[0]), flags))
         raise SystemExit(0)
@@ -327,6 +348,42 @@ def _chosen(flag: Flag, value: Any, settings: Mapping[str, Any], used: set[str])
     known = {name: settings[name] for name in settings_of(entry) if name in settings}
     used.update(known)
     return flag.registry.choose(entry, known)
+
+
+# What a sweep varies by a flag of its own, in place of --vary.
+SWEPT = {
+    "arm": "--arms={}",
+    "clients": "--clients={}",
+    "partition": "--partitions={}",
+    "seed": "--seeds=3, which are the seeds 0 to 2 (--vary is for other flags)",
+}
+
+
+def _refuse_lists(flags: Iterable[Flag], argv: Sequence[str]) -> None:
+    """Ends the command where several values are given to a flag that takes one."""
+    for flag in flags:
+        if typing.get_origin(flag.kind) is tuple or flag.kind is bool:
+            continue
+        text = _given(flag.name, argv) or ""
+        parts = [part.strip() for part in text.split(",")]
+        if len(parts) > 1 and not flag.takes(text) and all(map(flag.takes, parts)):
+            way = SWEPT.get(flag.name, f'--vary="{flag.name}={{}}"').format(text)
+            fail(
+                f"--{flag.name} takes one value, got {text!r}: for a run with each, "
+                f"give experiments.sweep {way}."
+            )
+
+
+def _given(name: str, argv: Sequence[str]) -> str | None:
+    """The text that a flag is given on a command line; None where it is not."""
+    values = _values([Flag(name, str, None, "", "")])
+    values.set_gnu_getopt()  # reads on after the value of a flag that it does not know
+    try:
+        values(list(argv), known_only=True)
+    except absl_flags.Error:
+        return None  # said by the strict reading that follows
+    text: str | None = values[name].value
+    return text
 
 
 def _own_entries(flags: Sequence[Flag], argv: Sequence[str]) -> dict[str, list[Entry]]:

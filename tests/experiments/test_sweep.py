@@ -97,6 +97,7 @@ def test_nothing_is_written_before_all_cells_are_checked(tmp_path, capsys):
         ("--cohort=4", "--cohort must lie between 1 and the 3 clients"),
         ("--clients=3,5000", "--clients=5000 is more than the 4000 training examples"),
         ("--arms=fl,fl_dp --noise=distributed", "arm fl_dp encrypts nothing"),
+        ("--arms=fl_dp --epsilon=1,2", "--epsilon takes one value, got '1,2': for"),
         ("--arms=fl,local --epsilon=1", "--epsilon has no effect: arm fl adds no"),
         ("--arms=centralized --cohort=2", "--clients has no effect"),
     ):

@@ -128,6 +128,30 @@ def test_a_flag_that_has_no_effect_is_bad_input(flags, named, tmp_path, capsys):
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ("--arm=fl --seed=0,1", "one value, got '0,1': for a run with each, give"),
+        (
+            "--arm=fl --seed=0,1",
+            "experiments.sweep --seeds=3, which are the seeds 0",
+        ),
+        ("--arm=fl,fl_dp", "give experiments.sweep --arms=fl,fl_dp."),
+        ("--arm=fl --clients=4,8", "give experiments.sweep --clients=4,8."),
+        ("--arm=fl_dp --epsilon=1,2", 'give experiments.sweep --vary="epsilon=1,2".'),
+        ("--partition=iid,shards", "give experiments.sweep --partitions=iid,shards."),
+        (
+            "--partition=dirichlet --alpha 0.1,1",
+            'experiments.sweep --vary="alpha=0.1,1"',
+        ),
+        ("--noise=local,distributed", '--vary="noise=local,distributed".'),
+        ("--arm=fl_dp --epsilon=1,x", "--epsilon=1,x: takes a number, got '1,x'."),
+    ],
+)
+def test_a_list_of_values_is_for_a_sweep(flags, named, tmp_path, capsys):
+    assert named in refused(capsys, tmp_path / "run", *flags.split())
+
+
 @pytest.mark.needs_openfhe
 @pytest.mark.parametrize(
     ("flag", "named"),
