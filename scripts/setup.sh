@@ -29,7 +29,7 @@ for candidate in $candidates; do
     esac
 done
 if [ -z "$python" ]; then
-    echo "error: no suitable Python found: install CPython 3.10 (or 3.12 where glibc is 2.38 or newer) and name it, as in: make setup PYTHON=/usr/bin/python3.10" >&2
+    echo "error: no suitable Python found: install CPython 3.10 (or 3.12 where glibc is 2.38 or newer; 3.11 and 3.13 run all but encryption) and name it, as in: make setup PYTHON=/usr/bin/python3.10" >&2
     exit 2
 fi
 
