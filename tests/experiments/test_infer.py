@@ -1,10 +1,10 @@
 """The command `infer`: a server in a process of its own, and clients."""
 
 import json
+import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from fedjax_private.datasets import load
 from fedjax_private.encryption.openfhe.backend import interpreter
 from fedjax_private.inference.serving.access import make_token
 from fedjax_private.inference.serving.head import Head
+from tests.experiments import commands
 
 
 def run(*argv):
@@ -258,12 +259,15 @@ def test_mistakes_of_serve_are_one_sentence(argv, part, capsys):
     assert_mistake(("serve", *argv), part, capsys)
 
 
-def test_without_openfhe_serve_says_what_it_needs(
-    trained, token_file, monkeypatch, capsys
-):
-    monkeypatch.setitem(sys.modules, "openfhe", None)
+def test_without_openfhe_serve_says_what_it_needs(trained, token_file, tmp_path):
+    """In a process of its own: this one may have made its keys' parameters before."""
+    (tmp_path / "openfhe.py").write_text("raise ImportError('no such platform')")
     argv = ("serve", f"--model={trained}", f"--token_file={token_file}")
-    assert_mistake(argv, "encryption needs OpenFHE", capsys)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = commands.run("infer", *argv, env=environment)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: encryption needs OpenFHE")
 
 
 QUERY_MISTAKES = [
