@@ -4,6 +4,7 @@ from __future__ import annotations  # importing this loads neither runs nor JAX
 
 import dataclasses
 import datetime
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,8 +12,8 @@ from pathlib import Path
 import rich.console
 
 from experiments.settings.flags import Parsed
-from fedjax_private import runs
-from fedjax_private.choices import Settings, setting
+from fedjax_private import datasets, runs
+from fedjax_private.choices import Settings, setting, settings_of
 
 INTERRUPTED = 130
 
@@ -113,9 +114,21 @@ def borrowed(ready: Iterable[runs.Prepared]) -> list[str]:
     return [
         f"Note: no tuned settings for data set {dataset} and model {model}: borrowed "
         f"from {', '.join(places)}; find your own by python -m experiments.tune "
-        f"--arm={first[dataset, model].spec.arm} --dataset={dataset} --model={model}."
+        f"--arm={first[dataset, model].spec.arm} "
+        f"{_flags_of_data(first[dataset, model].spec)} --model={model}."
         for (dataset, model), places in lenders.items()
     ]
+
+
+def _flags_of_data(spec: runs.Spec) -> str:
+    """The flags that name a run's data set, with the settings that it was given."""
+    choice = datasets.SOURCES.choose(spec.dataset)
+    usual, flags = choice.entry.settings(), {"dataset": choice.name}
+    for name in settings_of(choice.entry):
+        if (value := getattr(choice.settings, name)) != getattr(usual, name):
+            several = isinstance(value, tuple)
+            flags[name] = ",".join(value) if several else str(value)
+    return " ".join(f"--{name}={shlex.quote(text)}" for name, text in flags.items())
 
 
 def prepared(

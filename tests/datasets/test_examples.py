@@ -81,6 +81,8 @@ def test_labels_and_clients_are_cast(given):
     assert examples.labels.dtype == examples.clients.dtype == np.int32
     np.testing.assert_array_equal(examples.labels, [1, 0, 1])
     assert examples.take(np.array([2, 1])).clients.tolist() == [1, 0]
+    train, validation = split_validation(examples, 0.34, seed=0)
+    assert {len(train.clients), len(validation.clients)} == {1, 2}
     assert Examples([[1.0], [2.0]], [0, 1]).clients is None
 
 

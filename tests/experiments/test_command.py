@@ -53,7 +53,7 @@ def test_a_command_ends_with_its_status_and_after_ctrl_c_with_130(capsys):
 
 
 def test_tables_are_wide_where_there_is_no_terminal():
-    assert command.console().width == 120
+    assert command.console().width == 160
 
 
 def test_a_settings_file_serves_the_arms_that_it_has_entries_for(tmp_path, capsys):

@@ -36,10 +36,13 @@ def command(out, *flags):
     return ["train", *usual, *flags, f"--out={out}"]
 
 
-def test_a_table_is_divided_by_hospital(table, tmp_path):
+def test_a_table_is_divided_by_hospital(table, tmp_path, capsys):
     out = tmp_path / "run"
     flags = (f"--dataset=csv:{table}", *COLUMNS, "--partition=natural")
     assert train(command(out, *flags)) == 0
+    searched = f"--dataset=csv:{table} --label=outcome --client_column=hospital "
+    searched += "--ranges=age=18:100 --categories='sex=f|m' --ignore=id --model=linear"
+    assert searched in capsys.readouterr().out
     (row,) = read_rows(out / "runs.jsonl")
     assert (row["clients"], row["partition"]) == (4, "natural")
     assert row["dataset"] == f"csv:{table}" and row["accuracy"] > 0.85

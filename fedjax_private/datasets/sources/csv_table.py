@@ -26,6 +26,8 @@ from fedjax_private.datasets.sources.source import Source, SplitSettings
 _PREFIX = "csv:"
 _REST = "*"  # as a column: all that are not named; as a category: all that occur
 
+_LISTED = 40  # names in a sentence, and characters of each
+
 Row = list[str]
 
 
@@ -165,7 +167,7 @@ def read_csv(path: str | os.PathLike[str], settings: CsvSettings) -> Dataset:
     """
     name = f"{_PREFIX}{os.fspath(path)}"
     if settings.label is None:
-        columns = ", ".join(_header(pathlib.Path(path), settings))
+        columns = _listed(_header(pathlib.Path(path), settings))
         raise DatasetError(
             f"{name} needs the column of the classes: give label=COLUMN, one of "
             f"{columns}."
@@ -181,7 +183,7 @@ def read_csv(path: str | os.PathLike[str], settings: CsvSettings) -> Dataset:
         if strange := set(of_train.features) ^ set(of_test.features):
             raise DatasetError(
                 f"{path} and test_file={settings.test_file} differ in the columns "
-                f"{', '.join(sorted(strange))}: add them, or name them in ignore."
+                f"{_listed(sorted(strange))}: add them, or name them in ignore."
             )
         of_test = dataclasses.replace(of_test, features=of_train.features)
     occurring = {
@@ -227,7 +229,7 @@ class _Records:
             for column in (settings.label, settings.client_column, *categories)
             if column is not None
         }
-        place = {column: header.index(column) for column in (*numbers, *texts)}
+        place = {column: i for i, column in enumerate(header)}
         allowed = {column: set(values or ()) for column, values in categories.items()}
         for line, row in _rows(path, settings, len(header)):
             for column, values in numbers.items():
@@ -316,8 +318,10 @@ def _header(path: pathlib.Path, settings: CsvSettings) -> Row:
         raise DatasetError(
             f"{path} begins with numbers: the first line must name the columns."
         )
+    place: dict[str, int] = {}
     for i, column in enumerate(header):
-        if not column or column in header[:i]:
+        place.setdefault(column, i)
+        if not column or place[column] < i:
             wrong = "has no name" if not column else f"is a second {column!r}"
             raise DatasetError(
                 f"{path}: column {i + 1} {wrong}; every column needs a name of its own."
@@ -343,7 +347,7 @@ def _features(path: pathlib.Path, header: Row, settings: CsvSettings) -> list[st
             if column not in header:
                 raise DatasetError(
                     f"{use} names {column!r}, and the columns of {path} are "
-                    f"{', '.join(header)}."
+                    f"{_listed(header)}."
                 )
             if column in used:
                 raise DatasetError(
@@ -354,7 +358,7 @@ def _features(path: pathlib.Path, header: Row, settings: CsvSettings) -> list[st
     rest = [column for column in header if column not in used]
     if rest and _REST not in bounds:
         raise DatasetError(
-            f"{path}: nothing says what {', '.join(rest)} may hold: give "
+            f"{path}: nothing says what {_listed(rest)} may hold: give "
             f"ranges='{rest[0]}=LOW:HIGH' with public bounds for numbers ('*=-1:1' "
             f"takes all as they are), categories='{rest[0]}=A|B' for text, or "
             f"ignore={rest[0]}."
@@ -367,6 +371,13 @@ def _features(path: pathlib.Path, header: Row, settings: CsvSettings) -> list[st
     if not features:
         raise DatasetError(f"{path} has no column left for inputs.")
     return features
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The names, or the first of very many."""
+    more = len(names) - _LISTED
+    words = ", ".join(name[:_LISTED] for name in names[:_LISTED])
+    return f"{words} and {more} more" if more > 0 else words
 
 
 def _is_number(text: str) -> bool:

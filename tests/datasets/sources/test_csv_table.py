@@ -261,6 +261,18 @@ def test_settings_are_checked_before_any_file_is_opened(changes, words):
         SOURCES.choose("csv:nowhere.csv", changes)
 
 
+def test_a_wide_table_is_read_and_named_in_short(read):
+    columns = [f"gene{i}" for i in range(3000)]
+    header = ",".join(["outcome", "hospital", *columns])
+    rows = [",".join([label, "Bern", *["0.5"] * 3000]) for label in "ababababab"]
+    text = "\n".join([header, *rows])
+    only = {"ignore": None, "categories": None}
+    assert read(text, ranges="*=0:1", **only).train.inputs.shape == (8, 3000)
+    with pytest.raises(DatasetError, match="gene39 and 2960 more may hold") as raised:
+        read(text, ranges=None, **only)
+    assert len(str(raised.value)) < 1000
+
+
 @pytest.mark.parametrize("name", ["csv:", "csv:/nowhere/x.csv", "csv:."])
 def test_what_is_no_file(name):
     with pytest.raises(DatasetError, match=r"cannot be read: (No such|Is a dir)"):
