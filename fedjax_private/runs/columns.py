@@ -74,10 +74,9 @@ def _choices(prepared: Prepared) -> Iterable[tuple[str, Choice[Any]]]:
     """The choices that have an effect on the run, by their fields."""
     spec, idle = prepared.spec, prepared.spec.unused()
     ready_model = prepared.model_name != spec.model_entry.name
+    by_default = {"algorithm": prepared.algorithm, "model": spec.chosen_model}
     for field in dataclasses.fields(spec):
-        choice = getattr(spec, field.name)
-        if field.name == "algorithm":
-            choice = prepared.algorithm
+        choice = by_default.get(field.name, getattr(spec, field.name))
         if field.name in idle or (field.name == "model" and ready_model):
             continue
         if isinstance(choice, Choice):

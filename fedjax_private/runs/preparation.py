@@ -294,7 +294,7 @@ def build_model(spec: Spec, dataset: Dataset) -> models.Model:
     """
     inputs, values = dataset.train.inputs, spec.hyperparameters
     return _built(
-        models.MODELS.choose(spec.model),
+        spec.chosen_model,
         inputs.shape[1:],
         models.input_dtype(inputs.dtype),
         dataset.num_classes,

@@ -91,8 +91,11 @@ class Spec(choices.Settings):
         "covers: for public data (default: in arms without DP)",
     )
 
-    model: "str | ModelEntry | Choice[ModelEntry]" = chosen(
-        MODELS, "tutorial_cnn", "what is trained", group=TRAINING
+    model: "str | ModelEntry | Choice[ModelEntry] | None" = chosen(
+        MODELS,
+        None,
+        "what is trained (default: linear for tables, else tutorial_cnn)",
+        group=TRAINING,
     )
     activation: str | None = setting(
         TRAINING,
@@ -291,9 +294,14 @@ class Spec(choices.Settings):
         return MECHANISMS.choose(self.mechanism).name
 
     @property
+    def chosen_model(self) -> Choice[ModelEntry]:
+        """What is trained: the model that was named, or the data set's usual one."""
+        return MODELS.choose(self.model or SOURCES.choose(self.dataset).entry.model)
+
+    @property
     def model_entry(self) -> ModelEntry:
         """The model's entry."""
-        return MODELS.choose(self.model).entry
+        return self.chosen_model.entry
 
     @property
     def scheme(self) -> Choice[SchemeEntry]:
@@ -471,6 +479,7 @@ class Spec(choices.Settings):
     def described(self) -> dict[str, Any]:
         """All fields, choices with their settings, as config.json holds them."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values["model"] = self.chosen_model
         return {
             name: value.described() if hasattr(value, "described") else value
             for name, value in values.items()

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from fedjax_private import aggregation, datasets, models
@@ -177,3 +178,22 @@ def test_an_algorithm_s_own_values_come_between_the_tuned_and_the_given_ones():
     assert momentum() == 0.9
     assert momentum(algorithm="scaffold") == 0.0
     assert momentum(algorithm="scaffold", momentum=0.5) == 0.5
+
+
+def test_the_model_that_nobody_names_follows_the_data():
+    for dataset, model in (
+        ("mnist_5k", "tutorial_cnn"),
+        ("idx:/data", "tutorial_cnn"),
+        ("breast_cancer", "linear"),
+        ("csv:ward.csv", "linear"),
+    ):
+        spec = Spec(arm="fl", dataset=dataset)
+        assert spec.model_entry.name == model
+        assert spec.described()["model"]["name"] == model
+        named = dataclasses.replace(spec, model="mlp_2nn")
+        assert named.model_entry.name == "mlp_2nn"
+    inputs = np.zeros((4, 3), np.float32)
+    labels = np.array([0, 1, 0, 1], np.int32)
+    examples = datasets.Examples(inputs, labels)
+    table = datasets.Dataset("mine", examples, examples, 2)
+    assert Spec(dataset=table).model_entry.name == "linear"

@@ -22,8 +22,10 @@ def _adapted(name: str, value: Any) -> Source:
             f"dataset {name} must be a Dataset, a Source or a function that returns a "
             f"Dataset, got {type(value).__name__}."
         )
-    load = value if callable(value) else lambda: value
-    return Source(name, name, lambda name, settings: load())
+    if callable(value):
+        return Source(name, name, lambda name, settings: value())
+    model = "tutorial_cnn" if value.train.inputs.ndim == 4 else "linear"
+    return Source(name, name, lambda name, settings: value, model=model)
 
 
 def _matched(name: str) -> Source | None:

@@ -32,6 +32,7 @@ class Source:
             `DatasetError`.
         settings: the class of its settings.
         matches: whether a name is of that form, where the source has many data sets.
+        model: name of the model that runs train where none is named.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Source:
     load: Callable[[str, Any], Dataset]
     settings: type[Settings] = Settings
     matches: Callable[[str], bool] | None = None
+    model: str = "tutorial_cnn"
 
 
 @dataclasses.dataclass(frozen=True)
