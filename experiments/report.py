@@ -65,7 +65,7 @@ def report(argv: Sequence[str]) -> int:
         rounds=rounds,
     )
     console = command.console()
-    console.print(comparison.table(rows, metric))
+    console.print(comparison.table(rows, metric, sources.vary(found)))
     command.say(console, f"written to {out}")
     return 0
 

@@ -230,7 +230,7 @@ def sweep(argv: Sequence[str]) -> int:
             comparison.write(
                 directory.path, rows, config, notes, vary=what.varied, metric=metric
             )
-            console.print(comparison.table(rows, metric))
+            console.print(comparison.table(rows, metric, what.varied))
         command.say(console, f"written to {directory.path}")
     return 1 if failures or len(cells) < len(asked) else 0
 

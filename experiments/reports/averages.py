@@ -66,7 +66,7 @@ class Cell(NamedTuple):
 
     def setting(self, name: str) -> Any:
         """The value of a setting, the same in all rows; None where it has none."""
-        return self.rows[0].get(name)
+        return None if name in _derived(self.rows[0]) else self.rows[0].get(name)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -81,17 +81,14 @@ class Cell(NamedTuple):
 
 
 def settings_of(row: Row) -> dict[str, Any]:
-    """The settings of a row.
+    """The settings of a row."""
+    left_out = NOT_SETTINGS | _derived(row)
+    return {name: value for name, value in row.items() if name not in left_out}
 
-    The noise multiplier is a setting where it was given. Where a target was, it follows
-    from the target, and may differ with the seed that draws the cohorts.
-    """
-    derived = row.get("epsilon_target") is not None
-    return {
-        name: value
-        for name, value in row.items()
-        if name not in NOT_SETTINGS and not (derived and name == "noise_multiplier")
-    }
+
+def _derived(row: Row) -> set[str]:
+    """What follows from the target epsilon, and may differ with the seed's cohorts."""
+    return {"noise_multiplier"} if row.get("epsilon_target") is not None else set()
 
 
 def cells(rows: Sequence[Row]) -> list[Cell]:

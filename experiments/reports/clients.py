@@ -6,8 +6,13 @@ from typing import Any
 
 from experiments.reports.averages import Cell, Row
 from experiments.reports.figures import drawn, frame
-from experiments.reports.layout import shown, varying, words
-from experiments.reports.markdown import Means, markdown_table, mean_and_deviation
+from experiments.reports.layout import shown, words
+from experiments.reports.markdown import (
+    Means,
+    filled_table,
+    markdown_table,
+    mean_and_deviation,
+)
 from fedjax_private.runs import ARMS
 
 FIGURE = "shards.png"
@@ -21,8 +26,16 @@ ACCURACIES: Means = {
 }
 
 
-def section(cells: Sequence[Cell], config: Mapping[str, Any]) -> list[str]:
-    """The section's blocks; none where data are pooled everywhere."""
+def section(
+    cells: Sequence[Cell], config: Mapping[str, Any], differ: Sequence[str] = ()
+) -> list[str]:
+    """The section's blocks; none where data are pooled everywhere.
+
+    Args:
+        cells: of all runs.
+        config: as config.json holds it.
+        differ: settings that tell cells of one place apart.
+    """
     apart = [cell for cell in cells if not ARMS[cell.arm].pooled]
     if not apart:
         return []
@@ -37,7 +50,6 @@ def section(cells: Sequence[Cell], config: Mapping[str, Any]) -> list[str]:
             "simulations on public data `--client_statistics` writes them down.",
         ]
     if known:
-        differ = varying(known)
         head = ["arm", "partition", "clients", *map(words, differ), *ACCURACIES]
         body = [
             [
@@ -57,7 +69,7 @@ def section(cells: Sequence[Cell], config: Mapping[str, Any]) -> list[str]:
             "their clients, it is that on each client's own; otherwise that on the "
             "classes of the test set, weighted by the client's class frequencies. The "
             "worst tenth is the mean of the worst client in ten, at least of one.",
-            markdown_table(head, body),
+            filled_table(head, body),
         ]
     if divisions:
         blocks += [

@@ -66,10 +66,14 @@ PRINTED = {
 }
 
 
-def table(rows: Sequence[Row], metric: Metric = ACCURACY) -> rich.table.Table:
-    """The table that is printed at the end."""
+def table(
+    rows: Sequence[Row], metric: Metric = ACCURACY, vary: Sequence[str] = ()
+) -> rich.table.Table:
+    """The table that is printed at the end; see `write`."""
     grouped = cells(rows)
-    differ = columns(grouped)
+    differ = layout(grouped, vary).columns
+    if "directory" in columns(grouped) and "directory" not in differ:
+        differ.append("directory")
     cited = [_cited(cell, differ) for cell in grouped]
     other = metric.name not in ("accuracy", *(name for name, _ in PRINTED.values()))
     head = ["partition", "clients", *map(words, differ), "arm", "accuracy", *PRINTED]
@@ -184,10 +188,10 @@ def markdown(
     for each in dict.fromkeys((metric, ACCURACY)):
         blocks += _values(grouped, laid_out, each)
     blocks += [
-        *clients.section(grouped, config),
+        *clients.section(grouped, config, laid_out.columns),
         *clients.losses(rows),
         *privacy.section(rows, config),
-        *encryption.section(grouped, config),
+        *encryption.section(grouped, config, laid_out.columns),
         *_settings(config),
     ]
     return "\n\n".join(blocks) + "\n"

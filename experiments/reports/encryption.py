@@ -19,12 +19,22 @@ SECONDS: Means = {"seconds": ("seconds_total", ".1f")}
 COUNTERPARTS = {"fl_he": "fl", "private_ai_local": "fl_dp"}
 
 
-def section(cells: Sequence[Cell], config: Mapping[str, Any]) -> list[str]:
-    """The section's blocks; none where nothing is encrypted."""
+def section(
+    cells: Sequence[Cell], config: Mapping[str, Any], differ: Sequence[str] = ()
+) -> list[str]:
+    """The section's blocks; none where nothing is encrypted.
+
+    Args:
+        cells: of all runs.
+        config: as config.json holds it.
+        differ: settings that tell cells of one place apart.
+    """
     encrypted = [cell for cell in cells if cell.setting("encryption")]
     if not encrypted:
         return []
-    differ = varying(encrypted)
+    differ = [
+        n for n in differ if any(cell.setting(n) is not None for cell in encrypted)
+    ]
     body = []
     for cell in encrypted:
         plain = _counterpart(cells, cell)
@@ -60,16 +70,11 @@ def _counterpart(cells: Sequence[Cell], cell: Cell) -> Cell | None:
     """The same run in the clear, where there is exactly one."""
     wanted = (COUNTERPARTS.get(cell.arm, ""), cell.partition, cell.clients)
     here = [other for other in cells if other[:3] == wanted]
-    if len(here) > 1:
-        # Settings that the clear run has: all but those of the scheme.
-        same = [
-            other
-            for other in here
-            if all(
-                cell.setting(name) == value
-                for name, value in other.settings.items()
-                if name in varying(here)
-            )
-        ]
-        here = same
-    return here[0] if len(here) == 1 else None
+    # The scheme's own settings do not vary among clear runs.
+    names = varying(here)
+    same = [
+        other
+        for other in here
+        if all(other.setting(name) == cell.setting(name) for name in names)
+    ]
+    return same[0] if len(same) == 1 else None

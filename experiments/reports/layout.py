@@ -33,6 +33,11 @@ class Layout:
     axis: str
     panels: tuple[str, ...]
 
+    @property
+    def columns(self) -> list[str]:
+        """The settings that tell cells of one place apart, for tables."""
+        return [name for name in (self.axis, *self.panels) if name not in PLACES]
+
 
 @dataclasses.dataclass(frozen=True)
 class Panel:

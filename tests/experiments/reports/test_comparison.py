@@ -240,3 +240,32 @@ def test_a_single_run_is_drawn_over_its_rounds(tmp_path, config):
     assert "(rounds.png)" in text and "comparison.png" not in text
     assert (tmp_path / "rounds.png").exists()
     assert not (tmp_path / "comparison.png").exists()
+
+
+def test_tables_show_what_varied_and_not_what_follows_from_it(config):
+    rows = [
+        row(arm, epsilon_target=epsilon, learning_rate=rate, noise_multiplier=rate)
+        for arm in ("fl_dp", "private_ai_local")
+        for epsilon, rate in ((0.5, 1.0), (8.0, 2.0))
+    ]
+    console = rich.console.Console(width=120)
+    with console.capture() as captured:
+        console.print(comparison.table(rows, vary=["epsilon"]))
+    head = captured.get().splitlines()[1]
+    assert "target epsilon" in head
+    assert "learning rate" not in head and "noise multiplier" not in head
+
+
+@pytest.mark.needs_openfhe
+def test_a_varied_encrypted_run_stands_beside_its_own_counterpart(configured):
+    encrypted = configured({"arm": "fl_he"})
+    rows = [
+        row(arm, learning_rate=rate, seconds_total=seconds + rate)
+        for arm, seconds in (("fl", 1.0), ("fl_he", 2.0))
+        for rate in (0.1, 0.2)
+    ]
+    rows.append(row("fl_he", learning_rate=0.3))
+    text = comparison.markdown(rows, encrypted, [], vary=["learning_rate"])
+    lines = table(section(text, "Encryption"))
+    assert [line["learning rate"] for line in lines] == ["0.1", "0.2", "0.3"]
+    assert [line["same without HE"] for line in lines] == ["1.1", "1.2", ""]
