@@ -219,6 +219,12 @@ def test_data_sets_of_earlier_versions_are_found_again(result, copied):
         runs.load(out).load_dataset()
 
 
+def test_a_spec_may_hold_the_data_set_itself(blobs, tmp_path):
+    result = runs.train(spec(dataset=blobs, rounds=1), out=tmp_path / "run")
+    assert result.row["dataset"] == result.prepared.spec.dataset_name == "blobs"
+    assert result.prepared.dataset is blobs
+
+
 def test_nothing_is_written_before_all_is_checked(blobs, tmp_path):
     for wrong, named in (
         ({"cohort": 4}, "cohort must"),

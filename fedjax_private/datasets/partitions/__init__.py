@@ -67,8 +67,9 @@ def named_clients(
     if groups is None:
         raise ValueError(
             f"partition={choice.name} needs data that name clients, and these do not: "
-            "give client_column with csv:FILE, client_train in npz:FILE, clients to "
-            "datasets.from_arrays, or choose another partition."
+            "give client_column with csv:FILE, client_folders=True with folder:DIR, "
+            "client_train in npz:FILE, clients to datasets.from_arrays, or choose "
+            "another partition."
         )
     return choice.entry.count(np.asarray(groups))
 

@@ -66,6 +66,11 @@ def read_npz(path: str | pathlib.Path, settings: NpzSettings) -> Dataset:
     )
     default = dataset.normalization
     offset, scale = settings.input_offset, settings.input_scale
+    if (offset, scale) != (None, None) and dataset.train.inputs.dtype == np.int32:
+        raise DatasetError(
+            f"{name} holds whole numbers, which are taken as token numbers and not "
+            "scaled: leave out input_offset and input_scale, or save floats."
+        )
     normalization = Normalization(
         default.offset if offset is None else offset,
         default.scale if scale is None else scale,

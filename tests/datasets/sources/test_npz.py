@@ -49,6 +49,12 @@ def test_public_constants_normalise(path):
     pixels = {k: v.astype(np.uint8) for k, v in ARRAYS.items() if k[0] == "x"}
     np.savez(path, **{**ARRAYS, **pixels})
     assert load(f"npz:{path}").normalization == Normalization(0.0, 255.0)
+    tokens = {k: v.astype(np.int64) for k, v in ARRAYS.items() if k[0] == "x"}
+    np.savez(path, **{**ARRAYS, **tokens})
+    assert load(f"npz:{path}").train.inputs.dtype == np.int32
+    with pytest.raises(DatasetError, match="whole numbers, which are taken as token"):
+        load(f"npz:{path}", input_scale=5.0)
+    np.savez(path, **ARRAYS)
     with pytest.raises(ValueError, match="a finite scale other than 0"):
         load(f"npz:{path}", input_scale=0.0)
 
