@@ -34,6 +34,7 @@ class CommandHelp(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """The text as one literal block."""
+        self.env.note_reread()  # flags change with files that Sphinx does not know
         text = help_of(self.arguments[0])
         return [nodes.literal_block(text, text, language="none")]
 

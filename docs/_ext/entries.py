@@ -42,6 +42,7 @@ class Entries(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """The definition list."""
+        self.env.note_reread()  # entries lie in files that Sphinx does not know
         module, _, name = self.arguments[0].rpartition(".")
         registry = getattr(importlib.import_module(module), name)
         entries = nodes.definition_list(classes=["simple"])
