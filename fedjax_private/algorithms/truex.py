@@ -62,7 +62,7 @@ from fedjax_private.choices import Settings
 from fedjax_private.privacy.accounting import Event
 from fedjax_private.privacy.plan import PrivacyPlan
 from fedjax_private.privacy.shares import SharedPlan
-from fedjax_private.trust import Trust
+from fedjax_private.trust import Adversary, Trust
 from fedjax_private.typing import LossFn, Params
 
 
@@ -151,6 +151,11 @@ def truex(
 def _price(terms: Terms, settings: Settings) -> Privacy:
     """Returns the price of shares by the paper's rule; its own count is the claim."""
     _check_trust(terms.trust)
+    if terms.noise_multiplier is not None and terms.against is Adversary.INSIDERS:
+        raise ValueError(
+            "epsilon_against has no effect: algorithm=truex counts a given "
+            "noise_multiplier by its own rule; leave out one of the two."
+        )
     privacy = shared_price(terms, _counted(terms.trust))
     claim = claimed_event(privacy.plan, terms.steps)
     return dataclasses.replace(privacy, claimed=terms.priced(claim, privacy.neighbors))

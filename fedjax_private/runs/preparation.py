@@ -217,6 +217,11 @@ def _check(spec: Spec, algorithm: AlgorithmEntry, values: Hyperparameters) -> No
             f"algorithm={algorithm.name} counts on every upload of its clients, and "
             "would train wrongly without some: leave out drop_out."
         )
+    if spec.cohort is not None and algorithm.samples_clients:
+        raise ValueError(
+            f"algorithm={algorithm.name} draws each round's clients itself, with "
+            "sampling_probability: leave out cohort."
+        )
     noised = spec.traits.private and algorithm.training is not Training.SGD
     if spec.client is not None:
         client = CLIENTS.choose(spec.client)
@@ -293,7 +298,7 @@ def build_model(spec: Spec, dataset: Dataset) -> models.Model:
         dataset: as the model takes it; see `models.features`.
     """
     inputs, values = dataset.train.inputs, spec.hyperparameters
-    return _built(
+    model = _built(
         spec.chosen_model,
         inputs.shape[1:],
         models.input_dtype(inputs.dtype),
@@ -302,6 +307,12 @@ def build_model(spec: Spec, dataset: Dataset) -> models.Model:
         values.activation,
         values.augmentations,
     )
+    if values.augmentations > 1 and inputs.ndim != 4:
+        raise ValueError(
+            "augmentations shifts images (H, W, C), got inputs of shape "
+            f"{inputs.shape[1:]}: give augmentations=1."
+        )
+    return model
 
 
 @functools.cache

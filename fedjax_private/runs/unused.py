@@ -135,12 +135,6 @@ def _rules(
     asked = f"algorithm={facts.algorithm.name}"
     if not algorithm.takes_client:
         yield ("client",), f"{asked} has a client function of its own; {_OUT}"
-    if algorithm.samples_clients:
-        yield (
-            ("cohort",),
-            f"{asked} draws each round's clients itself, with sampling_probability; "
-            + _OUT,
-        )
     if algorithm.training is Training.SGD:
         yield ("mechanism",), f"{asked} has no noised steps; {_OUT}"
     for field in algorithm.ignores:

@@ -112,7 +112,7 @@ REFUSED = [
     ),
     (
         {"arm": "fl_dp", "algorithm": "dp_fedavg", "cohort": 2},
-        "cohort has no effect: algorithm=dp_fedavg draws each round's clients itself",
+        "draws each round's clients itself.*leave out cohort",
     ),
     (
         {"algorithm": "fedprox", "client": "sgd"},
