@@ -106,3 +106,40 @@ def test_help_names_the_forms_of_data_sets(capsys):
     assert (
         "--split_seed of the draw of the test set (default 0) (csv:FILE, fold" in shown
     )
+
+
+def test_settings_of_an_own_source_are_flags(tmp_path, monkeypatch):
+    (tmp_path / "own_source.py").write_text(
+        """
+import dataclasses
+
+import numpy as np
+
+from fedjax_private.choices import Settings, at_least, setting
+from fedjax_private.datasets import Source, from_arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class Sized(Settings):
+    examples: int = setting(8, "how many", at_least(2))
+
+
+def made(name, settings):
+    numbers = np.arange(settings.examples)
+    inputs = np.stack([numbers, numbers], axis=1) / 10
+    return from_arrays(name, inputs, numbers % 2, inputs, numbers % 2)
+
+
+NUMBERS = Source("numbers", "two columns", made, Sized)
+"""
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    out = tmp_path / "run"
+    flags = ("--dataset=own_source:NUMBERS", "--examples=12", "--clients=2")
+    assert train(command(out, *flags)) == 0
+    (row,) = read_rows(out / "runs.jsonl")
+    assert (row["dataset"], row["train_examples"]) == ("own_source:NUMBERS", 12)
+    assert runs.load(out).spec["dataset"] == {
+        "name": "own_source:NUMBERS",
+        "examples": 12,
+    }
