@@ -23,6 +23,7 @@ extensions = [
     "entries",
     "reference",
     "repository",
+    "signatures",
 ]
 exclude_patterns = ["_build", "_ext"]
 html_theme = "furo"

@@ -13,8 +13,6 @@ _SECTION = re.compile(r"^[A-Z][A-Za-z ]*:$")
 _ITEM = re.compile(r"^\s*([-*+]|\d+\.)\s")
 _CODE_OR_SIGN = re.compile(r"`+[^`]+`+|(?<![\w*])\*[A-Za-z]+\*(?![\w*])|[*|]")
 _GUARANTEES = "Formal guarantees:"
-# How a value without a short name is printed, such as <function Entry.<lambda>>.
-_OBJECT = re.compile(r"<(?:[^<>]|<[^<>]*>)*>")
 _COLON = "\0"  # stands for a colon while napoleon reads
 
 
@@ -89,14 +87,6 @@ def _after_napoleon(
     lines[:] = [line.replace(_COLON, ":") for line in lines]
 
 
-def _signature(
-    app: Any, what: str, name: str, obj: Any, options: Any, signature: Any, result: Any
-) -> tuple[str, str | None] | None:
-    if not signature or not _OBJECT.search(signature.replace("->", "")):
-        return None
-    return _OBJECT.sub("...", signature), result
-
-
 def setup(app: Any) -> dict[str, bool]:
     """Is called by Sphinx."""
     from sphinx.domains.python import PyObject
@@ -104,7 +94,6 @@ def setup(app: Any) -> dict[str, bool]:
     for field in PyObject.doc_field_types:
         if field.name == "variable":
             field.label = "Attributes"
-    app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-process-docstring", _before_napoleon, priority=100)
     app.connect("autodoc-process-docstring", _after_napoleon, priority=900)
     return {"parallel_read_safe": True}
