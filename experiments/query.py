@@ -172,7 +172,7 @@ def query(argv: Sequence[str]) -> int:
     console = command.console()
     console.print(_table(offer.model, rows))
     command.say(console, _summary(rows, opening))
-    if len(rows) == 1:
+    if len(rows) == 1 and asked.inputs.ndim == 4:  # a table is no picture
         classes = offer.classes or tuple(map(str, range(scores.shape[1])))
         prediction(directory.path / FIGURE, asked.inputs[0], scores[0], classes)
     command.say(console, f"written to {directory.path}")

@@ -153,7 +153,8 @@ def read_csv(path: str | os.PathLike[str], settings: CsvSettings) -> Dataset:
     UTF-8, with or without a byte order mark. Spaces around fields are dropped. Columns
     of numbers and of categories become float32 inputs (N, F) in the order of the file;
     a category column becomes as many as it has categories. Classes and clients are
-    numbered in the order of their names; see `from_arrays`.
+    numbered in the order of their names, and which there are is taken to be public; see
+    `from_arrays`.
 
     Args:
         path: of the file.
