@@ -15,7 +15,7 @@ PLAIN = (
     "howto/mechanisms",
     "howto/schemes",
 )
-ENCRYPTED = ("tutorial", "encrypted_sums")
+ENCRYPTED = ("tutorial", "encrypted_sums", "howto/sweeps")
 LONG = ("user_level",)
 
 
