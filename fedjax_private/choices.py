@@ -13,7 +13,9 @@ follow from these fields.
 import dataclasses
 import functools
 import importlib
+import inspect
 import math
+import numbers
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -73,6 +75,8 @@ class Settings:
     """
 
     def __post_init__(self) -> None:
+        own: Any = type(self)
+        scalars = _scalars(own)
         for field in dataclasses.fields(self):
             check, value = field.metadata.get("check"), getattr(self, field.name)
             registry = field.metadata.get("registry")
@@ -86,16 +90,93 @@ class Settings:
                     else registry.choose(value)
                 )
                 object.__setattr__(self, field.name, chosen)
-            elif check is not None and (wrong := check(value)) is not None:
+                continue
+            classes, what = scalars.get(field.name, (object, ""))
+            number = what in _NUMBERS
+            if not isinstance(value, classes) or (number and isinstance(value, bool)):
+                raise ValueError(f"{field.name} must be {what}, got {shown(value)}.")
+            if check is not None and (wrong := check(value)) is not None:
                 raise ValueError(f"{field.name} {wrong}, got {value}.")
+
+
+# The type of a field -> the classes of its values, and what to call them.
+_NUMBERS = ("a whole number", "a number")
+_SCALARS: Mapping[Any, tuple[Any, str]] = {
+    int: (numbers.Integral, _NUMBERS[0]),
+    float: (numbers.Real, _NUMBERS[1]),
+    str: (str, "text"),
+    bool: (bool, "True or False"),
+}
+
+
+@functools.cache
+def _scalars(settings: type) -> dict[str, tuple[Any, str]]:
+    """The fields of a settings class that hold a number, text or a truth value."""
+    try:
+        hints = typing.get_type_hints(settings)
+    except NameError:  # types that are known where the class was written only
+        return {}
+    scalars = {}
+    for name, kind in hints.items():
+        union = typing.get_origin(kind) in (typing.Union, types.UnionType)
+        options = [k for k in typing.get_args(kind) if k is not type(None)]
+        one = kind if not union else options[0] if len(options) == 1 else None
+        if isinstance(one, type) and one in _SCALARS:
+            scalars[name] = _SCALARS[one]
+    return scalars
 
 
 def check(owner: object, **checks: Check) -> None:
     """Raises ValueError if an attribute of that name, unless None, fails its check."""
     for name, check in checks.items():
         value = getattr(owner, name)
-        if value is not None and (wrong := check(value)) is not None:
+        try:
+            wrong = None if value is None else check(value)
+        except TypeError as error:
+            raise ValueError(f"{name} must be a number, got {shown(value)}.") from error
+        if wrong is not None:
             raise ValueError(f"{name} {wrong}, got {value}.")
+
+
+def check_kind(name: str, value: object, kind: Any, what: str) -> None:
+    """Raises ValueError unless a value is of a class.
+
+    Args:
+        name: of the argument.
+        value: of the argument.
+        kind: the class, or a tuple of classes.
+        what: what it must be and where to get one: "a Trainer, as clients.sgd returns".
+    """
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be {what}, got {shown(value)}.")
+
+
+def check_call(name: str, function: Any, arguments: int, what: str) -> None:
+    """Raises ValueError unless a function can be called with so many values.
+
+    Args:
+        name: of the argument that holds the function.
+        function: is not called.
+        arguments: how many, by position.
+        what: the signature: "a function (learning rate) -> optax optimiser".
+    """
+    if not callable(function):
+        raise ValueError(f"{name} must be {what}, got {shown(function)}.")
+    try:
+        inspect.signature(function).bind(*range(arguments))
+    except TypeError as error:
+        raise ValueError(
+            f"{name} must be {what}, got {shown(function)}: {error}."
+        ) from error
+    except ValueError:  # it does not tell its signature
+        pass
+
+
+def shown(value: object) -> str:
+    """A value in an error message: short ones as they are, others by name or type."""
+    if value is None or isinstance(value, (str, numbers.Number)):
+        return repr(value)
+    return str(getattr(value, "__name__", type(value).__name__))
 
 
 def at_least(least: int) -> Check:
@@ -286,7 +367,9 @@ class Registry(Generic[E]):
             name = getattr(which, "__name__", None) or getattr(which, "name", None)
             entry = self.adapt(name or type(which).__name__, which)
         else:
-            raise ValueError(f"{self.kind} must be a name or an entry, got {which!r}.")
+            raise ValueError(
+                f"{self.kind} must be a name or an entry, got {shown(which)}."
+            )
         known = settings_of(entry)
         for name in values or {}:
             if name not in known:

@@ -122,6 +122,24 @@ def rewritten(function: Callable[..., Any], rule: Rule) -> Callable[..., Any]:
     return run
 
 
+def depends_on(function: Callable[..., Any], *arguments: Any) -> bool:
+    """Returns whether any output of a function depends on the values of its arguments.
+
+    Args:
+        function: takes and returns pytrees; its arguments' shapes do not count.
+        arguments: arrays, tracers or shapes.
+    """
+    program = flat_program(function, *arguments)
+    depends = object()
+
+    def rule(eqn: core.JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
+        given = any(value is depends for value in values)
+        return [depends if given else None] * len(eqn.outvars)
+
+    outputs = evaluate(program, [depends] * len(program.jaxpr.invars), rule)
+    return any(output is depends for output in outputs)
+
+
 def largest_value(program: core.ClosedJaxpr, inputs: Sequence[int]) -> int:
     """Returns the bytes of the largest array that depends on some inputs.
 

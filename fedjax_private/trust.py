@@ -42,7 +42,7 @@ class Trust:
         uploads: m, how many uploads a released sum must hold. A sum of fewer is never
             decrypted: it would carry less noise than was accounted for, or expose a
             smaller group than the participants agreed to.
-        decryptor: who decrypts the released sum.
+        decryptor: who decrypts the released sum; or the name of a `Decryptor`.
         honest: t, how many of the clients of any released sum are assumed not to
             collude; all but one unless given.
         quorum: T, how many holders of key shares can decrypt anything together; None
@@ -58,6 +58,15 @@ class Trust:
     quorum: int | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.decryptor, Decryptor):
+            try:
+                object.__setattr__(self, "decryptor", Decryptor(self.decryptor))
+            except ValueError as error:
+                raise ValueError(
+                    "decryptor must be one of "
+                    f"{', '.join(each.value for each in Decryptor)}, got "
+                    f"{self.decryptor!r}."
+                ) from error
         if self.uploads < 1:
             raise ValueError(f"a sum needs at least one upload, got {self.uploads}.")
         for name, most in (("honest", "uploads of a sum"), ("quorum", "holders")):

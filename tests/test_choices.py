@@ -5,6 +5,7 @@ import math
 import sys
 import types
 
+import numpy as np
 import pytest
 
 from fedjax_private import choices
@@ -262,3 +263,60 @@ def test_every_built_in_entry_is_found_under_its_own_name():
             for field in dataclasses.fields(entry.settings):
                 assert field.metadata["help"], f"{name}: {field.name}"
     assert len(kinds) == 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Kinds(Settings):
+    """A field of each kind."""
+
+    count: int = choices.setting(1, "")
+    rate: float | None = choices.setting(None, "", choices.positive)
+    name: str = choices.setting("a", "")
+    on: bool = choices.setting(False, "")
+    either: str | int | None = choices.setting(None, "")
+    names: list[str] = choices.setting(("a", "b"), "")
+
+
+class TestKinds:
+    def test_numbers_of_all_libraries_are_numbers(self):
+        made = Kinds(count=np.int64(2), rate=3, name="b", on=True, either=3)
+        assert (made.count, made.rate) == (2, 3)
+        assert Kinds(rate=np.float32(0.5)).rate == 0.5
+
+    @pytest.mark.parametrize(
+        ("values", "sentence"),
+        [
+            ({"count": "2"}, "count must be a whole number, got '2'."),
+            ({"count": 2.5}, "count must be a whole number, got 2.5."),
+            ({"count": True}, "count must be a whole number, got True."),
+            ({"rate": "0.1"}, "rate must be a number, got '0.1'."),
+            ({"rate": [0.1, 0.2]}, "rate must be a number, got list."),
+            ({"name": 3}, "name must be text, got 3."),
+            ({"on": "yes"}, "on must be True or False, got 'yes'."),
+        ],
+    )
+    def test_other_values_are_named(self, values, sentence):
+        with pytest.raises(ValueError) as caught:
+            Kinds(**values)
+        assert str(caught.value) == sentence
+
+    def test_what_is_no_number_is_no_value_of_a_check(self):
+        with pytest.raises(ValueError, match="share must be a number, got 'half'"):
+            choices.check(types.SimpleNamespace(share="half"), share=choices.positive)
+
+    def test_classes_and_signatures_of_arguments(self):
+        choices.check_kind("size", 3, int, "a number")
+        with pytest.raises(ValueError, match="size must be a number, got Size"):
+            choices.check_kind("size", Size(), int, "a number")
+        form = "a function (loss) -> trainer"
+        choices.check_call("make", drawn, 0, "nothing")
+        choices.check_call("make", max, 3, "whatever")
+        choices.check_call("make", lambda loss, rate=1: loss, 1, form)
+        for wrong, words in (
+            (drawn, r"make must be a function \(loss\).*got drawn: too many"),
+            (lambda: 3, "got <lambda>: too many positional arguments"),
+            (lambda a, b: 3, "got <lambda>: missing a required argument: 'b'"),
+            ("sgd", "make must be a function.*got 'sgd'"),
+        ):
+            with pytest.raises(ValueError, match=words):
+                choices.check_call("make", wrong, 1, form)

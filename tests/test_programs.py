@@ -7,6 +7,7 @@ import pytest
 
 from fedjax_private.programs import (
     called,
+    depends_on,
     evaluate,
     evaluate_equations,
     flat_program,
@@ -121,3 +122,11 @@ def test_the_largest_value_is_that_of_what_depends_on_the_inputs():
     assert largest_value(program, [1]) == 7 * 7 * 4
     assert largest_value(program, [0]) == 100 * 100 * 4
     assert largest_value(flat_program(lambda x: x[:1], jnp.zeros(9)), [0]) == 9 * 4
+
+
+def test_whether_a_function_depends_on_the_values_of_its_arguments():
+    assert depends_on(lambda x: x.sum(), X)
+    assert depends_on(lambda x, y: (jnp.ones(3), y), X, X)
+    assert depends_on(jax.jit(lambda x: jnp.where(x > 0, 1.0, 2.0)), X)
+    assert not depends_on(lambda x: 1.0 / x.size, X)
+    assert not depends_on(lambda x: jnp.zeros_like(x) + 1, X)

@@ -53,3 +53,9 @@ def test_insiders_read_uploads_where_they_decrypt(decryptor, honest, quorum, rea
 def test_numbers_out_of_range_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(SIX, **values)
+
+
+def test_a_decryptor_by_name():
+    assert Trust(3, "authority") == Trust(3, Decryptor.KEY_AUTHORITY)
+    with pytest.raises(ValueError, match=r"one of none, authority, .*got 'server'"):
+        Trust(3, "server")

@@ -140,7 +140,12 @@ class EncryptedAggregation(EncryptedSums):
         self._key = self._make_key()
 
     def open(self, round_number: int) -> Session:
-        """Opens the session of one round; no round can be released twice."""
+        """Opens the session of one round.
+
+        Raises:
+            RefusedError: the round has been opened before.
+        """
+        self._open_once(round_number)
         if self._key.decryption.used_up:
             self._key = self._make_key()
         self._key.server.open(round_number)

@@ -1,6 +1,7 @@
 """Entries of aggregation schemes: all that the rest of the library knows of them."""
 
 import dataclasses
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,8 @@ class SumTask:
     encrypted: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
+        form = "a whole number, such as models.parameter_count(params) + 1"
+        choices.check_kind("vector_size", self.vector_size, numbers.Integral, form)
         if self.vector_size < 1:
             raise ValueError(
                 f"vectors need at least one value, got {self.vector_size}."

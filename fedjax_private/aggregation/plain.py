@@ -51,8 +51,9 @@ class PlainSum:
         self._check_open()
         if slots.shape != (len(clients), self.total.size):
             raise ValueError(
-                f"slots of shape {slots.shape} where "
-                f"({len(clients)}, {self.total.size}) were declared."
+                f"uploads of shape {slots.shape} where ({len(clients)}, "
+                f"{self.total.size}) were declared: vector_size must be the number of "
+                "values in a client's update, its weight included."
             )
         ids = [int(client) for client in clients]
         repeated = self.clients.intersection(ids)

@@ -97,11 +97,13 @@ class ProcessAggregation(EncryptedSums):
         return f"{sums} Server, clients and {who} run in separate processes."
 
     def open(self, round_number: int) -> Session:
-        """Opens the session of one round; no round can be released twice.
+        """Opens the session of one round.
 
         Raises:
+            RefusedError: the round has been opened before.
             RuntimeError: if a process has ended; so do the session's methods.
         """
+        self._open_once(round_number)
         decryptors = [self._authority] if self._authority else self._clients
         if any(call_all("used_up", dict.fromkeys(decryptors, ()))):
             self._make_key()

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from fedjax_private.aggregation.entry import SchemeEntry, SumTask
 from fedjax_private.aggregation.types import Aggregation
-from fedjax_private.choices import Choice, Registry
+from fedjax_private.choices import Choice, Registry, check_kind
 from fedjax_private.trust import Trust
 
 _PACKAGE = "fedjax_private.aggregation.schemes"
@@ -120,6 +120,8 @@ def describe(
 def _checked(scheme: SchemeChoice, trust: Trust) -> Choice[SchemeEntry]:
     """Returns the choice of a scheme that the trust model fits."""
     choice = SCHEMES.choose(scheme)
+    form = "a Trust, as trust_of(scheme, uploads=...) returns"
+    check_kind("trust", trust, Trust, form)
     needed = choice.entry.decryptor(choice.settings)
     if trust.decryptor is not needed:
         raise ValueError(

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from fedjax_private.aggregation.plain import BYTES_PER_VALUE, IDENTITY, PlainSum
 from fedjax_private.aggregation.types import Codec, IntArray, SessionReport
+from fedjax_private.encryption.errors import RefusedError
 from fedjax_private.encryption.parameters import SumRequest, derive
 from fedjax_private.quantization import Grid, dequantize, quantize, to_unsigned
 from fedjax_private.trust import Decryptor, Trust
@@ -46,6 +47,7 @@ class EncryptedSums:
         self.request, self.trust, self.quorum = request, trust, quorum
         self.topology, self.parameters = topology, derive(request)
         self._seconds_keys = 0.0
+        self._opened: set[int] = set()
 
     @property
     def codec(self) -> Codec:
@@ -109,6 +111,15 @@ class EncryptedSums:
                 f"{least} uploads a round."
             )
         return f"{what} {who} Uploads travel as a {self.topology}."
+
+    def _open_once(self, round_number: int) -> None:
+        """Notes that a round is opened; raises RefusedError the second time."""
+        if round_number in self._opened:
+            raise RefusedError(
+                f"round {round_number} has been opened before: an aggregation serves "
+                "one run, so make another for the next."
+            )
+        self._opened.add(round_number)
 
     def _taken_seconds_keys(self) -> float:
         """Returns the seconds of making keys since the last call."""

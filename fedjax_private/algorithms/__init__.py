@@ -1,8 +1,9 @@
 """Published algorithms, a file each: its citation, its functions and its entry.
 
-Of the other files, `algorithm` holds the type of all algorithms, `prices` what privacy
-costs a run, `fedopt` the server optimisers, and `entry` the registry of algorithms;
-each imports only those before it, and the algorithms import these four. `fedavg` and
+Of the other files, `forms` checks what users give, `algorithm` holds the type of all
+algorithms, `prices` what privacy costs a run, `fedopt` the server optimisers, and
+`entry` the registry of algorithms; each imports only those before it, and the
+algorithms import these five. `fedavg` and
 `distributed_dp_sgd` serve other algorithms.
 
 The package imports its files at once, so that a function is found here even where its

@@ -6,9 +6,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from fedjax_private.aggregation.types import Codec
+from fedjax_private.algorithms.forms import (
+    check_client,
+    check_codec,
+    check_params,
+    check_result,
+)
 from fedjax_private.clients.for_each import for_each_client
 from fedjax_private.clients.updates import ClientUpdate
 from fedjax_private.datasets.clients import ClientData
@@ -71,6 +78,7 @@ def client_phase(
     codec: Codec | None,
     backend: str = "auto",
     broadcast: Callable[[ServerState], Broadcast] = lambda state: state.params,
+    update_like: Params | None = None,
 ) -> ClientPhase:
     """Returns the phase that maps a client function over a chunk and encodes updates.
 
@@ -84,7 +92,15 @@ def client_phase(
             where nothing is sent.
         backend: see `for_each_client`.
         broadcast: server state -> the part of it that goes to the clients.
+        update_like: shapes of an update; None for any.
+
+    Raises:
+        ValueError: the client function or the codec is something else; or, when a chunk
+            is mapped, the client function returns something else.
     """
+    check_client(client_update)
+    if codec is not None:
+        check_codec(codec)
 
     def one_client(
         shared: tuple[Broadcast, Array, ClientKeys],
@@ -98,7 +114,9 @@ def client_phase(
         keys = ClientKeys(
             *(client_key(root, round_number, client_id) for root in roots)
         )
-        output, state = client_update(sent, state, data, keys)
+        result = client_update(sent, state, data, keys)
+        check_result(result, state, update_like)
+        output, state = result
         slots, _ = ravel_pytree(output.update)
         if codec is not None:
             # Folded in once more: a codec must not see the key of the batches.
@@ -129,11 +147,18 @@ def client_phase(
 
 def zeros_of(like: Params) -> Params:
     """Returns zeros of the shapes and types of a pytree's leaves."""
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+    return jax.tree.map(
+        lambda leaf: jnp.zeros(np.shape(leaf), jnp.result_type(leaf)), like
+    )
 
 
 def unpacker(update_like: Params) -> Callable[[Array], Params]:
-    """Returns packed vector -> update."""
+    """Returns packed vector -> update.
+
+    Raises:
+        ValueError: `update_like` holds something else than arrays or shapes.
+    """
+    check_params("params_like", update_like)
     return ravel_pytree(zeros_of(update_like))[1]
 
 

@@ -31,6 +31,8 @@ from fedjax_private.algorithms.algorithm import (
     unpacker,
 )
 from fedjax_private.algorithms.entry import AlgorithmEntry, Task, Training
+from fedjax_private.algorithms.fedopt import optimizer_of
+from fedjax_private.algorithms.forms import check_codec, check_fit
 from fedjax_private.algorithms.prices import shared_price
 from fedjax_private.clients.training import optimized
 from fedjax_private.clients.updates import sharing_noise
@@ -50,7 +52,7 @@ class DpSgdState(NamedTuple):
 def distributed_dp_sgd(
     loss: LossFn,
     plan: SharedPlan,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | str,
     codec: Codec,
     params_like: Params,
     *,
@@ -75,14 +77,18 @@ def distributed_dp_sgd(
     post-processing of the released sums.
 
     Raises:
-        ValueError: averaging outside [0, 1).
+        ValueError: averaging outside [0, 1), or an argument of another kind.
     """
     if not 0.0 <= averaging < 1.0:
         raise ValueError(f"averaging must lie in [0, 1), got {averaging}.")
+    check_codec(codec)
+    optimizer = optimizer_of(optimizer)
     unpack = unpacker(params_like)
+    client = sharing_noise(loss, plan)
     bound = plan.plan.clipping.bound
 
     def init(params: Params) -> DpSgdState:
+        check_fit(params, params_like)
         average = params if averaging else ()
         return DpSgdState(params, optimizer.init(params), average, jnp.int32(0))
 
@@ -110,7 +116,7 @@ def distributed_dp_sgd(
     return Algorithm(
         init=init,
         init_client=plan.plan.init,
-        client_phase=client_phase(sharing_noise(loss, plan), None, backend),
+        client_phase=client_phase(client, None, backend),
         server_phase=server_phase,
         models=models,
         trust=plan.trust,

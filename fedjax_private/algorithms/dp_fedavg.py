@@ -50,6 +50,8 @@ from fedjax_private.aggregation.entry import SchemeEntry
 from fedjax_private.aggregation.types import Codec
 from fedjax_private.algorithms.algorithm import Algorithm, client_phase, unpacker
 from fedjax_private.algorithms.entry import AlgorithmEntry, Task
+from fedjax_private.algorithms.fedopt import optimizer_of
+from fedjax_private.algorithms.forms import check_fit
 from fedjax_private.algorithms.prices import Privacy, Terms, Unit
 from fedjax_private.choices import Choice, Settings
 from fedjax_private.clients.training import Trainer, optimized
@@ -179,7 +181,7 @@ def joining_client(trainer: Trainer, plan: ClientLevelPlan) -> ClientUpdate:
 def dp_fedavg(
     trainer: Trainer,
     plan: ClientLevelPlan,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | str,
     codec: Codec,
     params_like: Params,
     *,
@@ -203,9 +205,11 @@ def dp_fedavg(
             entropy; `noise_key(seed, "server")` makes a simulation repeatable.
         backend: see `for_each_client`.
     """
+    optimizer = optimizer_of(optimizer)
     unpack = unpacker(params_like)
 
     def init(params: Params) -> ClientLevelState:
+        check_fit(params, params_like)
         state = optimizer.init(params)
         return ClientLevelState(params, state, server_key(), jnp.int32(0))
 

@@ -12,7 +12,7 @@ from fedjax_private.aggregation.types import Codec
 from fedjax_private.algorithms.algorithm import Algorithm
 from fedjax_private.algorithms.fedopt import server_optimizer
 from fedjax_private.algorithms.prices import Privacy, Terms
-from fedjax_private.choices import Choice, Registry, Settings
+from fedjax_private.choices import Choice, Registry, Settings, check_kind
 from fedjax_private.clients.entries import CLIENTS, ClientEntry
 from fedjax_private.clients.training import Trainer
 from fedjax_private.clients.updates import Weight, by_examples, equally
@@ -77,9 +77,12 @@ class Task:
         """Returns the trainer of the chosen client function, or of the default one."""
         client = self.client or CLIENTS.choose(default)
         plan = self.plan if client.entry.private else None
-        return client.entry.make(
+        trainer = client.entry.make(
             self.model.loss, self.hyperparameters, plan, client.settings
         )
+        form = "a ClientEntry whose make returns a Trainer"
+        check_kind(f"client={client.name}", trainer, Trainer, form)
+        return trainer
 
     def weight(self) -> Weight:
         """Returns the weight of a client in a mean.

@@ -24,6 +24,8 @@ import optax
 from fedjax_private.aggregation.types import Codec
 from fedjax_private.algorithms.algorithm import Algorithm, client_phase, unpacker
 from fedjax_private.algorithms.entry import AlgorithmEntry, Task, Training
+from fedjax_private.algorithms.fedopt import optimizer_of
+from fedjax_private.algorithms.forms import check_fit
 from fedjax_private.algorithms.prices import local_price
 from fedjax_private.clients.training import optimized
 from fedjax_private.clients.updates import ClientUpdate, federated, kept
@@ -39,7 +41,7 @@ class FedAvgState(NamedTuple):
 
 def fedavg(
     client_update: ClientUpdate,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | str,
     codec: Codec,
     params_like: Params,
     backend: str = "auto",
@@ -50,16 +52,23 @@ def fedavg(
     Args:
         client_update: sends `{"delta": w (trained - params), "weight": w}`, as
             `clients.federated` does.
-        optimizer: applied to the pseudo-gradient `-sum(delta) / sum(weight)`.
+        optimizer: applied to the pseudo-gradient `-sum(delta) / sum(weight)`; or "sgd",
+            of learning rate 1.
         codec: of the aggregation.
         params_like: params or their shapes, by which vectors are unpacked.
         backend: see `for_each_client`.
         init_client: params -> state of a client before its first round; for private
             clients `clients.kept`.
+
+    Raises:
+        ValueError: an argument of another kind.
     """
-    unpack = unpacker({"delta": params_like, "weight": jnp.float32(0)})
+    optimizer = optimizer_of(optimizer)
+    update_like = {"delta": params_like, "weight": jnp.float32(0)}
+    unpack = unpacker(update_like)
 
     def init(params: Params) -> FedAvgState:
+        check_fit(params, params_like)
         return FedAvgState(params, optimizer.init(params))
 
     @jax.jit
@@ -75,7 +84,9 @@ def fedavg(
     return Algorithm(
         init=init,
         init_client=init_client,
-        client_phase=client_phase(client_update, codec, backend),
+        client_phase=client_phase(
+            client_update, codec, backend, update_like=update_like
+        ),
         server_phase=server_phase,
     )
 

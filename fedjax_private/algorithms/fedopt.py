@@ -25,7 +25,7 @@ from typing import Any
 
 import optax
 
-from fedjax_private.choices import Registry, Settings
+from fedjax_private.choices import Registry, Settings, check_call, check_kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,21 +37,21 @@ class ServerOptimizer:
         summary: one line.
         make: learning rate -> optax optimiser.
         settings: the class of its settings: it has none.
+        usual_rate: the learning rate at which its name alone stands for it; None where
+            a rate must be chosen.
     """
 
     name: str
     summary: str
     make: Callable[[float], optax.GradientTransformation]
     settings: type[Settings] = Settings
+    usual_rate: float | None = None
 
 
 def _adapted(name: str, attribute: Any) -> ServerOptimizer:
     """Returns the entry of a user's function learning rate -> optax optimiser."""
-    if not callable(attribute):
-        raise ValueError(
-            f"server_optimizer={name} must be a ServerOptimizer or a function of the "
-            f"learning rate, got {type(attribute).__name__}."
-        )
+    form = "a ServerOptimizer, or a function (learning rate) -> optax optimiser"
+    check_call(f"server_optimizer={name}", attribute, 1, form)
     summary = (attribute.__doc__ or name).strip().splitlines()[0]
     return ServerOptimizer(name, summary, attribute)
 
@@ -69,7 +69,9 @@ SERVER_OPTIMIZERS: Registry[ServerOptimizer] = Registry(
     _adapted,
 )
 
-SGD = ServerOptimizer("sgd", "plain steps: FedAvg itself at rate 1", optax.sgd)
+SGD = ServerOptimizer(
+    "sgd", "plain steps: FedAvg itself at rate 1", optax.sgd, usual_rate=1.0
+)
 MOMENTUM = ServerOptimizer(
     "momentum", "FedAvgM, momentum 0.9", lambda rate: optax.sgd(rate, momentum=0.9)
 )
@@ -85,14 +87,53 @@ ADAGRAD = ServerOptimizer(
 )
 
 
-def server_optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
+def server_optimizer(
+    optimizer: str | ServerOptimizer | Callable[[float], Any], learning_rate: float
+) -> optax.GradientTransformation:
     """Returns the optax optimiser of a name, for `fedavg` and `fedprox`.
 
+    Args:
+        optimizer: a name of `SERVER_OPTIMIZERS` or module:attribute, an entry, or a
+            function (learning rate) -> optax optimiser.
+        learning_rate: of the server's steps.
+
     Raises:
-        ValueError: unknown name, or a learning rate that is not positive and finite.
+        ValueError: unknown name, a learning rate that is not positive and finite, or a
+            function that returns no optax optimiser.
     """
     check_server_learning_rate(learning_rate)
-    return SERVER_OPTIMIZERS.find(name).make(learning_rate)
+    entry = SERVER_OPTIMIZERS.choose(optimizer).entry
+    made = entry.make(learning_rate)
+    check_kind(
+        f"server_optimizer={entry.name}", made, GRADIENT_TRANSFORMATION, _RETURNS
+    )
+    return made
+
+
+# optax's class; a tuple of two functions.
+GRADIENT_TRANSFORMATION: Any = optax.GradientTransformation
+_RETURNS = "a function that returns an optax optimiser"
+
+
+def optimizer_of(
+    optimizer: optax.GradientTransformation | str | ServerOptimizer,
+) -> optax.GradientTransformation:
+    """Returns the optimiser of an algorithm: one of optax, or the one of a name.
+
+    Raises:
+        ValueError: it is neither, or the name needs a learning rate.
+    """
+    if isinstance(optimizer, (str, ServerOptimizer)):
+        entry = SERVER_OPTIMIZERS.choose(optimizer).entry
+        if entry.usual_rate is None:
+            raise ValueError(
+                f"optimizer {entry.name} needs a learning rate: give "
+                f"algorithms.server_optimizer({entry.name!r}, rate)."
+            )
+        return entry.make(entry.usual_rate)
+    form = "an optax optimiser, as algorithms.server_optimizer(name, rate) returns"
+    check_kind("optimizer", optimizer, GRADIENT_TRANSFORMATION, form)
+    return optimizer
 
 
 def check_server_learning_rate(learning_rate: float) -> None:

@@ -36,7 +36,7 @@ def fedprox(
     config: SgdConfig,
     mu: float,
     weight: Weight,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | str,
     codec: Codec,
     params_like: Params,
     backend: str = "auto",

@@ -27,7 +27,7 @@ from fedjax_private.typing import Array, ClientKeys, ClientState, LossFn, Params
 def fedsgd(
     loss: LossFn,
     weight: Weight,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | str,
     codec: Codec,
     params_like: Params,
     backend: str = "auto",

@@ -8,7 +8,7 @@ Abadi et al., "Deep Learning with Differential Privacy", CCS 2016.
 from fedjax_private.algorithms.algorithm import Algorithm, client_phase
 from fedjax_private.algorithms.entry import AlgorithmEntry, Task, Training
 from fedjax_private.algorithms.prices import local_price
-from fedjax_private.clients.training import Trainer, TrainState
+from fedjax_private.clients.training import Trainer, TrainState, check_trainer
 from fedjax_private.clients.updates import ClientOutput
 from fedjax_private.datasets.clients import ClientData
 from fedjax_private.typing import ClientKeys
@@ -18,7 +18,11 @@ def alone(trainer: Trainer, backend: str = "auto") -> Algorithm:
     """Returns the algorithm of clients that each train a model of their own.
 
     A client's state is its model and its optimiser's state; nothing is aggregated.
+
+    Raises:
+        ValueError: it is no trainer.
     """
+    check_trainer(trainer)
 
     def client_update(
         broadcast: None, state: TrainState, data: ClientData, keys: ClientKeys

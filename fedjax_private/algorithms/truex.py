@@ -120,7 +120,7 @@ def claimed_event(plan: SharedPlan, steps: int) -> Event:
 def truex(
     loss: LossFn,
     plan: SharedPlan,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | str,
     codec: Codec,
     params_like: Params,
     *,

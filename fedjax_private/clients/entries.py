@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from fedjax_private.choices import Registry, Settings
+from fedjax_private.choices import Registry, Settings, check_call, check_kind
 from fedjax_private.clients.training import Trainer
 from fedjax_private.hyperparameters import Hyperparameters
 from fedjax_private.privacy.plan import PrivacyPlan
@@ -35,22 +35,18 @@ class ClientEntry:
     settings: type[Settings] = Settings
 
 
+_FORM = "a function (loss, hyper-parameters) -> Trainer"
+
+
 def _adapted(name: str, attribute: Any) -> ClientEntry:
     """Returns the entry of a user's function (loss, hyper-parameters) -> trainer."""
-    if not callable(attribute):
-        raise ValueError(
-            f"client={name} must be a ClientEntry or a function of the loss and the "
-            f"hyper-parameters, got {type(attribute).__name__}."
-        )
+    check_call(f"client={name}", attribute, 2, f"a ClientEntry, or {_FORM}")
 
     def make(
         loss: LossFn, values: Hyperparameters, plan: PrivacyPlan | None, settings: Any
     ) -> Trainer:
         trainer = attribute(loss, values)
-        if not isinstance(trainer, Trainer):
-            raise ValueError(
-                f"client={name} must return a Trainer, got {type(trainer).__name__}."
-            )
+        check_kind(f"client={name}", trainer, Trainer, _FORM)
         return trainer
 
     summary = (attribute.__doc__ or name).strip().splitlines()[0]

@@ -16,11 +16,13 @@ from fedjax_private.clients.training import (
     Trainer,
     TrainState,
     add_up,
+    check_keys,
     physical_batch_size,
     stepper,
 )
 from fedjax_private.datasets.clients import ClientData
 from fedjax_private.hyperparameters import Hyperparameters
+from fedjax_private.privacy.gradients.sums import check_loss
 from fedjax_private.privacy.plan import PrivacyPlan
 from fedjax_private.typing import Array, ClientKeys, LossFn, Metrics, Params
 
@@ -72,11 +74,15 @@ def sampled_sum(
     The sum has no noise yet and is private: only a plan's noise may follow. The sample
     comes from `keys.noise`; see `dp_sgd`.
     """
+    check_loss(loss)
+    form = "a PrivacyPlan, as a mechanism makes"
+    choices.check_kind("plan", plan, PrivacyPlan, form)
     bounded = plan.bounded_sum(loss)
 
     def run(
         params: Params, mechanism: Any, data: ClientData, keys: ClientKeys, index: Any
     ) -> Array:
+        check_keys(keys)
         data = jax.tree.map(jnp.asarray, data)
         mask = jnp.asarray(data.mask)
         size = physical_batch_size(physical, loss, params, data, MOST)
@@ -109,6 +115,8 @@ def dp_sgd(loss: LossFn, config: DpSgdConfig, plan: PrivacyPlan) -> Trainer:
     sampling holds only against those who do not know the sample, so that no public
     seed may decide it.
     """
+    form = "a DpSgdConfig, such as DpSgdConfig(learning_rate=0.1)"
+    choices.check_kind("config", config, DpSgdConfig, form)
     start, step = stepper(config.learning_rate, config.momentum)
     sum_of_sample = sampled_sum(loss, plan, config.physical_batch_size)
 
@@ -129,7 +137,7 @@ def dp_sgd(loss: LossFn, config: DpSgdConfig, plan: PrivacyPlan) -> Trainer:
 
         return jax.lax.fori_loop(0, config.steps, one_step, state), {}
 
-    return Trainer(init, train)
+    return Trainer(init, train, private=True)
 
 
 def _of_run(

@@ -14,12 +14,13 @@ from fedjax_private.clients.training import (
     Trainer,
     TrainState,
     add_up,
+    check_keys,
     physical_batch_size,
     stepper,
 )
 from fedjax_private.datasets.clients import ClientData
 from fedjax_private.hyperparameters import Hyperparameters
-from fedjax_private.privacy.gradients.sums import summed_gradient
+from fedjax_private.privacy.gradients.sums import check_loss, summed_gradient
 from fedjax_private.privacy.plan import PrivacyPlan
 from fedjax_private.privacy.sampling import shuffled
 from fedjax_private.typing import Array, ClientKeys, LossFn, Metrics, Params
@@ -90,7 +91,13 @@ def sgd(
             default the first of these. A client function that needs further values,
             such as the server's params, builds its trainer where it has them; see
             `algorithms.fedprox` and `algorithms.scaffold`.
+
+    Raises:
+        ValueError: an argument of another kind.
     """
+    check_loss(loss)
+    form = "an SgdConfig, such as SgdConfig(learning_rate=0.1)"
+    choices.check_kind("config", config, SgdConfig, form)
     init, step = stepper(config.learning_rate, config.momentum)
     size = config.batch_size
     gradient_of = summed_gradient(loss)
@@ -98,6 +105,7 @@ def sgd(
     def train(
         state: TrainState, data: ClientData, keys: ClientKeys
     ) -> tuple[TrainState, Metrics]:
+        check_keys(keys)
         data = jax.tree.map(jnp.asarray, data)
         mask = jnp.asarray(data.mask)
         # As many equal physical batches as keep each within its size.

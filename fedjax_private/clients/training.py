@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fedjax_private import choices
 from fedjax_private.datasets.clients import ClientData
 from fedjax_private.programs import flat_program, largest_value
 from fedjax_private.typing import Array, ClientKeys, LossFn, Metrics, Params
@@ -32,10 +33,33 @@ class Trainer:
     Attributes:
         init: params -> TrainState with a fresh optimiser.
         train: (state, shard, keys) -> (state, metrics).
+        private: whether its steps are differentially private, so that nothing else
+            about the records may leave the client.
+
+    Raises:
+        ValueError: functions of other arguments.
     """
 
     init: Callable[[Params], TrainState]
     train: Callable[[TrainState, ClientData, ClientKeys], tuple[TrainState, Metrics]]
+    private: bool = False
+
+    def __post_init__(self) -> None:
+        form = "a function (state, shard, keys) -> (state, metrics)"
+        choices.check_call("init", self.init, 1, "a function (params) -> TrainState")
+        choices.check_call("train", self.train, 3, form)
+
+
+def check_trainer(trainer: Any) -> None:
+    """Raises ValueError unless it is a `Trainer`."""
+    form = "a Trainer, as clients.sgd and clients.dp_sgd return"
+    choices.check_kind("trainer", trainer, Trainer, form)
+
+
+def check_keys(keys: Any) -> None:
+    """Raises ValueError unless they are the two keys of a client."""
+    form = "ClientKeys(sampling, noise), two keys such as jax.random.key(0)"
+    choices.check_kind("keys", keys, ClientKeys, form)
 
 
 def add_up(term: Callable[[Array | int], Any], count: Array | int) -> Any:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
+from fedjax_private.choices import check_kind
 from fedjax_private.datasets.examples import Examples
 
 Array = npt.NDArray[Any] | jax.Array  # NumPy on the host, JAX in a client phase
@@ -68,7 +69,8 @@ def client_data(
     Raises:
         ValueError: no clients, or a position outside the examples.
     """
-    if not parts:
+    check_kind("examples", examples, Examples, "Examples, such as dataset.train")
+    if not len(parts):
         raise ValueError("client data needs at least one client, got no parts.")
     largest = max(len(part) for part in parts)
     length = 1 << max(largest - 1, 0).bit_length()

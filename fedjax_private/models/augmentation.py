@@ -4,6 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
+from fedjax_private.choices import check_kind
 from fedjax_private.models.model import Model
 from fedjax_private.typing import Array, Params
 
@@ -30,6 +31,8 @@ def augmented(model: Model, multiplicity: int) -> Model:
         ValueError: a number outside that range; or, when the loss is called, inputs
             other than (B, H, W, C).
     """
+    form = "a Model, as models.for_dataset(model, dataset) returns"
+    check_kind("model", model, Model, form)
     if not 1 <= multiplicity <= len(SHIFTS):
         raise ValueError(
             f"multiplicity must lie between 1 and {len(SHIFTS)}, got {multiplicity}."

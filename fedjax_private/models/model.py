@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import optax
 
+from fedjax_private.choices import check_kind, shown
 from fedjax_private.datasets.examples import Normalization
 from fedjax_private.models.lowering import lowered
-from fedjax_private.models.network import AnyModule, Network, network_of
+from fedjax_private.models.network import AnyModule, Network, example_of, network_of
 from fedjax_private.typing import Array, LossFn, Params, PRNGKey
 
 
@@ -56,12 +57,17 @@ def from_flax(
         ValueError: see `network_of`.
     """
     name = getattr(module, "__name__", type(module).__name__)
-    example = jax.ShapeDtypeStruct(tuple(input_shape), np.dtype(dtype))
+    example = example_of(input_shape, dtype)
     return wrapped(network_of(module, name, example), normalization)
 
 
 def wrapped(network: Network, normalization: Normalization) -> Model:
     """Returns the model that normalises its inputs first; see `from_flax`."""
+
+    def init(key: PRNGKey) -> Params:
+        form = "a key, such as jax.random.key(0)"
+        check_kind("key", key, jax.Array, form)
+        return network.init(key)
 
     @lowered
     def apply(params: Params, inputs: Array) -> Array:
@@ -81,9 +87,20 @@ def wrapped(network: Network, normalization: Normalization) -> Model:
             per_example = per_example + penalty
         return per_example
 
-    return Model(network.init, apply, loss, network.apply)
+    return Model(init, apply, loss, network.apply)
 
 
 def parameter_count(params: Params) -> int:
-    """Returns the number of scalars in a pytree of arrays, numbers or shapes."""
-    return sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(params))
+    """Returns the number of scalars in a pytree of arrays, numbers or shapes.
+
+    Raises:
+        ValueError: something else, such as a model.
+    """
+    leaves = jax.tree.leaves(params)
+    for leaf in leaves:
+        if not (hasattr(leaf, "shape") or isinstance(leaf, (int, float))):
+            raise ValueError(
+                "params must hold arrays or shapes, as model.init returns, got "
+                f"{shown(leaf)}."
+            )
+    return sum(math.prod(np.shape(leaf)) for leaf in leaves)

@@ -4,6 +4,7 @@ A model here is a function of its parameters and one example. Modules that keep 
 state or draw random numbers are refused, with a sentence that says what to do.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -11,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from flax import errors, nnx, traverse_util
 
 from fedjax_private.typing import Array, Params, PRNGKey
@@ -42,6 +44,23 @@ class Network(NamedTuple):
 
 class UnfitError(ValueError):
     """A module that cannot be trained here; the message says what to do."""
+
+
+def example_of(
+    input_shape: tuple[int, ...], dtype: npt.DTypeLike
+) -> jax.ShapeDtypeStruct:
+    """Returns the shape and dtype of one input.
+
+    Raises:
+        ValueError: `input_shape` holds no whole numbers.
+    """
+    try:
+        return jax.ShapeDtypeStruct(tuple(map(operator.index, input_shape)), dtype)
+    except TypeError as error:
+        raise ValueError(
+            "input_shape must be the shape of one example, such as (28, 28, 1), got "
+            f"{input_shape!r}."
+        ) from error
 
 
 def network_of(module: AnyModule, name: str, example: jax.ShapeDtypeStruct) -> Network:

@@ -59,7 +59,13 @@ class OwnModule:
             ) from error
         if keys:
             return make  # makes the module anew for each key
-        module = make()
+        try:
+            module = make()
+        except Exception as error:
+            raise ValueError(
+                f"model {self.name} failed with input_shape={input_shape} and "
+                f"num_classes={num_classes} ({error})."
+            ) from error
         if not isinstance(module, _MODULES):
             raise ValueError(
                 f"model {self.name} must return a Flax module, got "

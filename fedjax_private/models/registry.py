@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from flax import nnx
 
-from fedjax_private.choices import Choice, Registry
+from fedjax_private.choices import Choice, Registry, check_kind
 from fedjax_private.datasets.examples import Dataset, Normalization
 from fedjax_private.models.activations import ACTIVATIONS
 from fedjax_private.models.entry import ModelEntry
@@ -18,6 +18,7 @@ from fedjax_private.models.model import Model, wrapped
 from fedjax_private.models.network import (
     Network,
     check_examples_apart,
+    example_of,
     network_of,
 )
 from fedjax_private.models.own import adapted
@@ -99,7 +100,7 @@ def build(
         )
     function = ACTIVATIONS[activation] if activation and entry.activations else None
     module = entry.build(input_shape, num_classes, function, choice.settings)
-    example = jax.ShapeDtypeStruct(tuple(input_shape), np.dtype(dtype))
+    example = example_of(input_shape, dtype)
     network = network_of(module, name, example)
     _check_sizes(name, network, input_shape, num_classes)
     if name not in MODELS.names:  # ours are tested
@@ -153,9 +154,14 @@ def for_dataset(
         model: as for `build`; a ready `Model` is returned as it is.
         dataset: as the model takes it; see `features`.
         activation: as for `build`.
+
+    Raises:
+        ValueError: see `build`; or what is given is no `Dataset`.
     """
     if isinstance(model, Model):
         return model
+    form = "a Dataset, as datasets.load(name) returns"
+    check_kind("dataset", dataset, Dataset, form)
     inputs = dataset.train.inputs
     return build(
         model,

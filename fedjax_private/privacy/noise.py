@@ -126,11 +126,15 @@ class Noise(abc.ABC):
     def summed(self, count: int) -> "Noise":
         """Returns the noise of a sum to which `count` clients each added this noise.
 
+        A noise that defines it can be shared by the clients of an encrypted sum.
+
         Raises:
             ValueError: the law of such a sum is unknown.
         """
         raise ValueError(
-            f"{type(self).__name__} cannot be shared by clients: use noise=local."
+            f"{type(self).__name__} cannot be shared by clients, since it has no "
+            "method summed(count), which returns the noise of a sum of so many "
+            "clients' noises: give it one, or use noise=local."
         )
 
     def share(

@@ -63,6 +63,13 @@ class PrivacyPlan:
 
     def __post_init__(self) -> None:
         choices.check(self, expected_batch_size=choices.positive)
+        for name, kind, what in (
+            ("sampler", Sampler, "a Sampler, such as PoissonSampling(0.01)"),
+            ("clipping", Clipping, "a Clipping, such as FlatClipping(1.0)"),
+            ("noise", Noise, "a Noise, such as GaussianNoise(1.0)"),
+            ("neighbors", Neighbors, "a relation, such as Neighbors.ADD_REMOVE"),
+        ):
+            choices.check_kind(name, getattr(self, name), kind, what)
         if self.neighbors not in self.sampler.neighbors:
             raise ValueError(
                 f"{type(self.sampler).__name__} has no guarantee under neighbors="

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from fedjax_private import models
+from fedjax_private.choices import check_kind
 from fedjax_private.datasets import Dataset, load
 from fedjax_private.runs.directory import RunDirectory
 from fedjax_private.runs.preparation import prepare
@@ -75,6 +76,8 @@ def train_all(
     Returns:
         What failed: a sentence each.
     """
+    form = "a RunDirectory, as RunDirectory.create(path) returns"
+    check_kind("directory", directory, RunDirectory, form)
     failures = []
     for group in together(specs, inputs):
         try:

@@ -3,10 +3,13 @@
 import dataclasses
 import json
 import math
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from fedjax_private.choices import check_kind
 
 # Everything that a command may write; overwriting removes these and nothing else.
 OWN_NAMES = (
@@ -47,13 +50,18 @@ class RunDirectory:
 
     path: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+
     @classmethod
-    def create(cls, path: Path, *, overwrite: bool = False) -> "RunDirectory":
+    def create(cls, path: str | Path, *, overwrite: bool = False) -> "RunDirectory":
         """Makes the directory ready.
 
         Raises:
             ValueError: it cannot be written, or holds a run and may not be overwritten.
         """
+        check_kind("out", path, (str, os.PathLike), "the path of a directory")
+        path = Path(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             probe = path / ".writable"
@@ -96,8 +104,9 @@ class RunDirectory:
             file.write(json.dumps(_plain(row)) + "\n")
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
     """Rows of a JSON-lines file; "inf" becomes a float again. Empty if missing."""
+    path = Path(path)
     if not path.exists():
         return []
     rows = [json.loads(line) for line in path.read_text().splitlines()]

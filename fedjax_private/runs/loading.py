@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjax_private import models
-from fedjax_private.choices import Choice
+from fedjax_private.choices import Choice, check_kind
 from fedjax_private.datasets import Dataset, Normalization, load as load_dataset
 from fedjax_private.runs import checkpoints
 from fedjax_private.runs.directory import read_rows
@@ -62,7 +63,16 @@ class Loaded:
         return load_dataset(self.dataset, **_settings(described))
 
     def predict(self, inputs: Any) -> npt.NDArray[np.float32]:
-        """Logits (B, classes) of stored inputs (B, ...)."""
+        """Returns logits (B, classes) of stored inputs (B, ...).
+
+        Raises:
+            ValueError: inputs of another shape.
+        """
+        if np.shape(inputs)[1:] != self.input_shape:
+            shape = ", ".join(map(str, self.input_shape))
+            raise ValueError(
+                f"inputs must have the shape (B, {shape}), got {np.shape(inputs)}."
+            )
         return np.asarray(self.model.apply(self.params, inputs))
 
 
@@ -81,6 +91,7 @@ def load(
         ValueError: no such run, several and no name, a model that cannot be built, or
             files that do not fit together.
     """
+    check_kind("directory", directory, (str, os.PathLike), "the path given to out")
     folder = Path(directory)
     if not folder.is_dir():
         raise ValueError(f"{folder} is no directory.")

@@ -14,7 +14,7 @@ from fedjax_private import aggregation, models, simulation
 from fedjax_private.algorithms.algorithm import Algorithm
 from fedjax_private.algorithms.entry import AlgorithmEntry, Task, Training
 from fedjax_private.algorithms.prices import Privacy, Terms
-from fedjax_private.choices import Choice
+from fedjax_private.choices import Choice, check_kind
 from fedjax_private.clients.entries import CLIENTS
 from fedjax_private.datasets import (
     ClientData,
@@ -111,7 +111,9 @@ def prepare(
     Raises:
         ValueError: with one sentence, if the settings do not fit together.
     """
+    check_kind("spec", spec, Spec, 'a Spec, such as runs.Spec(arm="fl")')
     _check_effects(spec, model)
+    check_kind("dataset", dataset, Dataset, "a Dataset, as datasets.load(name) returns")
     if not spec.traits.pooled:
         spec = with_clients(spec, dataset)
     arm, values, algorithm = spec.traits, spec.hyperparameters, spec.chosen_algorithm
@@ -153,6 +155,8 @@ def prepare(
         prepared = dataclasses.replace(prepared, scheme=scheme, trust=spec.trust)
     if arm.private:
         privacy = algorithm.entry.price(_terms(prepared), algorithm.settings)
+        form = "an AlgorithmEntry whose price returns a Privacy, as local_price does"
+        check_kind(f"algorithm={algorithm.name}", privacy, Privacy, form)
         prepared = dataclasses.replace(prepared, privacy=privacy, scheme=privacy.scheme)
     if prepared.scheme is not None and prepared.trust is not None:
         sums = aggregation.describe(
@@ -345,7 +349,10 @@ def build_algorithm(
         spec.backend,
         (spec.noise_seed, f"{spec.name} server") if entry.server_noise else (None, ""),
     )
-    return _algorithm(entry, task)
+    algorithm = _algorithm(entry, task)
+    form = "an AlgorithmEntry whose make returns an Algorithm"
+    check_kind(f"algorithm={entry.name}", algorithm, Algorithm, form)
+    return algorithm
 
 
 def build_aggregation(

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import tensorboardX
 
 from fedjax_private import aggregation, datasets, models, simulation
-from fedjax_private.choices import Choice
+from fedjax_private.choices import Choice, check_kind
 from fedjax_private.datasets import Dataset, Source
 from fedjax_private.runs import checkpoints
 from fedjax_private.runs.clients import shards
@@ -237,6 +238,8 @@ def train(
         ValueError: settings that do not fit together, before any work; data that cannot
             be had; or training that cannot go on, such as values out of range.
     """
+    check_kind("spec", spec, Spec, 'a Spec, such as runs.Spec(arm="fl")')
+    check_kind("out", out, (str, os.PathLike), "the path of a directory")
     spec = dataclasses.replace(spec, dataset=dataset or spec.dataset)
     examples = datasets.load(spec.dataset)
     ready_model = model if isinstance(model, models.Model) else None
@@ -245,7 +248,7 @@ def train(
     if ready_model is None:
         examples = models.features(spec.model_entry, examples)
     ready = prepare(spec, examples, ready_model)
-    directory = RunDirectory.create(Path(out), overwrite=overwrite)
+    directory = RunDirectory.create(out, overwrite=overwrite)
     directory.write_config(config("train", [ready]))
     (result,) = train_together([ready], directory, advance)
     directory.add_run(result.row)

@@ -1,7 +1,8 @@
 """The round loop of all algorithms.
 
-`chunks` moves rows of clients to the devices and back, `evaluation` scores models, and
-`loop` imports both.
+`schedules` draws who takes part, `chunks` moves rows of clients to and from devices,
+`evaluation` scores models, `run` is what the loop takes and returns, `checks` what it
+asks of that, and `loop` imports these.
 """
 
 import lazy_loader

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from jax.sharding import NamedSharding, PartitionSpec
 
+from fedjax_private.choices import check_kind
 from fedjax_private.clients.for_each import CLIENT_AXIS, client_mesh
 from fedjax_private.datasets.examples import Examples
 from fedjax_private.models.model import Model
@@ -42,8 +43,13 @@ def evaluator(model: Model) -> EvaluatorFor:
 
     The test images are spread over all local devices once. Evaluators that share a
     `model` share compiled code.
+
+    Raises:
+        ValueError: an argument of another kind.
     """
 
+    form = "a Model, as models.for_dataset(model, dataset) returns"
+    check_kind("model", model, Model, form)
     mesh = client_mesh()
     spread = PartitionSpec(CLIENT_AXIS)
 
@@ -71,6 +77,8 @@ def evaluator(model: Model) -> EvaluatorFor:
     )
 
     def for_examples(examples: Examples) -> Evaluator:
+        form = "Examples, such as dataset.test: evaluate=evaluator(model)(dataset.test)"
+        check_kind("examples", examples, Examples, form)
         sharding = NamedSharding(mesh, spread)
         size = min(BATCH, len(examples))
         size += -size % mesh.size

@@ -1,18 +1,18 @@
 """The round loop: the one path that all data takes, for every algorithm."""
 
-import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_private.aggregation.types import Aggregation, Session, SessionReport
+from fedjax_private.aggregation.types import Aggregation, Session
 from fedjax_private.algorithms.algorithm import Algorithm
+from fedjax_private.choices import check_call
 from fedjax_private.datasets.clients import ClientData
-from fedjax_private.privacy.noise import noise_key
+from fedjax_private.simulation.checks import checked
 from fedjax_private.simulation.chunks import (
     Ids,
     chunk_length,
@@ -22,134 +22,13 @@ from fedjax_private.simulation.chunks import (
     spread,
     take,
 )
-from fedjax_private.simulation.evaluation import Evaluation, Evaluator
-from fedjax_private.typing import ClientKeys, ClientState, Params, ServerState
+from fedjax_private.simulation.evaluation import Evaluator
+from fedjax_private.simulation.run import Round, Run
+from fedjax_private.simulation.schedules import check_number
+from fedjax_private.typing import ClientKeys, ClientState, Params
 
 # Shards of at most so many bytes stay on the devices from round to round.
 KEPT_BYTES = 1 << 29
-
-
-@dataclasses.dataclass(frozen=True)
-class Round:
-    """The result of one round.
-
-    Attributes:
-        number: counted from 1.
-        cohort: ids of the clients that took part.
-        metrics: the clients' metrics, summed; empty in DP arms.
-        seconds_train: wall seconds of the client phase, until its results are ready.
-        seconds_server: wall seconds of the server phase.
-        report: measurements of the aggregation; None without aggregation and in void
-            rounds.
-        evaluation: None in rounds that are not evaluated.
-        server_state: after the round.
-        client_states: after the round, with a leading axis over all clients; the next
-            round may overwrite them.
-        void: whether fewer uploads arrived than a released sum must hold. Nothing is
-            released then, and the server's state is that of the round before.
-        lost: uploads of the cohort that never arrived.
-    """
-
-    number: int
-    cohort: Ids
-    metrics: Mapping[str, float]
-    seconds_train: float
-    seconds_server: float
-    report: SessionReport | None
-    evaluation: Evaluation | None
-    server_state: ServerState
-    client_states: ClientState
-    void: bool = False
-    lost: int = 0
-
-
-def root_keys(seed: int, noise_seed: int | None = None, run: str = "") -> ClientKeys:
-    """Returns the root keys of a run.
-
-    Args:
-        seed: of the batches of training without privacy.
-        noise_seed: of privacy noise and private samples, which those who know `seed`
-            must not know; None takes the operating system's entropy.
-        run: see `privacy.noise_key`.
-    """
-    sampling = jax.random.fold_in(jax.random.key(seed), BATCHES)
-    return ClientKeys(sampling, noise_key(noise_seed, run))
-
-
-# Folded into a seed's key, so that batches and initialisation do not share randomness.
-BATCHES = 1
-
-
-def cohorts(seed: int, rounds: int, clients: int, size: int | None = None) -> list[Ids]:
-    """Returns the ids of the clients that take part in each round: a public schedule.
-
-    Each round draws `size` clients without replacement; None takes all. The server
-    draws and knows the schedule, so there is no privacy amplification against it, and
-    the accounting charges every scheduled participation at its full cost.
-
-    Raises:
-        ValueError: size outside 1..clients.
-    """
-    if size is None or size == clients:
-        return [np.arange(clients)] * rounds
-    if not 1 <= size <= clients:
-        raise ValueError(
-            f"cohort must lie between 1 and the {clients} clients, got {size}."
-        )
-    generator = np.random.default_rng([seed, clients, size])
-    return [
-        np.sort(generator.choice(clients, size, replace=False)) for _ in range(rounds)
-    ]
-
-
-def drop_outs(seed: int, schedule: Sequence[Ids], probability: float) -> list[Ids]:
-    """Returns the ids of each round's clients whose upload never arrives.
-
-    Each client drops out independently, for reasons unrelated to its records.
-
-    Raises:
-        ValueError: a probability outside [0, 1).
-    """
-    if not 0.0 <= probability < 1.0:
-        raise ValueError(f"drop_out must lie in [0, 1), got {probability}.")
-    generator = np.random.default_rng([seed, DROP_OUTS])
-    return [ids[generator.random(len(ids)) < probability] for ids in schedule]
-
-
-DROP_OUTS = 2  # keeps these draws apart from those of cohorts
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One run of an algorithm.
-
-    Attributes:
-        aggregation: sums the updates; None where clients send nothing.
-        data: all clients' shards, on the host.
-        params: the initial model.
-        schedule: the cohort of each round, as from `cohorts`.
-        roots: root keys, from which `algorithms.client_key` derives those of clients.
-        before_round: called with the round's number, cohort and first states, before
-            the round is computed; here a ledger charges its privacy.
-        dropped: of each round's cohort, the clients whose upload never arrives, as from
-            `drop_outs`, although they have trained. None where all uploads arrive. The
-            sum holds the others' updates with their weights, so that a mean is one over
-            those; with fewer of them than `aggregation.trust.uploads` a round is void.
-    """
-
-    aggregation: Aggregation | None
-    data: ClientData
-    params: Params
-    schedule: Sequence[Ids]
-    roots: ClientKeys
-    before_round: Callable[[int, Ids, ServerState, ClientState], None] = (
-        lambda number, cohort, server_state, client_states: None
-    )
-    dropped: Sequence[Ids] | None = None
-
-    def lost(self, number: int) -> Ids:
-        """Returns the clients whose upload of that round never arrives."""
-        return self.dropped[number - 1] if self.dropped else np.arange(0)
 
 
 def simulate(
@@ -161,7 +40,7 @@ def simulate(
     roots: ClientKeys,
     **options: Any,
 ) -> Iterator[Round]:
-    """Runs an algorithm and yields every round as it ends.
+    """Returns an iterator that runs an algorithm, round by round.
 
     Args:
         algorithm: see `algorithms`.
@@ -171,21 +50,23 @@ def simulate(
         schedule: the cohort of each round.
         roots: root keys.
         **options: see `simulate_together`.
+
+    Raises:
+        ValueError: see `simulate_together`.
     """
     run = Run(aggregation, data, params, schedule, roots)
-    for (done,) in simulate_together(algorithm, [run], **options):
-        yield done
+    return (done for (done,) in simulate_together(algorithm, [run], **options))
 
 
 def simulate_together(
     algorithm: Algorithm,
     runs: Sequence[Run],
     *,
-    evaluate: Evaluator,
+    evaluate: Evaluator | None = None,
     evaluate_every: int = 1,
     chunk_size: int = 64,
 ) -> Iterator[list[Round]]:
-    """Runs one algorithm several times, as a single program; yields round by round.
+    """Returns an iterator that runs one algorithm several times, as a single program.
 
     Runs that differ in seed share each jitted call: the clients of all runs lie along
     one axis, and each trains from its run's server state with its run's keys. That is
@@ -199,34 +80,39 @@ def simulate_together(
     Args:
         algorithm: see `algorithms`.
         runs: equally many clients, rounds and places for examples in each.
-        evaluate: as from `evaluator`.
+        evaluate: as from `evaluator`; by default no round is evaluated.
         evaluate_every: rounds between evaluations; the last is always evaluated.
         chunk_size: the most clients whose updates are held at once.
 
-    Yields:
+    Returns:
         For each round its result in every run; seconds of training are a run's equal
         part of the common ones.
 
     Raises:
-        ValueError: the runs' shapes differ, an aggregation has another trust model than
-            the algorithm's privacy assumes, or the algorithm needs uploads that are
-            lost.
+        ValueError: before any round, if the runs' shapes differ, an argument is of
+            another kind, a schedule names clients that the data lack or fewer than a
+            sum must hold, an aggregation is missing, is not needed or has another trust
+            model than the algorithm's privacy assumes, or the algorithm needs uploads
+            that are lost.
     """
+    runs = checked(algorithm, runs)
+    check_number("evaluate_every", evaluate_every, 1)
+    check_number("chunk_size", chunk_size, 1)
+    if evaluate is not None:
+        form = "a function of params, as simulation.evaluator(model)(examples) returns"
+        check_call("evaluate", evaluate, 1, form)
+    return _rounds(algorithm, runs, evaluate, evaluate_every, chunk_size)
+
+
+def _rounds(
+    algorithm: Algorithm,
+    runs: Sequence[Run],
+    evaluate: Evaluator | None,
+    evaluate_every: int,
+    chunk_size: int,
+) -> Iterator[list[Round]]:
+    """Yields the rounds of runs that have passed all checks."""
     count, clients = len(runs), runs[0].data.mask.shape[0]
-    if len({(run.data.inputs.shape, len(run.schedule)) for run in runs}) != 1:
-        raise ValueError("runs that go together have shards and rounds of one shape.")
-    for run in runs:
-        kept = run.aggregation.trust if run.aggregation else None
-        if algorithm.trust not in (None, kept):
-            raise ValueError(
-                f"the algorithm shares noise under {algorithm.trust}, but the "
-                f"aggregation has {kept}: give both the same trust model."
-            )
-        if not algorithm.tolerates_loss and any(map(len, run.dropped or ())):
-            raise ValueError(
-                "the algorithm needs every upload of its clients, and `dropped` loses "
-                "some: leave it out, or choose another algorithm."
-            )
     data = runs[0].data if count == 1 else _joined([run.data for run in runs])
     server_states = [algorithm.init(run.params) for run in runs]
     roots = jax.tree.map(lambda *keys: jnp.stack(keys), *(run.roots for run in runs))
@@ -313,7 +199,8 @@ def simulate_together(
                 )
             seconds_server = time.perf_counter() - start
             evaluation = None
-            if number == len(runs[i].schedule) or number % evaluate_every == 0:
+            last = number == len(runs[i].schedule)
+            if evaluate and (last or number % evaluate_every == 0):
                 evaluation = evaluate(algorithm.models(server_states[i], states_of(i)))
             finished.append(
                 Round(

@@ -81,7 +81,7 @@ def test_rounds_are_released_once_and_only_while_open(running, numbers):
     session.release()
     with pytest.raises(RuntimeError, match="released already"):
         session.release()
-    with pytest.raises(RefusedError, match="decrypted already"):
+    with pytest.raises(RefusedError, match="has been opened before"):
         released(aggregation, slots, number)
     old = aggregation.open(next(numbers))
     old.add(np.arange(K), slots)

@@ -311,3 +311,24 @@ def test_an_entry_need_not_be_registered():
     aggregation = make(SCHEMES.choose(entry), vector_size=3, trust=trust)
     codec = aggregation.codec
     np.testing.assert_array_equal(codec.encode(jax.random.key(0), jnp.ones(3)), 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"trust": 3}, r"trust must be a Trust, as trust_of.*got 3"),
+        (
+            {"vector_size": {"w": np.zeros(3)}},
+            "vector_size must be a whole number.*dict",
+        ),
+        (
+            {"vector_size": 2.5},
+            r"such as models.parameter_count\(params\) \+ 1, got 2.5",
+        ),
+    ],
+)
+def test_arguments_of_another_kind_are_named(arguments, words):
+    usual = {"trust": trust_of("none", uploads=3), "vector_size": 10}
+    for function in (make, describe):
+        with pytest.raises(ValueError, match=words):
+            function("none", **usual | arguments)

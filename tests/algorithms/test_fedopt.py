@@ -5,6 +5,7 @@ import pytest
 
 from fedjax_private import algorithms
 from fedjax_private.algorithms import SERVER_OPTIMIZERS, ServerOptimizer
+from fedjax_private.algorithms.fedopt import optimizer_of, server_optimizer
 from fedjax_private.choices import Settings
 
 # Steps from x = 1 with eta = 0.1 on the pseudo-gradients -2 and then 0.1, by hand. At
@@ -78,5 +79,28 @@ def test_functions_and_entries_of_the_user_s():
 
 
 def test_other_attributes_are_refused():
-    with pytest.raises(ValueError, match="function of the learning rate, got int"):
+    with pytest.raises(ValueError, match=r"function \(learning rate\) -> .*, got"):
         SERVER_OPTIMIZERS.find(f"{HERE}:NUMBER")
+
+
+def test_an_algorithm_takes_optax_s_optimisers_or_the_name_of_one_that_needs_no_rate():
+    sgd = optax.sgd(0.1)
+    assert optimizer_of(sgd) is sgd
+    step, _ = optimizer_of("sgd").update({"w": jnp.float32(3.0)}, ((), ()))
+    assert float(step["w"]) == -3.0
+    for given, words in (
+        ("adam", r"adam needs a learning rate: .*server_optimizer\('adam', rate\)"),
+        ("sgdd", "server_optimizer 'sgdd' is unknown: choose one of sgd"),
+        (optax.sgd, "optimizer must be an optax optimiser.*got sgd"),
+        (0.1, "optimizer must be an optax optimiser.*got 0.1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            optimizer_of(given)
+
+
+def test_a_function_of_the_rate_is_an_optimiser_of_one_s_own():
+    made = server_optimizer(optax.sgd, 0.5)
+    step, _ = made.update({"w": jnp.float32(3.0)}, made.init({"w": jnp.float32(0)}))
+    assert float(step["w"]) == -1.5
+    with pytest.raises(ValueError, match="returns an optax optimiser, got 'sgd'"):
+        server_optimizer(lambda rate: "sgd", 0.5)

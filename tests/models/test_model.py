@@ -1,6 +1,7 @@
 import flax.linen as nn
 import jax
 import numpy as np
+import pytest
 
 from fedjax_private import models
 from fedjax_private.datasets import Normalization
@@ -39,3 +40,15 @@ def test_what_a_module_sows_is_added_to_its_loss():
 def test_parameters_are_counted_in_arrays_and_shapes():
     tree = {"a": np.zeros((2, 3)), "b": [jax.ShapeDtypeStruct((4,), np.float32)]}
     assert models.parameter_count(tree) == 10
+    with pytest.raises(ValueError, match=r"params must hold arrays.*got Mlp"):
+        models.parameter_count({"a": models.Mlp(3)})
+
+
+def test_a_key_is_no_number_and_a_shape_is_no_number():
+    model = models.from_flax(models.Mlp(3), (4,), Normalization())
+    with pytest.raises(ValueError, match=r"key must be a key.*key\(0\), got 0"):
+        model.init(0)
+    new, old = (model.init(make(3)) for make in (jax.random.key, jax.random.PRNGKey))
+    jax.tree.map(np.testing.assert_array_equal, new, old)
+    with pytest.raises(ValueError, match=r"shape of one example, such as .*got 4"):
+        models.from_flax(models.Mlp(3), 4, Normalization())

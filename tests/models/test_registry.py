@@ -253,3 +253,21 @@ def test_models_of_the_users_are_checked(own_module, attribute, words):
     dataset = dataset_of(np.zeros((3, 4, 2, 1), np.uint8))
     with pytest.raises(ValueError, match=words):
         models.for_dataset(f"{own_module}:{attribute}", dataset)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda data: models.for_dataset(data, "linear"), "dataset must be a Dataset"),
+        (lambda data: models.for_dataset("linear", data.train), "got Examples"),
+        (lambda data: models.for_dataset("linear", "mnist_5k"), "got 'mnist_5k'"),
+        (lambda data: models.augmented("linear", 2), "model must be a Model.*'linear'"),
+        (
+            lambda data: models.for_dataset(lambda shape, classes: shape.size, data),
+            r"failed with input_shape=\(4,\) and num_classes=3 .*no attribute 'size'",
+        ),
+    ],
+)
+def test_arguments_of_another_kind_are_one_sentence(call, words):
+    with pytest.raises(ValueError, match=words):
+        call(dataset_of(np.zeros((3, 4), np.float32)))

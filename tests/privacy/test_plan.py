@@ -162,3 +162,18 @@ def test_what_has_no_price_is_refused_when_the_plan_is_made():
         sampler = CyclicPoissonSampling(0.5, 2)
         noise = BandedNoise(1.0, (1.0, 0.5, 0.2))
         dataclasses.replace(PLAN, sampler=sampler, noise=noise)
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"sampler": 0.25}, r"sampler must be a Sampler.*PoissonSampling.*got 0.25"),
+        ({"clipping": 1.0}, "clipping must be a Clipping.*FlatClipping.*got 1.0"),
+        ({"noise": 2.0}, "noise must be a Noise.*GaussianNoise.*got 2.0"),
+        ({"neighbors": "add_remove"}, "neighbors must be .*Neighbors.ADD_REMOVE"),
+        ({"expected_batch_size": "40"}, "expected_batch_size must be a number"),
+    ],
+)
+def test_parts_of_another_kind_are_named(part, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(PLAN, **part)

@@ -297,6 +297,10 @@ CAREFUL = Mechanism("careful", "more noise than is needed", _careful, More)
 NUMBER = 1
 
 
+AIMLESS = dataclasses.replace(SHRINKING, make=lambda task: "no algorithm")
+FREE = dataclasses.replace(SHRINKING, price=lambda terms, own: None)
+
+
 def not_a_plan(settings):
     return "no plan"
 

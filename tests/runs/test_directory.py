@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -38,3 +39,12 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot write to out="):
         RunDirectory.create(tmp_path / "file")
+
+
+def test_paths_may_be_text(tmp_path):
+    path = str(tmp_path / "run")
+    assert RunDirectory.create(path) == RunDirectory(path) == RunDirectory(Path(path))
+    RunDirectory(path).add_run({"arm": "fl"})
+    assert read_rows(f"{path}/runs.jsonl") == RunDirectory(path).runs()
+    with pytest.raises(ValueError, match="out must be the path of a directory, got No"):
+        RunDirectory.create(None)

@@ -166,8 +166,22 @@ def test_a_mechanism_with_settings(place, train):
     ("settings", "named"),
     [
         ({"mechanism": "research:NUMBER"}, "mechanism=research:NUMBER must be a Mech"),
-        ({"mechanism": "research:not_a_plan"}, "returned 'no plan'"),
+        ({"mechanism": "research:not_a_plan"}, "returns a PrivacyPlan, got 'no plan'"),
         ({"mechanism": "research:nothing"}, "no attribute 'nothing'"),
+        ({"mechanism": "research:rings"}, "MechanismSettings.*got rings: too many"),
+        (
+            {
+                "arm": "private_ai",
+                "mechanism": "research:laplace",
+                "encryption": "research:BOXED",
+            },
+            r"LaplaceNoise cannot be shared.*method summed\(count\)",
+        ),
+        ({"client": "research:signs"}, r"\(loss, hyper-parameters\).*got signs: too"),
+        ({"server_optimizer": "research:rings"}, r"\(learning rate\).*got rings: too"),
+        ({"algorithm": "research:AIMLESS"}, "make returns an Algorithm, got 'no algo"),
+        ({"algorithm": "research:FREE"}, "price returns a Privacy.*got None"),
+        ({"model": "research:rings"}, "rings: too many positional.*name a function"),
         ({"client": "research:not_a_trainer"}, "client=research:not_a_trainer"),
         ({"server_optimizer": "research:NUMBER"}, "server_optimizer=research:NUMBER"),
         ({"algorithm": "research:signs"}, "signs is no AlgorithmEntry"),

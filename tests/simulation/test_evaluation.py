@@ -2,6 +2,8 @@ import jax
 import numpy as np
 import pytest
 
+from fedjax_private import simulation
+
 
 def test_accuracy_and_loss_equal_numpy(model, examples, evaluate):
     stack = jax.vmap(model.init)(jax.random.split(jax.random.key(9), 3))
@@ -15,3 +17,10 @@ def test_accuracy_and_loss_equal_numpy(model, examples, evaluate):
         np.testing.assert_array_equal(got.correct[index], right)
         assert got.accuracy[index] == right.mean()
         assert got.loss[index] == pytest.approx(losses.mean(), rel=1e-5)
+
+
+def test_models_and_examples_are_told_from_other_things(model, params):
+    with pytest.raises(ValueError, match=r"model must be a Model.*got 'linear'"):
+        simulation.evaluator("linear")
+    with pytest.raises(ValueError, match=r"such as dataset.test: evaluate=.*got dict"):
+        simulation.evaluator(model)(params)

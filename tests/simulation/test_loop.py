@@ -303,20 +303,6 @@ def test_a_mechanism_s_state_stays_with_its_client(
         np.testing.assert_allclose(got, want, atol=1e-4)
 
 
-def test_cohorts_are_drawn_without_replacement_by_seed():
-    schedule = simulation.cohorts(3, 200, 10, 4)
-    again = simulation.cohorts(3, 200, 10, 4)
-    other = simulation.cohorts(4, 200, 10, 4)
-    assert all(np.array_equal(a, b) for a, b in zip(schedule, again, strict=True))
-    assert any(not np.array_equal(a, b) for a, b in zip(schedule, other, strict=True))
-    assert all(len(np.unique(cohort)) == 4 for cohort in schedule)
-    counts = np.bincount(np.concatenate(schedule), minlength=10)
-    assert counts.min() > 50 and counts.max() < 110
-    for size in (0, 11):
-        with pytest.raises(ValueError, match="cohort must lie"):
-            simulation.cohorts(0, 1, 10, size)
-
-
 def run_with_drop_outs(algorithm, scheme, data, params, evaluate, dropped):
     schedule = simulation.cohorts(0, len(dropped), CLIENTS, None)
     dropped = [np.array(ids, int) for ids in dropped]
@@ -405,22 +391,3 @@ def test_lost_uploads_are_refused_by_algorithms_that_need_all(
         run_with_drop_outs(algorithm, scheme, data, params, evaluate, [[], [1]])
     rounds = run_with_drop_outs(algorithm, scheme, data, params, evaluate, [[], []])
     assert [done.report.uploads for done in rounds] == [CLIENTS, CLIENTS]
-
-
-def test_drop_outs_are_drawn_by_seed():
-    schedule = simulation.cohorts(3, 2000, 10, 4)
-    dropped = simulation.drop_outs(5, schedule, 0.3)
-    again = simulation.drop_outs(5, schedule, 0.3)
-    other = simulation.drop_outs(6, schedule, 0.3)
-    assert all(np.array_equal(a, b) for a, b in zip(dropped, again, strict=True))
-    assert not all(np.array_equal(a, b) for a, b in zip(dropped, other, strict=True))
-    assert all(np.isin(d, c).all() for d, c in zip(dropped, schedule, strict=True))
-    # 8,000 draws; how many of four drop out is binomial.
-    counts = np.bincount([len(ids) for ids in dropped], minlength=5) / 2000
-    binomial = [0.2401, 0.4116, 0.2646, 0.0756, 0.0081]
-    np.testing.assert_allclose(counts, binomial, atol=0.05)
-    assert np.mean([len(ids) for ids in dropped]) == pytest.approx(1.2, abs=0.08)
-    assert not any(map(len, simulation.drop_outs(5, schedule, 0.0)))
-    for probability in (-0.1, 1.0, float("nan")):
-        with pytest.raises(ValueError, match="drop_out must lie"):
-            simulation.drop_outs(5, schedule, probability)

@@ -5,13 +5,14 @@
 checks what they deal.
 """
 
+import numbers
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fedjax_private.choices import Choice, Registry
+from fedjax_private.choices import Choice, Registry, check_kind
 from fedjax_private.datasets.examples import Indices
 from fedjax_private.datasets.partitions.partitioner import Partitioner
 
@@ -118,6 +119,8 @@ def partition(
     clients = named if clients is None else clients
     if clients is None:
         raise ValueError(f"clients must be given with partition={choice.name}.")
+    for name, value in (("clients", clients), ("seed", seed)):
+        check_kind(name, value, numbers.Integral, "a whole number")
     if clients < 1:
         raise ValueError(
             f"clients must be at least 1, got {clients}; choose 1 to {total}."

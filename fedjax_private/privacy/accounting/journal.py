@@ -1,8 +1,8 @@
 """An append-only file of JSON lines that survives crashes, and client ids as text."""
 
-import contextlib
 import json
 import os
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +28,8 @@ class Journal:
         """
         self._path = path
         self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        # At the end of the process too; every line is on the disk by then.
+        self._closing = weakref.finalize(self, os.close, self._descriptor)
         try:
             self._lock()
             # The directory's entry must survive a crash too.
@@ -48,7 +50,7 @@ class Journal:
 
     def append(self, text: str) -> None:
         """Writes text and a line end; returns once they are on the disk."""
-        if self._descriptor < 0:
+        if not self._closing.alive:
             raise ValueError(f"{self._path} is closed.")
         data = (text + "\n").encode()
         while data:
@@ -57,13 +59,7 @@ class Journal:
 
     def close(self) -> None:
         """Closes the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def __del__(self) -> None:
-        with contextlib.suppress(Exception):
-            self.close()
+        self._closing()
 
     def _lock(self) -> None:
         if fcntl is None:

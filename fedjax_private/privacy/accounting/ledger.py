@@ -58,7 +58,8 @@ class Ledger:
     Clients hold disjoint data. One client's charges compose in sequence; across clients
     the composition is parallel, so the run costs the maximum over clients.
 
-    One process at a time can open a ledger's file; `close` it, or use `with`.
+    One process at a time can open a ledger's file; `close` it, or use `with`. A ledger
+    that is open when the process ends loses nothing: its charges are on the disk.
 
     Formal guarantees:
         With (epsilon, delta) as the budget, every client's records are protected by

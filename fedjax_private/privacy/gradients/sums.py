@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from fedjax_private.choices import check_call
 from fedjax_private.privacy.gradients.bookkeeping import bookkept_gradients
 from fedjax_private.privacy.gradients.types import (
     ExampleGradients,
@@ -16,8 +17,21 @@ from fedjax_private.privacy.gradients.types import (
 from fedjax_private.typing import Array, LossFn, Params
 
 
+def check_loss(loss: object) -> None:
+    """Raises ValueError unless it is a function of three arguments."""
+    form = "a function (params, inputs, labels) -> losses, such as model.loss"
+    check_call("loss", loss, 3, form)
+
+
 def per_example_gradients(loss: LossFn) -> Callable[[Params, Array, Array], Array]:
-    """(params, inputs (B, ...), labels (B,)) -> (B, P), in `ravel_pytree` order."""
+    """Returns (params, inputs (B, ...), labels (B,)) -> (B, P) gradients.
+
+    Columns are in the order of `ravel_pytree`.
+
+    Raises:
+        ValueError: the loss is something else than such a function.
+    """
+    check_loss(loss)
 
     def one(params: Params, inputs: Array, label: Array) -> Array:
         gradient = jax.grad(lambda p: loss(p, inputs[None], label[None])[0])(params)

@@ -52,13 +52,10 @@ def adapted(name: str, function: Any) -> Mechanism:
     """Returns the entry of a user's own function from `MechanismSettings` to a plan.
 
     Raises:
-        ValueError: it is no function.
+        ValueError: it is no such function.
     """
-    if not callable(function):
-        raise ValueError(
-            f"mechanism={name} must be a Mechanism or a function of MechanismSettings, "
-            f"got {type(function).__name__}."
-        )
+    form = "a Mechanism, or a function (MechanismSettings) -> PrivacyPlan"
+    choices.check_call(f"mechanism={name}", function, 1, form)
     summary = (function.__doc__ or name).strip().splitlines()[0]
     return Mechanism(name, summary, lambda settings, own: function(settings))
 
@@ -73,10 +70,8 @@ def make_plan(
             the run's neighbouring relation.
     """
     plan = choice.entry.make(settings, choice.settings)
-    if not isinstance(plan, PrivacyPlan):
-        raise ValueError(
-            f"mechanism={choice.name} returned {plan!r}, which is no PrivacyPlan."
-        )
+    form = "a function that returns a PrivacyPlan"
+    choices.check_kind(f"mechanism={choice.name}", plan, PrivacyPlan, form)
     if plan.neighbors is not settings.neighbors:
         raise ValueError(
             f"mechanism={choice.name} is for neighbors={plan.neighbors.value}, not for "

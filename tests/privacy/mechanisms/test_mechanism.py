@@ -91,7 +91,10 @@ def test_a_function_of_the_user_is_an_entry(fork):
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("no_plan", "is no PrivacyPlan"), ("other", "neighbors=replace_one")],
+    [
+        ("no_plan", "returns a PrivacyPlan, got 'no plan'"),
+        ("other", "neighbors=replace_one"),
+    ],
 )
 def test_what_is_no_plan_for_the_run_is_refused(fork, name, sentence):
     with pytest.raises(ValueError, match=f"mechanism=my_fork:{name} .*{sentence}"):
