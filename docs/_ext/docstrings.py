@@ -9,10 +9,10 @@ a section.
 import re
 from typing import Any
 
-_SECTION = re.compile(r"^[A-Z][A-Za-z ]*:$")
+_SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Yields|Formal guarantees):$")
 _ITEM = re.compile(r"^\s*([-*+]|\d+\.)\s")
 _CODE_OR_SIGN = re.compile(r"`+[^`]+`+|(?<![\w*])\*[A-Za-z]+\*(?![\w*])|[*|]")
-_GUARANTEES = "Formal guarantees:"
+_GUARANTEES = re.compile(r"^Formal guarantees[:.] +")
 _COLON = "\0"  # stands for a colon while napoleon reads
 
 
@@ -47,10 +47,10 @@ def with_guarantees(lines: list[str]) -> list[str]:
     result: list[str] = []
     inside = False
     for line in lines:
-        if line.startswith(f"{_GUARANTEES} "):
+        if start := _GUARANTEES.match(line):
             inside = True
-            result += ["", _GUARANTEES]
-            line = line.removeprefix(_GUARANTEES).strip()
+            result += ["", "Formal guarantees:"]
+            line = line[start.end() :]
             line = line[:1].upper() + line[1:]
         inside = inside and bool(line.strip())
         result.append(f"    {line}" if inside else line)

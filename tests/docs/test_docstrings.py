@@ -22,6 +22,11 @@ def test_an_indented_block_below_a_paragraph_is_code():
     assert with_code_blocks(whole) == [*whole[:2], "::", "", *whole[2:]]
 
 
+def test_a_sentence_that_ends_in_a_colon_is_no_section():
+    text = ["Each imports those above:", "", "    errors <- parameters"]
+    assert with_code_blocks(text) == [*text[:2], "::", "", text[2]]
+
+
 def test_list_items_and_sections_are_no_code():
     text = """
     Chooses:
@@ -63,6 +68,11 @@ def test_a_paragraph_of_guarantees_is_a_section():
         "    is at most C.",
         "",
         "B.",
+    ]
+    assert with_guarantees(["Formal guarantees. It is so."]) == [
+        "",
+        "Formal guarantees:",
+        "    It is so.",
     ]
     section = ["Formal guarantees:", "    As it is."]
     assert with_guarantees(section) == section
