@@ -202,6 +202,16 @@ def test_training_that_cannot_be_encrypted_ends_with_one_sentence(tmp_path, caps
     assert read_rows(out / "runs.jsonl") == []
 
 
+def test_a_run_of_void_rounds_only_is_no_result(tmp_path, capsys):
+    flags = ("--arm=fl", "--clients=2", "--drop_out=0.999", f"--out={tmp_path / 'o'}")
+    assert train(["train", *SMALL, *flags]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: fl-2-iid-0 failed: every round of ")
+    assert "lower --drop_out" in said
+    assert all(row["void"] for row in read_rows(tmp_path / "o" / "rounds.jsonl"))
+    assert read_rows(tmp_path / "o" / "runs.jsonl") == []
+
+
 def test_without_openfhe_an_encrypted_arm_says_what_it_needs(tmp_path):
     """An empty module in OpenFHE's place, as on a platform it has no wheel for."""
     (tmp_path / "openfhe.py").write_text("raise ImportError('no such platform')")
