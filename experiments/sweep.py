@@ -142,7 +142,7 @@ def specs(what: SweepConfig, base: runs.Spec) -> Iterator[runs.Spec]:
             base, arm=arm, clients=clients, partition=partition, seed=seed
         )
         cell = grids.spec_with(placed, values, "vary", fields=FIELDS, lenient=True)
-        known.update(name for name in values if name in cell.values())
+        known.update(name for name in values if grids.has(cell, name, FIELDS))
         yield cell
     for name in what.varied:
         if name not in known:
@@ -178,7 +178,9 @@ def sweep(argv: Sequence[str]) -> int:
     what, base = parsed[SweepConfig], parsed[runs.Spec]
     for name in what.varied:
         if name in parsed.given:
-            parsed.fail(f"vary names {name!r}: leave out {name}.")
+            parsed.fail(
+                f"vary names {name!r}, which is given as well: leave out {name}."
+            )
     if what.quick:
         what, base = quick(what, base, parsed.given)
     runs.environment.start()

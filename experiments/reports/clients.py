@@ -76,10 +76,10 @@ def section(
             "Shards at the first seed: the smallest, median and largest number of "
             "records of a client, and of its classes.",
             markdown_table(
-                ["partition", "clients", "records", "classes"],
+                ["division", "records", "classes"],
                 [
-                    [title, clients, _three(of["sizes"]), _three(of["classes"])]
-                    for (title, clients), of in divisions.items()
+                    [title, _three(of["sizes"]), _three(of["classes"])]
+                    for title, of in divisions.items()
                 ],
             ),
         ]
@@ -93,20 +93,27 @@ def section(
     return blocks
 
 
-def shards(config: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """(partition with its settings, clients) -> what config.json says of the shards."""
-    found = {}
-    for run in config["runs"].values():
-        if of := run.get("shards"):
-            partition = dict(run["spec"]["partition"])
-            values = [
-                f"{words(name)} {shown(value)}"
-                for name, value in partition.items()
-                if name != "name" and not (name == "size_skew" and value == 0)
-            ]
-            title = ", ".join([partition["name"], *values])
-            found.setdefault((title, str(run["spec"]["clients"])), of)
+def shards(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What config.json says of the shards, for each division of data, in words."""
+    described = [run for run in config["runs"].values() if run.get("shards")]
+    several = len({_dataset(run["spec"]) for run in described}) > 1
+    found: dict[str, Mapping[str, Any]] = {}
+    for run in described:
+        spec = run["spec"]
+        partition = dict(spec["partition"])
+        values = [
+            f"{words(name)} {shown(value)}"
+            for name, value in partition.items()
+            if name != "name" and not (name == "size_skew" and value == 0)
+        ]
+        kind = [_dataset(spec)] * several + [partition["name"], *values]
+        title = ", ".join([*kind, f"{spec['clients']} clients"])
+        found.setdefault(title, run["shards"])
     return found
+
+
+def _dataset(spec: Mapping[str, Any]) -> str:
+    return str(spec["dataset"]["name"])
 
 
 def draw(path: Path, config: Mapping[str, Any]) -> bool:
@@ -120,7 +127,7 @@ def draw(path: Path, config: Mapping[str, Any]) -> bool:
     lines = -(-len(listed) // columns)
     size = (1.2 + 3.4 * columns, 0.4 + 2.9 * lines)
     with drawn(path, len(listed), size, lines) as (figure, axes):
-        for axis, (title, clients, counts) in zip(axes, listed, strict=True):
+        for axis, (title, counts, names) in zip(axes, listed, strict=True):
             classes = len(counts[0])
             colors = matplotlib.colormaps["tab10" if classes <= 10 else "tab20"]
             below = [0] * len(counts)
@@ -131,35 +138,41 @@ def draw(path: Path, config: Mapping[str, Any]) -> bool:
                     heights,
                     bottom=below,
                     color=colors(label % colors.N),
-                    label=str(label),
+                    label=names[label],
                     width=0.85,
                 )
                 below = [a + b for a, b in zip(below, heights, strict=True)]
-            axis.set_title(f"{title}, {clients} clients", fontsize=10)
+            axis.set_title(title, fontsize=10)
             axis.xaxis.get_major_locator().set_params(integer=True)
             frame(axis, "client", grid="y")
             axis.set_axisbelow(True)
         for axis in axes[::columns]:
             axis.set_ylabel("records")
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(
-            handles,
-            labels,
-            title="class",
-            loc="outside right center",
-            frameon=False,
-            fontsize=8,
-        )
+        legends = {
+            names: axis for axis, (_, _, names) in zip(axes, listed, strict=True)
+        }
+        style: dict[str, Any] = {"title": "class", "frameon": False, "fontsize": 8}
+        if len(legends) == 1:
+            entries = axes[0].get_legend_handles_labels()
+            figure.legend(*entries, loc="outside right center", **style)
+        else:
+            for axis in legends.values():
+                axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), **style)
     return True
 
 
 def _listed(
-    divisions: Mapping[tuple[str, str], Mapping[str, Any]],
-) -> list[tuple[str, str, list[list[int]]]]:
+    divisions: Mapping[str, Mapping[str, Any]],
+) -> list[tuple[str, list[list[int]], tuple[str, ...]]]:
+    """Titles, class counts by client, and names of classes, where counts are listed."""
     return [
-        (title, clients, of["class_counts"])
-        for (title, clients), of in divisions.items()
-        if of["class_counts"]
+        (
+            title,
+            counts,
+            tuple(of.get("class_names") or map(str, range(len(counts[0])))),
+        )
+        for title, of in divisions.items()
+        if (counts := of["class_counts"])
     ]
 
 

@@ -326,7 +326,7 @@ def write(
         notes.append(f"No run has measured {metric.label}: accuracy stands instead.")
         metric = ACCURACY
     laid_out, drawn = layout(grouped, vary), []
-    count = len(list(panels(grouped, laid_out)))
+    count = len(panels(grouped, laid_out))
     if len(rows) == 1 and rounds:
         figures.over_rounds(directory / ROUNDS, rounds, rows[0]["delta"])
         drawn.append(ROUNDS)

@@ -132,7 +132,7 @@ def draw(
     """
     grouped = cells(rows)
     laid_out = laid_out or layout(grouped)
-    shown_panels = list(panels(grouped, laid_out))
+    shown_panels = panels(grouped, laid_out)
     lines, columns = _grid(grouped, laid_out, len(shown_panels))
     size = (1.9 + 3.7 * columns, 0.6 + 3.2 * lines)
     measured = [m for cell in grouped if (m := cell.mean(metric.name)) is not None]
@@ -144,7 +144,7 @@ def draw(
             legend |= dict(zip(labels, handles, strict=True))
         for axis in axes[::columns]:
             axis.set_ylabel(metric.label)
-        if metric is not ACCURACY and _spans_decades(measured):
+        if metric is not ACCURACY and _spans_decades(measured, DECADE**2):
             axes[0].set_yscale("log")
         order = [arm.label for arm in ARMS.values() if arm.label in legend]
         figure.legend(
@@ -174,7 +174,8 @@ def _panel(
 ) -> None:
     """Draws one panel."""
     values = axis_values(grouped, laid_out)
-    arms = [arm for arm in STYLES if any(cell.arm == arm for cell in grouped)]
+    measured = {c.arm for c in grouped if c.mean(metric.name) is not None}
+    arms = [arm for arm in STYLES if arm in measured]
     counts, numbers = laid_out.axis == "clients", _numbers(values)
     logarithmic = numbers and (counts or _spans_decades(values))
     width = values[-1] - values[0] if numbers else len(values) - 1
@@ -187,7 +188,7 @@ def _panel(
             _level(axis, flat[0], metric, STYLES[arm])
             continue
         # A few per cent apart, so that equal values do not hide each other.
-        aside = position - len(arms) / 2
+        aside = position - (len(arms) - 1) / 2
         if numbers:
             line.sort(key=lambda cell: cell.setting(laid_out.axis))
             places = [cell.setting(laid_out.axis) for cell in line]

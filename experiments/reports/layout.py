@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import json
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from experiments.reports.averages import Cell
@@ -124,23 +124,35 @@ def layout(cells: Sequence[Cell], vary: Sequence[str] = ()) -> Layout:
     return Layout(axis, tuple(panels))
 
 
-def panels(cells: Sequence[Cell], laid_out: Layout) -> Iterator[Panel]:
+def panels(cells: Sequence[Cell], laid_out: Layout) -> list[Panel]:
     """The panels that hold cells, in order.
 
-    A cell of an arm that a setting does not concern stands in the panels of all values.
+    A cell that a setting does not concern stands in the panels of all of its values:
+    FedAvg beside FedProx with any proximal term.
     """
     axes = [_values(cells, name) for name in laid_out.panels]
     concerned = {
         arm: sum(_concerns(cells, arm, name) for name in laid_out.panels)
         for arm in {cell.arm for cell in cells}
     }
-    # A panel of arms that its settings do not concern would repeat another.
     most = max(concerned.values())
+    found: list[tuple[dict[str, Any], list[Cell]]] = []
     for place in itertools.product(*axes):
         wanted = dict(zip(laid_out.panels, place, strict=True))
-        inside = [cell for cell in cells if _fits(cells, cell, wanted)]
-        if any(concerned[cell.arm] == most for cell in inside):
-            yield Panel(_title(wanted) or _title_of(inside[0]), inside)
+        inside = _inside(cells, laid_out.axis, wanted)
+        # Without a cell of its very own, a panel would repeat others.
+        if any(
+            concerned[cell.arm] == most and _exact(cell, wanted) == len(wanted)
+            for cell in inside
+        ):
+            found.append((wanted, inside))
+    kept = []
+    for wanted, inside in found:
+        others = [id(c) for other, them in found if other is not wanted for c in them]
+        if None in wanted.values() and all(id(cell) in others for cell in inside):
+            continue
+        kept.append(Panel(_title(wanted) or _title_of(inside[0]), inside))
+    return kept
 
 
 def axis_values(cells: Sequence[Cell], laid_out: Layout) -> list[Any]:
@@ -150,9 +162,7 @@ def axis_values(cells: Sequence[Cell], laid_out: Layout) -> list[Any]:
 
 def level(cell: Cell, laid_out: Layout) -> bool:
     """Whether the setting along the axis does not concern a cell."""
-    if laid_out.axis in PLACES:
-        return ARMS[cell.arm].pooled
-    return cell.setting(laid_out.axis) is None
+    return not _concerns_cell(cell, laid_out.axis)
 
 
 def _key(value: Any) -> str:
@@ -179,17 +189,36 @@ def _values(cells: Sequence[Cell], name: str) -> list[Any]:
     return values
 
 
-def _fits(cells: Sequence[Cell], cell: Cell, wanted: Mapping[str, Any]) -> bool:
-    """Whether a cell belongs into the panel of some values."""
-    for name, value in wanted.items():
-        if _key(cell.setting(name)) == _key(value):
+def _inside(cells: Sequence[Cell], axis: str, wanted: Mapping[str, Any]) -> list[Cell]:
+    """The cells of a panel: for each arm and place on the axis those that fit best."""
+    best: dict[Hashable, tuple[int, list[Cell]]] = {}
+    for cell in cells:
+        fits = all(
+            cell.setting(name) == value or not _concerns_cell(cell, name)
+            for name, value in wanted.items()
+        )
+        if not fits:
             continue
-        if _concerns(cells, cell.arm, name):
-            return False
-        # Where the arm has a cell for this very place, others do not stand in for it.
-        if any(c.arm == cell.arm and c.setting(name) == value for c in cells):
-            return False
-    return True
+        place = (cell.arm, _key(cell.setting(axis)))
+        exact, group = best.get(place, (-1, []))
+        own = _exact(cell, wanted)
+        if own > exact:
+            best[place] = (own, [cell])
+        elif own == exact:
+            group.append(cell)
+    return [cell for _, group in best.values() for cell in group]
+
+
+def _exact(cell: Cell, wanted: Mapping[str, Any]) -> int:
+    """How many of the values a cell has."""
+    return sum(cell.setting(name) == value for name, value in wanted.items())
+
+
+def _concerns_cell(cell: Cell, name: str) -> bool:
+    """Whether a setting concerns a cell."""
+    if name in PLACES:
+        return not ARMS[cell.arm].pooled
+    return cell.setting(name) is not None
 
 
 def _told_apart(cells: Sequence[Cell], names: Sequence[str]) -> bool:

@@ -78,7 +78,7 @@ def spec_with(
     }
     spec = dataclasses.replace(base, **changes)
     for name in values.keys() - known.keys():
-        owner = owner_of(spec, name, fields)
+        owner = _owner_of(spec, name, fields)
         if owner is not None:
             spec = _with_setting(spec, owner, name, values[name], argument)
         elif not lenient:
@@ -86,7 +86,12 @@ def spec_with(
     return spec
 
 
-def owner_of(spec: runs.Spec, name: str, fields: Collection[str]) -> str | None:
+def has(spec: runs.Spec, name: str, fields: Collection[str]) -> bool:
+    """Whether a name is one of the fields, or a setting of what these choose."""
+    return name in fields or _owner_of(spec, name, fields) is not None
+
+
+def _owner_of(spec: runs.Spec, name: str, fields: Collection[str]) -> str | None:
     """The field whose choice has a setting of that name; None where there is none."""
     for field in fields:
         choice = getattr(spec, field, None)

@@ -31,7 +31,8 @@ def shards(prepared: Prepared) -> dict[str, Any] | None:
 
     `sizes` and `classes` hold the smallest, the median and the largest number of
     records of a client, and of its classes; `class_counts` the counts of each client,
-    where there are at most `MOST_LISTED` clients and classes.
+    where there are at most `MOST_LISTED` clients and classes; `class_names` the names
+    of classes that have one.
     """
     if not _about_shards(prepared):
         return None
@@ -41,6 +42,7 @@ def shards(prepared: Prepared) -> dict[str, Any] | None:
         "sizes": _range(counts.sum(axis=1)),
         "classes": _range((counts > 0).sum(axis=1)),
         "class_counts": counts.tolist() if listed else None,
+        "class_names": prepared.dataset.class_names,
     }
 
 

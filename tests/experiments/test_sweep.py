@@ -263,7 +263,8 @@ class TestVaried:
         ("--vary=momentum", "--vary takes name=a,b pairs"),
         ("--vary=clients=3,4", "has a flag of its own: give --clients=4,8 instead"),
         ("--vary=seed=0,1", "give --seeds=3 instead"),
-        ("--vary=momentum=0 --momentum=0.9", "--vary names 'momentum': leave out"),
+        ("--vary=label=a", "--vary names 'label', which is no flag of these runs"),
+        ("--vary=momentum=0 --momentum=0.9", "given as well: leave out --momentum"),
         ("--vary=epsilon=1,2", "--epsilon has no effect"),  # no arm has DP
         ("--vary=algorithm=fedavg,truex", "--algorithm=truex is for arm private_ai"),
         ("--metric=beauty", "--metric must be one of accuracy, loss"),

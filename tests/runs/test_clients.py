@@ -24,7 +24,7 @@ def prepared(test_labels=(0, 0, 1, 1), owners=None, arm="fl", asked=None):
         spec=asked_for,
         clients=2,
         data=client_data(train, PARTS),
-        dataset=SimpleNamespace(num_classes=2, test=test),
+        dataset=SimpleNamespace(num_classes=2, test=test, class_names=("no", "yes")),
         test_owners=owners,
     )
 
@@ -35,6 +35,7 @@ def test_shards_are_counted_by_class():
         "sizes": {"min": 2, "median": 3.0, "max": 4},
         "classes": {"min": 1, "median": 1.5, "max": 2},
         "class_counts": [[3, 1], [0, 2]],
+        "class_names": ("no", "yes"),
     }
 
 

@@ -7,15 +7,24 @@ from experiments.reports.averages import cells
 from tests.experiments.reports.made_up import row, table
 
 
-def config(counts=((3, 1), (0, 2)), partition="iid", **settings):
+def described(
+    counts=((3, 1), (0, 2)), partition="iid", dataset="blobs", names=None, **settings
+):
+    """A run of config.json."""
     counts = [list(client) for client in counts]
     shards = {
         "sizes": {"min": 2, "median": 3.0, "max": 4},
         "classes": {"min": 1, "median": 1.5, "max": 2},
         "class_counts": counts,
+        "class_names": names,
     }
     spec = {"partition": {"name": partition, **settings}, "clients": 2}
-    return {"runs": {"one": {"spec": spec, "shards": shards}}}
+    spec["dataset"] = {"name": dataset}
+    return {"spec": spec, "shards": shards}
+
+
+def config(*args, **settings):
+    return {"runs": {"one": described(*args, **settings)}}
 
 
 NOTHING = {"runs": {"one": {"shards": None}, "older": {}}}
@@ -34,7 +43,7 @@ def test_accuracies_and_shards_are_told_with_their_mark():
     (line,) = table(told)
     assert (line["arm"], line["mean over clients"]) == ("FL", "0.900 ± 0.000")
     assert line["worst tenth"] == "0.600 ± 0.141"
-    assert "| dirichlet, alpha 0.3 | 2 | 2, 3, 4 | 1, 1.5, 2 |" in told
+    assert "| dirichlet, alpha 0.3, 2 clients | 2, 3, 4 | 1, 1.5, 2 |" in told
     assert "no epsilon covers them" in told and "not for publication" in told
     assert f"({clients.FIGURE})" in told
 
@@ -55,6 +64,19 @@ def test_the_figure_shows_what_is_listed(count, tmp_path):
     assert not clients.draw(path, NOTHING) and not path.exists()
     assert clients.draw(path, config([range(count)] * 3))
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_data_sets_and_partitions_stand_apart(tmp_path):
+    both = {
+        "runs": {
+            "one": described(dataset="digits"),
+            "two": described(dataset="tumours", names=["benign", "malignant"]),
+            "again": described(dataset="tumours"),
+        }
+    }
+    titles = ["digits, iid, 2 clients", "tumours, iid, 2 clients"]
+    assert list(clients.shards(both)) == titles
+    assert clients.draw(tmp_path / "shards.png", both)
 
 
 def test_lost_uploads_and_void_rounds_are_told():

@@ -132,3 +132,14 @@ def test_a_setting_of_one_partition_only_leaves_no_panel_of_repetitions():
         "non-IID (dirichlet), alpha 0.1",
         "non-IID (dirichlet), alpha 10",
     ]
+
+
+def test_what_a_setting_does_not_concern_stands_beside_all_of_its_values():
+    rows = [row("fl", algorithm="fedavg")]
+    rows += [row("fl", algorithm="fedprox", proximal=value) for value in (0.1, 1.0)]
+    grouped = cells(rows)
+    found = panels(grouped, layout(grouped, ["algorithm", "proximal"]))
+    assert [panel.title for panel in found] == ["proximal 0.1", "proximal 1"]
+    for panel in found:
+        names = [cell.setting("algorithm") for cell in panel.cells]
+        assert names == ["fedavg", "fedprox"]
