@@ -63,7 +63,7 @@ smartquotes = False
 
 # Notebooks run at every build, from an empty state.
 nb_execution_mode = "force"
-nb_execution_timeout = 120
+nb_execution_timeout = 300  # seconds a cell
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 if importlib.util.find_spec("openfhe") is None:
