@@ -113,7 +113,8 @@ def shards(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _dataset(spec: Mapping[str, Any]) -> str:
-    return str(spec["dataset"]["name"])
+    dataset = spec["dataset"]  # earlier versions wrote its name
+    return str(dataset["name"] if isinstance(dataset, dict) else dataset)
 
 
 def draw(path: Path, config: Mapping[str, Any]) -> bool:

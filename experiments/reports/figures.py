@@ -143,7 +143,7 @@ def draw(
             handles, labels = axis.get_legend_handles_labels()
             legend |= dict(zip(labels, handles, strict=True))
         for axis in axes[::columns]:
-            axis.set_ylabel(metric.label)
+            axis.set_ylabel(metric.axis)
         if metric is not ACCURACY and _spans_decades(measured, DECADE**2):
             axes[0].set_yscale("log")
         order = [arm.label for arm in ARMS.values() if arm.label in legend]
@@ -224,7 +224,7 @@ def accuracy_against_epsilon(path: Path, curves: Mapping[str, Sequence[Cell]]) -
         first = next(iter(curves.values()))
         ticks = sorted({round(cell.mean("epsilon") or 0, 2) for cell in first})
         _ticks(axis, ticks, ".2g")
-        frame(axis, "epsilon (delta = 1e-5)", "test accuracy (%)")
+        frame(axis, "epsilon (delta = 1e-5)", ACCURACY.axis)
         axis.legend(frameon=False, loc="lower right")
 
 
@@ -247,7 +247,7 @@ def over_rounds(path: Path, rows: Sequence[Row], delta: float | None) -> None:
             markersize=4,
             linewidth=1.4,
         )
-        frame(axes[0], "round", ACCURACY.label)
+        frame(axes[0], "round", ACCURACY.axis)
         if private:
             _epsilons(axes[1], rows)
             frame(axes[1], "round", f"epsilon so far (delta = {_short(delta)})")

@@ -12,7 +12,7 @@ class Metric:
 
     Attributes:
         name: of the row's value.
-        label: for axes and headings, with its unit.
+        label: in words.
         form: of numbers in tables.
         scale: factor between the row's value and the figure's.
         measured: whether runs of an arm have it.
@@ -24,6 +24,11 @@ class Metric:
     scale: float = 1.0
     measured: Callable[[Arm], bool] = lambda arm: True
 
+    @property
+    def axis(self) -> str:
+        """The label of the figure's axis."""
+        return f"{self.label} (%)" if self.scale == 100 else self.label
+
 
 def _federated(arm: Arm) -> bool:
     return arm.federated
@@ -34,17 +39,17 @@ def _encrypted(arm: Arm) -> bool:
 
 
 _ALL = (
-    Metric("accuracy", "test accuracy (%)", scale=100),
+    Metric("accuracy", "test accuracy", scale=100),
     Metric("loss", "test loss"),
     Metric(
         "client_accuracy_mean",
-        "accuracy, mean over clients (%)",
+        "accuracy, mean over clients",
         scale=100,
         measured=lambda arm: not arm.pooled,
     ),
     Metric(
         "client_accuracy_worst_tenth",
-        "accuracy of the worst tenth of clients (%)",
+        "accuracy of the worst tenth of clients",
         scale=100,
         measured=lambda arm: not arm.pooled,
     ),

@@ -103,7 +103,7 @@ def test_what_a_sweep_varied_and_noted_is_kept(tmp_path):
     assert text.startswith("# Seconds of a run against target epsilon")
     assert "**Failed: something.**" in text
     made(folder, "--metric=accuracy")
-    assert (folder / "report.md").read_text().startswith("# Test accuracy (%) against")
+    assert (folder / "report.md").read_text().startswith("# Test accuracy against")
 
 
 def test_rows_of_earlier_versions_are_read(tmp_path):

@@ -245,7 +245,7 @@ class TestVaried:
 
     def test_reports_hold_every_value_and_mix_none(self, varied):
         text = (varied / "report.md").read_text()
-        assert text.startswith("# Test accuracy (%) against noise multiplier")
+        assert text.startswith("# Test accuracy against noise multiplier")
         for title in ("IID", "non-IID (dirichlet), alpha 0.1", "alpha 10"):
             assert f"{title}\n\n| arm, noise multiplier | 0.5 | 8 |" in text
         assert "(comparison.png)" in text

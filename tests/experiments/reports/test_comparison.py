@@ -211,7 +211,7 @@ def test_what_was_varied_has_columns_everywhere(tmp_path, config):
     rows.append(row("fl"))
     comparison.write(tmp_path, rows, config, vary=["epsilon"])
     text = (tmp_path / "report.md").read_text()
-    assert text.startswith("# Test accuracy (%) against target epsilon")
+    assert text.startswith("# Test accuracy against target epsilon")
     lines = table(section(text, "Accuracy: IID"))
     assert list(lines[0]) == ["arm, target epsilon", "0.5", "8"]
     assert [line["8"] for line in lines] == ["0.900", "0.900"]  # FL is level
