@@ -6,8 +6,9 @@ import dataclasses
 import datetime
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import rich.console
 
@@ -129,6 +130,18 @@ def _flags_of_data(spec: runs.Spec) -> str:
             several = isinstance(value, tuple)
             flags[name] = ",".join(value) if several else str(value)
     return " ".join(f"--{name}={shlex.quote(text)}" for name, text in flags.items())
+
+
+def warned(ready: Iterable[runs.Prepared]) -> list[str]:
+    """The warnings of runs before they are trained, each sentence once."""
+    found = [f"Warning: {each}" for run in ready for each in runs.before_training(run)]
+    return list(dict.fromkeys(found))
+
+
+def more_warnings(row: Mapping[str, Any], told: Collection[str]) -> list[str]:
+    """The warnings of a trained run that have not been told before."""
+    found = [f"Warning: {each}" for each in row["warnings"]]
+    return [each for each in found if each not in told]
 
 
 def prepared(

@@ -213,9 +213,12 @@ def sweep(argv: Sequence[str]) -> int:
     directory.write_config(config)
 
     console = command.console()
-    command.say(console, *notes)
+    told = command.warned(ready.values())
+    command.say(console, *notes, *told)
 
     def finished(run: runs.Spec, row: dict[str, Any]) -> None:
+        told.extend(more := command.more_warnings(row, told))
+        command.say(console, *more)
         for clients, partition in places[run]:
             place = {"clients": clients, "partition": partition}
             directory.add_run(row | place if run.traits.pooled else row)

@@ -72,12 +72,15 @@ def tables(argv: Sequence[str]) -> int:
         )
     )
     console = command.console()
-    command.say(console, *notes)
+    told = command.warned(ready.values())
+    command.say(console, *notes, *told)
     held = True
     failures: list[str] = []
     rows: dict[runs.Spec, dict[str, Any]] = {}
 
     def finished(spec: runs.Spec, row: dict[str, Any]) -> None:
+        told.extend(more := command.more_warnings(row, told))
+        command.say(console, *more)
         rows[spec] = row
         directory.add_run(row)
 

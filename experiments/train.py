@@ -28,7 +28,8 @@ def train(argv: Sequence[str]) -> int:
     directory = command.directory("train", parsed)
     config = runs.config("train", [ready], argv=list(argv[1:]))
     directory.write_config(config)
-    command.say(console, *command.borrowed([ready]))
+    told = command.warned([ready])
+    command.say(console, *command.borrowed([ready]), *told)
     try:
         with progress(len(ready.schedule), console) as advance:
             (trained,) = runs.train_together([ready], directory, advance)
@@ -38,6 +39,7 @@ def train(argv: Sequence[str]) -> int:
         return 1
     directory.add_run(trained.row)
     comparison.write(directory.path, [trained.row], config, rounds=trained.rows)
+    command.say(console, *command.more_warnings(trained.row, told))
     command.say(console, comparison.line(trained.row), f"written to {directory.path}")
     return 0
 

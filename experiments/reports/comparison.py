@@ -1,7 +1,7 @@
 """The report of runs: summary.csv, report.md and the figures."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +180,7 @@ def markdown(
         f"# {title[0].upper()}{title[1:]}",
         _data(rows),
         *(f"**{note}**" for note in notes),
+        *warnings(rows),
     ]
     if FIGURE in drawn:
         blocks.append(f"![{metric.label} against {words(laid_out.axis)}]({FIGURE})")
@@ -195,6 +196,12 @@ def markdown(
         *_settings(config),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def warnings(rows: Iterable[Row]) -> list[str]:
+    """The section of warnings, each sentence once; empty where there is none."""
+    found = dict.fromkeys(each for row in rows for each in row.get("warnings") or ())
+    return ["## Warnings", "\n".join(f"- {each}" for each in found)][: 2 * len(found)]
 
 
 def _data(rows: Sequence[Row]) -> str:

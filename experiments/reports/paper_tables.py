@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.reports import figures, paper, predictions, related
-from experiments.reports.comparison import write_summary
+from experiments.reports.comparison import warnings, write_summary
 from experiments.reports.markdown import (
     Means,
     accuracy,
@@ -358,6 +358,7 @@ def write(directory: Path, found: Results, notes: Sequence[str]) -> bool:
         f"examples), {what.repetitions} seed(s): mean ± standard deviation of test "
         "accuracy after the last round, one seed where no deviation stands." + theirs,
         *(f"**{note}**" for note in notes),
+        *warnings(found.rows.values()),
         *tables,
         *_settings(found),
     ]

@@ -110,7 +110,8 @@ class Terms:
 
     def priced(self, event: Event, neighbors: Neighbors) -> float:
         """Returns the epsilon of an event at `delta`."""
-        return RdpAccountant(neighbors=neighbors).compose(event).epsilon(self.delta)
+        books = RdpAccountant(neighbors=neighbors).compose(event)
+        return books.spent(self.delta).epsilon
 
     def plan(self, noise_multiplier: float, examples: float) -> PrivacyPlan:
         """Returns the mechanism's plan.

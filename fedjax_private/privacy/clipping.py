@@ -90,6 +90,14 @@ class Clipping:
         """
         raise NotImplementedError
 
+    def cuts(self, total: Array) -> Array | None:
+        """Returns which gradients are made shorter; None where norms do not tell.
+
+        Args:
+            total: (B,), the norm of each example's gradient.
+        """
+        return None
+
     def summed(self, loss: LossFn) -> SumFn:
         """Returns the sum of contributions within the bound."""
         gradients_of = example_gradients(loss)
@@ -139,6 +147,10 @@ class FlatClipping(Clipping):
         """See `Clipping`."""
         bound = self.clip_norm * (1.0 - ROUNDING_MARGIN)
         return bound / jnp.maximum(total, bound)
+
+    def cuts(self, total: Array) -> Array | None:
+        """See `Clipping`."""
+        return total > self.clip_norm
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,7 @@ from fedjax_private.privacy.accounting.events import (
     NoPrivacy,
     Repeated,
 )
+from fedjax_private.privacy.clipping import Clipping
 from fedjax_private.privacy.discrete import (
     discrete_gaussian,
     discrete_gaussian_distance,
@@ -154,6 +155,11 @@ class SharedPlan:
     def neighbors(self) -> Neighbors:
         """The relation that defines "one record"."""
         return self.plan.neighbors
+
+    @property
+    def clipping(self) -> Clipping:
+        """Of every client."""
+        return self.plan.clipping
 
     @property
     def correlated(self) -> bool:

@@ -19,3 +19,7 @@ from .training import (
     train as train,
     train_together as train_together,
 )
+from .warnings import (
+    after_training as after_training,
+    before_training as before_training,
+)

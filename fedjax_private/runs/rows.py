@@ -70,6 +70,7 @@ def run_row(
     evaluation: simulation.Evaluation,
     seconds_total: float,
     directory: Path,
+    warnings: Sequence[str],
 ) -> dict[str, Any]:
     """The line of a run.
 
@@ -79,6 +80,7 @@ def run_row(
         evaluation: of its last round.
         seconds_total: wall seconds of the run.
         directory: where all that the run leaves behind is.
+        warnings: a sentence each.
     """
     spec, last, privacy = prepared.spec, rounds[-1], prepared.privacy
     values, federated = prepared.hyperparameters, prepared.spec.traits.federated
@@ -128,6 +130,7 @@ def run_row(
         "directory": os.fspath(directory.resolve()),
         "time": datetime.datetime.now(datetime.timezone.utc).isoformat("T", "seconds"),
         "version": __version__,
+        "warnings": list(warnings),
         **columns(prepared),
     }
 

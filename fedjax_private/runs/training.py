@@ -30,6 +30,7 @@ from fedjax_private.runs.preparation import (
 )
 from fedjax_private.runs.rows import Row, round_row, run_row
 from fedjax_private.runs.spec import Spec
+from fedjax_private.runs.warnings import after_training, before_training
 from fedjax_private.trust import Adversary
 from fedjax_private.typing import Params
 
@@ -138,12 +139,20 @@ def train_together(
         _check_trained(prepared, lines)
     results = []
     seconds = (time.perf_counter() - started) / len(several)
-    for prepared, done, lines in zip(several, finished, rounds, strict=True):
+    for prepared, first_model, done, lines in zip(
+        several, params, finished, rounds, strict=True
+    ):
         stacked = algorithm.models(done.server_state, done.client_states)
         stacked = jax.tree.map(np.asarray, stacked)
         checkpoints.save(directory.path, prepared, stacked)
         assert done.evaluation is not None  # the last round always has one
-        row = run_row(prepared, lines, done.evaluation, seconds, directory.path)
+        last = jax.tree.map(lambda leaf: leaf[0], stacked)
+        warnings = before_training(prepared) + after_training(
+            prepared, first_model, last
+        )
+        row = run_row(
+            prepared, lines, done.evaluation, seconds, directory.path, warnings
+        )
         results.append(Result(prepared, directory.path, row, lines, stacked))
     return results
 

@@ -91,6 +91,15 @@ def test_a_small_sweep_in_this_process(tmp_path, capsys):
     assert len([x for x in shown.splitlines() if "seed=" in x]) == len(names)
 
 
+def test_a_warning_that_runs_share_is_printed_once(tmp_path, capsys):
+    out = tmp_path / "run"
+    flags = ("--arms=fl_dp", "--partitions=iid", "--noise_multiplier=5", "--delta=0.1")
+    assert sweep(["sweep", *flags, *SMALL, "--seeds=2", f"--out={out}"]) == 0
+    shared = "Warning: delta=0.1 is above 1/4000"
+    assert capsys.readouterr().out.count(shared) == 1
+    assert all(len(row["warnings"]) for row in read_rows(out / "runs.jsonl"))
+
+
 def test_nothing_is_written_before_all_cells_are_checked(tmp_path, capsys):
     out = tmp_path / "run"
     for flag, named in (

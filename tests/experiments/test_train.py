@@ -52,6 +52,18 @@ def test_a_run_leaves_every_file_and_prints_its_result(tmp_path, capsys):
     assert loaded.rows == [row] and loaded.spec["noise_multiplier"] == 1.0
 
 
+def test_warnings_are_printed_and_reported_once(tmp_path, capsys):
+    out = tmp_path / "run"
+    row = trained(out, "--arm=fl_dp", "--noise_multiplier=0.3", "--clip_norm=1e6")
+    assert len(row["warnings"]) == 2
+    printed, report = capsys.readouterr().out, (out / "report.md").read_text()
+    for sentence in row["warnings"]:
+        assert printed.count(f"Warning: {sentence}\n") == 1
+        assert report.count(sentence) == 1
+    # Prices are known before the work, clipping after it.
+    assert printed.index("Warning: epsilon") < printed.index("Warning: clip_norm")
+
+
 @pytest.mark.slow
 def test_a_seeded_run_repeats_in_another_process(tmp_path):
     """With equal charges: they do not depend on where in memory an entry lies."""

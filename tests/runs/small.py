@@ -70,6 +70,7 @@ ROW_NAMES = (
     "directory",
     "time",
     "version",
+    "warnings",
     "noise",
     "client",
     "activation",

@@ -261,7 +261,7 @@ def named(case):
     return ",".join(str(getattr(value, "name", value)) for value in case.values())
 
 
-@pytest.mark.parametrize("case", cases(), ids=named)
+@pytest.mark.parametrize("case", list(cases()), ids=named)
 def test_only_what_is_unused_changes_nothing(case, images, monkeypatch):
     checked = preparation._check_effects
     monkeypatch.setattr(preparation, "_check_effects", lambda spec, model: None)

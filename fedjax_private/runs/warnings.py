@@ -1,0 +1,125 @@
+"""What of a run deserves a warning: rules, each a sentence, before and after training.
+
+Clipping is judged on test records, whose accuracy is published anyway, and on no
+record that privacy protects. With tuned settings, a flat clip norm cuts the gradients
+of all records at the first model and of 6 to 41 % at the last one: small clip norms
+are the recommended regime (De et al. 2022), as directions are what training needs.
+Therefore it takes both models to warn: where nothing is cut, noise is larger than it
+need be; where all is cut to the end, the run has not come to where clipping lets go.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+
+from fedjax_private import models
+from fedjax_private.algorithms.prices import Unit
+from fedjax_private.privacy.accounting import RdpAccountant
+from fedjax_private.privacy.gradients.sums import example_gradients
+from fedjax_private.privacy.gradients.types import total_norms
+from fedjax_private.runs.preparation import Prepared
+from fedjax_private.trust import Adversary
+from fedjax_private.typing import Array, Params
+
+# An epsilon above this bounds a likelihood ratio by more than 22,000.
+LARGE_EPSILON = 10.0
+
+# Shares of test records below and above which clipping cuts nothing, or all.
+FEW, NEARLY_ALL = 0.01, 0.99
+CHECKED_RECORDS = 256  # at most so many test records are looked at
+
+
+def before_training(prepared: Prepared) -> list[str]:
+    """The warnings that settings and prices give reason to; none without DP."""
+    return list(_of_price(prepared))
+
+
+def _of_price(prepared: Prepared) -> Iterator[str]:
+    privacy, delta = prepared.privacy, prepared.spec.delta
+    if privacy is None:
+        return
+    unit = privacy.unit.value
+    count = len(prepared.dataset.train)
+    if privacy.unit is Unit.CLIENT:
+        count = prepared.clients
+    if delta > 1 / count:
+        yield (
+            f"delta={delta:g} is above 1/{count}, one over the number of {unit}s: it "
+            f"allows the publication of a whole {unit}; give a smaller delta."
+        )
+    for adversary in privacy.against:
+        epsilon = privacy.planned(adversary)
+        against = f" against {adversary.value}" if len(privacy.against) > 1 else ""
+        # Where insiders hold the key or are the server, infinity is said elsewhere.
+        if math.isinf(epsilon) and adversary is Adversary.INSIDERS:
+            continue
+        if epsilon > LARGE_EPSILON:
+            yield (
+                f"epsilon {epsilon:.4g}{against} is above {LARGE_EPSILON:g} and bounds "
+                f"hardly anything about a {unit}: give a smaller epsilon, or more "
+                "noise."
+            )
+        books = RdpAccountant(neighbors=privacy.neighbors)
+        spent = books.compose(privacy.event(privacy.steps, adversary)).spent(delta)
+        if spent.at_edge and math.isfinite(spent.epsilon):
+            yield (
+                f"epsilon {epsilon:.4g}{against} holds, but may be larger than it need "
+                f"be: the best Rényi order, {spent.order:g}, lies at the edge of those "
+                "that the accountant tries."
+            )
+
+
+def after_training(prepared: Prepared, first: Params, last: Params) -> list[str]:
+    """The warnings that trained models give reason to.
+
+    Args:
+        prepared: the run.
+        first: params before training.
+        last: params after it.
+    """
+    clipping = getattr(prepared.privacy and prepared.privacy.plan, "clipping", None)
+    if clipping is None or not prepared.noises_steps:
+        return []
+    test = prepared.dataset.test
+    inputs, labels = test.inputs[:CHECKED_RECORDS], test.labels[:CHECKED_RECORDS]
+    norms = _norms(prepared.model)
+    shares = []
+    for params in (first, last):
+        cut = clipping.cuts(norms(params, inputs, labels))
+        if cut is None:
+            return []
+        shares.append(float(cut.mean()))
+    return list(_of_clipping(clipping.clip_norm, shares))
+
+
+@functools.cache
+def _norms(model: models.Model) -> Callable[[Params, Any, Any], Array]:
+    """(params, inputs, labels) -> (B,), the norm of each example's gradient."""
+    gradients = example_gradients(model.loss)
+    return jax.jit(
+        lambda params, inputs, labels: total_norms(gradients(params, inputs, labels))
+    )
+
+
+def _of_clipping(clip_norm: float, shares: Sequence[float]) -> Iterator[str]:
+    """Warnings by the shares of test records that are cut, at the first and last model.
+
+    Args:
+        clip_norm: C.
+        shares: in [0, 1].
+    """
+    if max(shares) < FEW:
+        yield (
+            f"clip_norm={clip_norm:g} cuts the gradients of fewer than {FEW:.0%} of "
+            "test records, at the first model and at the last: noise is scaled to "
+            "clip_norm, so that a smaller one adds less for the same epsilon."
+        )
+    if min(shares) > NEARLY_ALL:
+        yield (
+            f"clip_norm={clip_norm:g} cuts the gradients of more than {NEARLY_ALL:.0%} "
+            "of test records, at the first model and at the last: the run is too "
+            "short or learning_rate too small, or clip_norm is far too small."
+        )

@@ -1,0 +1,114 @@
+"""Warnings: what deserves one, once in the row, the console and the report."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.reports import comparison
+from fedjax_private import runs
+from fedjax_private.runs.warnings import CHECKED_RECORDS
+
+
+def told(prepare, **settings):
+    return runs.before_training(prepare(**settings))
+
+
+def test_ordinary_runs_have_none(prepare):
+    assert told(prepare, arm="fl") == []
+    assert told(prepare, arm="fl_dp", noise_multiplier=3.0) == []
+    assert told(prepare, arm="private_ai", noise_multiplier=3.0) == []
+
+
+def test_a_delta_above_one_over_the_number_of_units(prepare):
+    (line,) = told(prepare, arm="fl_dp", noise_multiplier=3.0, delta=0.005)
+    assert line == (
+        "delta=0.005 is above 1/240, one over the number of records: it allows the "
+        "publication of a whole record; give a smaller delta."
+    )
+    assert told(prepare, arm="fl_dp", noise_multiplier=3.0, delta=1 / 240) == []
+    clients = {"arm": "fl_dp", "algorithm": "dp_fedavg", "noise_multiplier": 3.0}
+    assert told(prepare, **clients, delta=0.3) == []
+    (line,) = told(prepare, **clients, delta=0.4)
+    assert "1/3, one over the number of clients" in line
+
+
+def test_an_epsilon_above_ten(prepare):
+    # A Gaussian mechanism of noise multiplier 1, once: epsilon 4.9 at delta 1e-5.
+    once = {"arm": "centralized_dp", "rounds": 1, "sampling_probability": 1.0}
+    assert told(prepare, **once, noise_multiplier=1.0) == []
+    (line,) = told(prepare, **once, noise_multiplier=0.4)
+    assert line.startswith("epsilon 14.") and "is above 10 and bounds" in line
+    (line,) = told(prepare, **once, noise_multiplier=0.0)
+    assert line.startswith("epsilon inf is above 10")
+
+
+def test_each_adversary_s_epsilon_counts(prepare):
+    shared = {"arm": "private_ai", "honest_clients": 1, "clients": 9}
+    lines = told(prepare, **shared, noise_multiplier=1.0)
+    assert len(lines) == 1 and "against insiders is above 10" in lines[0]
+    # The server is trusted: that insiders face no noise is said by the unit's words.
+    central = {"arm": "fl_dp", "algorithm": "dp_fedavg", "noise_multiplier": 4.0}
+    run = prepare(**central)
+    assert run.privacy.epsilon_insider == math.inf
+    assert runs.before_training(run) == []
+
+
+def test_a_best_order_at_the_edge(prepare):
+    lines = told(prepare, arm="centralized_dp", rounds=1, noise_multiplier=2000.0)
+    assert len(lines) == 1 and "the best Rényi order, 4096, lies at the" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("clip_norm", "expected"),
+    [(1e6, "fewer than 1%"), (1e-9, "more than 99%"), (1.0, "")],
+)
+@pytest.mark.parametrize("arm", ["fl_dp", "private_ai"])
+def test_clipping_that_cuts_nothing_or_all(arm, clip_norm, expected, prepare):
+    run = prepare(arm=arm, clip_norm=clip_norm)
+    first = run.model.init(jax.random.key(0))
+    last = jax.tree.map(np.zeros_like, first)
+    found = runs.after_training(run, first, last)
+    assert len(found) == bool(expected) and expected in "".join(found)
+    assert len(run.dataset.test) <= CHECKED_RECORDS
+
+
+def test_the_share_is_that_of_gradients_longer_than_the_clip_norm(prepare):
+    """Softmax regression's gradient is (p - y) x, here with a bias."""
+    run = prepare(arm="fl_dp")
+    zero = jax.tree.map(np.zeros_like, run.model.init(jax.random.key(0)))
+    x = np.asarray(run.dataset.test.inputs, np.float64)
+    # p = 1/3: the residual's norm is sqrt((2/3)^2 + 2 (1/3)^2).
+    norms = math.sqrt(2 / 3) * np.sqrt((x**2).sum(axis=1) + 1)
+    least, most = norms.min(), norms.max()
+    for bound, expected in ((0.99 * least, "more than 99%"), (1.01 * most, "fewer")):
+        run = prepare(arm="fl_dp", clip_norm=bound)
+        (line,) = runs.after_training(run, zero, zero)
+        assert expected in line
+    middle = prepare(arm="fl_dp", clip_norm=float(np.median(norms)))
+    assert runs.after_training(middle, zero, zero) == []
+
+
+def test_other_clippings_and_units_are_not_judged(prepare):
+    for settings in (
+        {"arm": "fl_dp", "mechanism": "automatic"},
+        {"arm": "fl_dp", "mechanism": "adaptive"},
+        {"arm": "fl_dp", "algorithm": "dp_fedavg"},
+        {"arm": "fl"},
+    ):
+        run = prepare(
+            **settings, **({} if settings["arm"] == "fl" else {"clip_norm": 1e6})
+        )
+        first = run.model.init(jax.random.key(0))
+        assert runs.after_training(run, first, first) == []
+
+
+def test_rows_and_reports_have_them_once(train):
+    result = train(arm="fl_dp", clip_norm=1e6, delta=0.1, noise_multiplier=3.0)
+    warnings = result.row["warnings"]
+    assert [line.split()[0] for line in warnings] == ["delta=0.1", "clip_norm=1e+06"]
+    other = dict(result.row, seed=1)
+    (head, lines) = comparison.warnings([result.row, other])
+    assert head == "## Warnings" and lines.splitlines() == [f"- {w}" for w in warnings]
+    assert comparison.warnings([train(arm="fl").row]) == []
