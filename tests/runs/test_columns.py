@@ -1,6 +1,7 @@
 """The settings of runs, as columns of their rows."""
 
 import dataclasses
+import io
 
 import pytest
 
@@ -76,3 +77,21 @@ def test_a_name_that_two_entries_share_is_written_with_its_kind():
     assert entry_settings(several) == {"width": "8,4"}
     several.append(("partition", choices.Choice(part, Widths((1,)))))
     assert entry_settings(several) == {"model.width": "8,4", "partition.width": "1"}
+
+
+def test_rows_are_read_into_a_table_as_they_are(train):
+    pandas = pytest.importorskip("pandas")
+    directories = [
+        train(arm="fl_dp", noise_multiplier=noise).directory for noise in (0.0, 2.0)
+    ]
+    directories.append(train(learning_rate=0.2).directory)
+    text = "".join((each / "runs.jsonl").read_text() for each in directories)
+    table = pandas.read_json(io.StringIO(text), lines=True)
+    numbers = ("epsilon", "epsilon_insider", "learning_rate", "batch_size", "accuracy")
+    assert all(table[name].dtype.kind in "fi" for name in numbers)
+    assert table["epsilon"][0] == float(
+        "inf"
+    )  # without noise, which JSON has no name for
+    assert table["epsilon"].isna().tolist() == [False, False, True]
+    assert table.groupby("noise_multiplier")["accuracy"].count().tolist() == [1, 1]
+    assert pandas.to_datetime(table["time"]).dt.tz is not None

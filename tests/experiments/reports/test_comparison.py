@@ -269,3 +269,16 @@ def test_a_varied_encrypted_run_stands_beside_its_own_counterpart(configured):
     lines = table(section(text, "Encryption"))
     assert [line["learning rate"] for line in lines] == ["0.1", "0.2", "0.3"]
     assert [line["same without HE"] for line in lines] == ["1.1", "1.2", ""]
+
+
+def test_what_differs_too_much_for_a_figure_is_said_to(tmp_path, config):
+    rows = [
+        row("fl", learning_rate=rate, momentum=momentum)
+        for rate in (0.1, 0.2)
+        for momentum in range(comparison.MOST_PANELS + 1)
+    ]
+    comparison.write(tmp_path, rows, config, vary=["learning_rate", "momentum"])
+    assert not (tmp_path / "comparison.png").exists()
+    text = (tmp_path / "report.md").read_text()
+    assert "**The runs differ in momentum, too much for a figure" in text
+    assert "comparison.png" not in text
