@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from fedjax_private import aggregation
+from fedjax_private import aggregation, runs
 from fedjax_private.privacy.accounting import (
     BandedMatrix,
     Ledger,
