@@ -38,6 +38,7 @@ def settle(
     dataset: str,
     model: str,
     epsilon: float | None,
+    table: bool,
     file: SettingsFile | None,
     given: Mapping[str, Any],
 ) -> Settled:
@@ -54,6 +55,7 @@ def settle(
         dataset: name of the data set.
         model: name of the model.
         epsilon: the target; None for the default one.
+        table: whether records are lines of a table.
         file: of settings, or None.
         given: field of `Hyperparameters` -> value.
     """
@@ -65,6 +67,7 @@ def settle(
         dataset=dataset,
         model=model,
         epsilon=epsilon,
+        table=table,
     )
     usual = dataclasses.replace(values, **algorithm.defaults)
     own = {name for name, value in algorithm.defaults.items() if value is not None}

@@ -296,7 +296,12 @@ class Spec(choices.Settings):
     @property
     def chosen_model(self) -> Choice[ModelEntry]:
         """What is trained: the model that was named, or the data set's usual one."""
-        return MODELS.choose(self.model or SOURCES.choose(self.dataset).entry.model)
+        usual = "linear" if self._table else "tutorial_cnn"
+        return MODELS.choose(self.model or usual)
+
+    @property
+    def _table(self) -> bool:
+        return SOURCES.choose(self.dataset).entry.table
 
     @property
     def model_entry(self) -> ModelEntry:
@@ -377,6 +382,7 @@ class Spec(choices.Settings):
             dataset=self.dataset_name,
             model=self.model_entry.name,
             epsilon=self.epsilon,
+            table=self._table,
             file=self.settings,
             given={name: value for name, value in given.items() if value is not None},
         )

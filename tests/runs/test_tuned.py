@@ -53,6 +53,7 @@ def test_steps_of_local_noise_fall_with_the_cohort_whose_noise_adds_up():
     assert rates == pytest.approx([rates[0] / math.sqrt(k) for k in (1, 2, 8)])
 
 
+BREAST = "breast_cancer/linear"
 SHALLOW, POLYNOMIAL = ("mnist_5k", "shallow_cnn"), ("mnist", "polynomial_cnn")
 
 
@@ -63,15 +64,22 @@ SHALLOW, POLYNOMIAL = ("mnist_5k", "shallow_cnn"), ("mnist", "polynomial_cnn")
         (CENTRAL, ("cifar10", "polynomial_cnn"), POLYNOMIAL),
         (CENTRAL, ("cifar10", "my:model"), ("mnist", "tutorial_cnn")),
         (CENTRAL, ("mnist_5k", "my:model"), ("mnist_5k", "tutorial_cnn")),
+        (CENTRAL, ("idx:/data/mnist", "shallow_cnn"), ("mnist", "shallow_cnn")),
         (CENTRAL, ("idx:/data/mnist", "linear"), ("mnist", "tutorial_cnn")),
         (LOCAL, ("mnist", "shallow_cnn"), SHALLOW),
-        (LOCAL, ("csv:a/b.csv", "my:model"), ("mnist_5k", "tutorial_cnn")),
         (PLAIN, ("mnist", "shallow_cnn"), SHALLOW),
+        (PLAIN, ("csv:a/b.csv", "linear"), ("breast_cancer", "linear")),
+        (PLAIN, ("breast_cancer", "my:model"), ("breast_cancer", "mlp_2nn")),
+        (CENTRAL, ("breast_cancer", "linear"), ("breast_cancer", "linear")),
+        (CENTRAL, ("mnist", "linear"), ("mnist", "tutorial_cnn")),
+        (CENTRAL, ("mnist_5k", "mlp_2nn"), ("mnist_5k", "tutorial_cnn")),
+        (LOCAL, ("csv:a/b.csv", "my:model"), ("breast_cancer", "mlp_2nn")),
         (PLAIN, ("mnist", "linear"), ("mnist_5k", "tutorial_cnn")),
     ],
 )
 def test_what_is_not_in_the_table_takes_the_nearest(table, asked, like):
-    assert nearest(table, *asked) == like
+    of_tables = like[0] == "breast_cancer"
+    assert nearest(table, *asked, table=of_tables) == like
 
 
 @pytest.mark.parametrize(
@@ -100,6 +108,12 @@ def test_what_is_not_in_the_table_takes_the_nearest(table, asked, like):
             "borrowed from mnist_5k/tutorial_cnn at epsilon 2.9 (searched); "
             "given: rounds, learning_rate",
         ),
+        (
+            "fl",
+            {"dataset": "csv:ward.csv", "model": "mlp_2nn"},
+            "borrowed from breast_cancer/mlp_2nn (searched)",
+        ),
+        ("fl_dp", {"dataset": "breast_cancer"}, f"{BREAST} at epsilon 2.9 (searched)"),
         (
             "fl",
             {"algorithm": "scaffold"},

@@ -24,8 +24,9 @@ def _adapted(name: str, value: Any) -> Source:
         )
     if callable(value):
         return Source(name, name, lambda name, settings: value())
-    model = "tutorial_cnn" if value.train.inputs.ndim == 4 else "linear"
-    return Source(name, name, lambda name, settings: value, model=model)
+    inputs = value.train.inputs
+    table = inputs.ndim == 2 and inputs.dtype.kind == "f"  # not token numbers
+    return Source(name, name, lambda name, settings: value, table=table)
 
 
 def _matched(name: str) -> Source | None:

@@ -77,5 +77,5 @@ BREAST_CANCER = Source(
     "breast_cancer",
     "569 records of 30 features, benign or malignant, from an installed package",
     _load,
-    model="linear",
+    table=True,
 )

@@ -415,5 +415,5 @@ CSV = Source(
     lambda name, settings: read_csv(name.removeprefix(_PREFIX), settings),
     CsvSettings,
     matches=lambda name: name.startswith(_PREFIX),
-    model="linear",
+    table=True,
 )

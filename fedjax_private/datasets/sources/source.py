@@ -32,7 +32,7 @@ class Source:
             `DatasetError`.
         settings: the class of its settings.
         matches: whether a name is of that form, where the source has many data sets.
-        model: name of the model that runs train where none is named.
+        table: whether a record is a line of a table, and not an image.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Source:
     load: Callable[[str, Any], Dataset]
     settings: type[Settings] = Settings
     matches: Callable[[str], bool] | None = None
-    model: str = "tutorial_cnn"
+    table: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +55,9 @@ class TfdsSettings(Settings):
     data_dir: str | None = setting(None, "TFDS data directory (default: TFDS' own)")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.data_dir is not None:
+        if isinstance(self.data_dir, os.PathLike):
             object.__setattr__(self, "data_dir", os.fspath(self.data_dir))
+        super().__post_init__()
 
 
 class UnknownNameError(LookupError):
