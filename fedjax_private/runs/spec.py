@@ -229,7 +229,8 @@ class Spec(choices.Settings):
     noise_seed: int | None = setting(
         PRIVACY,
         None,
-        "repeatable noise and samples, for simulations (default: OS entropy)",
+        "lets noise and samples repeat, for simulations; CKKS' own randomness does "
+        "not (default: OS entropy)",
     )
 
     encryption: "str | SchemeEntry | Choice[SchemeEntry]" = chosen(

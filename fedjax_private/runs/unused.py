@@ -76,13 +76,14 @@ _IGNORED: Mapping[str, str] = {
 }
 
 # Why an arm's tuned values lack a hyper-parameter.
+_SERVER_STEPS = "the server of {arm} steps with learning_rate and momentum"
 _LACKING: Mapping[str, str] = {
-    "batch_size": "its noised steps sample records with sampling_probability",
-    "local_epochs": "its noised steps are counted by local_steps",
-    "server_optimizer": "its server steps with learning_rate and momentum",
-    "server_learning_rate": "its server steps with learning_rate and momentum",
-    "averaging": "it evaluates the last model, not an average",
-    "sampling_probability": "it samples no records",
+    "batch_size": "noised steps of {arm} sample records with sampling_probability",
+    "local_epochs": "noised steps of {arm} are counted by local_steps",
+    "server_optimizer": _SERVER_STEPS,
+    "server_learning_rate": _SERVER_STEPS,
+    "averaging": "{algorithm} in {arm} evaluates the last model, not an average",
+    "sampling_probability": "{algorithm} samples no records",
 }
 
 
@@ -128,7 +129,7 @@ def _rules(
         )
     if facts.shares_noise:
         yield (
-            ("local_steps",),
+            ("local_steps", "local_epochs"),
             "clients that share noise take one step a round; give noise=local, or "
             + _OUT,
         )
@@ -146,8 +147,8 @@ def _rules(
         field = value.name
         # Either of local_epochs and local_steps may be given where one is tuned.
         if getattr(facts.tuned, field) is None and field != "local_steps":
-            why = _LACKING.get(field, "it has no use for it")
-            yield (field,), f"{asked} in {name}: {why}; {_OUT}"
+            why = _LACKING.get(field, "{algorithm} in {arm} does not use it")
+            yield (field,), f"{why.format(algorithm=asked, arm=name)}; {_OUT}"
     if not facts.model.activations:
         yield (
             ("activation",),
