@@ -320,3 +320,19 @@ class TestKinds:
         ):
             with pytest.raises(ValueError, match=words):
                 choices.check_call("make", wrong, 1, form)
+
+
+@dataclasses.dataclass(frozen=True)
+class Paper(Settings):
+    """Of a printer."""
+
+    shape: str = setting("sheet", "how it comes", choices.one_of("sheet", "roll"))
+    length: int = setting(3, "metres of a roll", needs=("shape", "roll"))
+
+
+def test_a_setting_without_what_it_needs_has_no_effect():
+    assert choices.without_effect(Paper()) == {
+        "length": "length has no effect: it needs shape=roll; give that, or leave it "
+        "out."
+    }
+    assert choices.without_effect(Paper(shape="roll")) == {}

@@ -166,3 +166,9 @@ def test_impossible_bounds_are_refused(kind, clip_norm):
 def test_impossible_settings_are_refused(make):
     with pytest.raises(ValueError, match="got"):
         make()
+
+
+def test_flat_clipping_says_which_gradients_it_cuts():
+    assert FlatClipping(C).cuts(jnp.array([0.6, 0.8, jnp.inf])).tolist() == [0, 1, 1]
+    for kind in KINDS[1:]:
+        assert kind(C).cuts(jnp.ones(2)) is None
