@@ -332,7 +332,7 @@ class Spec(choices.Settings):
         if arm.private and not arm.encrypted and arm.federated and shared:
             raise ValueError(
                 "noise=distributed needs sums that the server cannot read, and arm "
-                f"{self.arm} encrypts nothing: give arm=private_ai or noise=local."
+                f"{self.arm} encrypts nothing: give arm=private_ai or leave out noise."
             )
         if not (arm.private and arm.encrypted):
             return False

@@ -91,7 +91,10 @@ def test_a_seeded_run_repeats_in_another_process(tmp_path):
         (("--arm=fl", "--model=polynomial_cnn", "--activation=tanh"), "--activation"),
         (("--arm=fl", "--algorithm=truex"), "--algorithm=truex is for arm private_ai"),
         (("--arm=fl", "--client=dp_sgd"), "--client=dp_sgd noises its steps"),
-        (("--arm=fl_dp", "--noise=distributed"), "give --arm=private_ai or --noise="),
+        (
+            ("--arm=fl_dp", "--noise=distributed"),
+            "give --arm=private_ai or leave out --n",
+        ),
         (("--arm=fl_dp", "--mechanism=magic"), "--mechanism 'magic' is unknown"),
         (("--arm=fl_dp", "--mechanism=nowhere:f"), "--mechanism=nowhere:f"),
         (

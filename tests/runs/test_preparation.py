@@ -131,7 +131,10 @@ REFUSED = [
         r"model polynomial_cnn takes images \(H, W, C\), and the inputs have shape "
         r"\(6,\): choose model linear or mlp_2nn",
     ),
-    ({"arm": "fl_dp", "noise": "distributed"}, "give arm=private_ai or noise=local"),
+    (
+        {"arm": "fl_dp", "noise": "distributed"},
+        "give arm=private_ai or leave out noise",
+    ),
     (
         {"arm": "private_ai", "local_steps": 2},
         "local_steps has no effect: clients that share noise take one step a round",

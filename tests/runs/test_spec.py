@@ -106,7 +106,7 @@ def test_noise_says_which_of_two_arms_it_is():
     [
         (
             {"arm": "fl_dp", "noise": "distributed"},
-            "arm fl_dp encrypts nothing: give arm=private_ai or noise=local",
+            "arm fl_dp encrypts nothing: give arm=private_ai or leave out noise",
         ),
         (
             {"arm": "private_ai", "encryption": "none"},
