@@ -16,6 +16,7 @@ import importlib
 import inspect
 import math
 import numbers
+import os
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -92,6 +93,9 @@ class Settings:
                 object.__setattr__(self, field.name, chosen)
                 continue
             classes, what = scalars.get(field.name, (object, ""))
+            if classes is str and isinstance(value, os.PathLike):
+                value = os.fspath(value)
+                object.__setattr__(self, field.name, value)
             number = what in _NUMBERS
             if not isinstance(value, classes) or (number and isinstance(value, bool)):
                 raise ValueError(f"{field.name} must be {what}, got {shown(value)}.")
@@ -371,6 +375,8 @@ class Registry(Generic[E]):
                 f"{self.kind} must be a name or an entry, got {shown(which)}."
             )
         known = settings_of(entry)
+        form = 'settings by name, such as {"alpha": 0.5}'
+        check_kind("values", values, (Mapping, type(None)), form)
         for name in values or {}:
             if name not in known:
                 has = f": it has {', '.join(known)}." if known else ", which has none."

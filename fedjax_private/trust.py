@@ -6,6 +6,7 @@ decrypted) must agree on these facts, so both take them from one frozen value.
 
 import dataclasses
 import enum
+import numbers
 
 
 class Decryptor(enum.Enum):
@@ -67,6 +68,10 @@ class Trust:
                     f"{', '.join(each.value for each in Decryptor)}, got "
                     f"{self.decryptor!r}."
                 ) from error
+        for name in ("uploads", "honest", "quorum"):
+            number = getattr(self, name)
+            if not isinstance(number, (numbers.Integral, type(None))):
+                raise ValueError(f"{name} must be a whole number, got {number!r}.")
         if self.uploads < 1:
             raise ValueError(f"a sum needs at least one upload, got {self.uploads}.")
         for name, most in (("honest", "uploads of a sum"), ("quorum", "holders")):

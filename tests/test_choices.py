@@ -4,6 +4,7 @@ import dataclasses
 import math
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,6 +172,10 @@ class TestChoose:
         with pytest.raises(ValueError, match="shape must be a name or an entry"):
             entries_only.choose(which)
 
+    def test_settings_are_no_single_value(self, shapes):
+        with pytest.raises(ValueError, match=r"values must be settings by name.*got 3"):
+            shapes.choose("circle", 3)
+
 
 class TestSettings:
     @pytest.mark.parametrize(
@@ -282,6 +287,9 @@ class TestKinds:
         made = Kinds(count=np.int64(2), rate=3, name="b", on=True, either=3)
         assert (made.count, made.rate) == (2, 3)
         assert Kinds(rate=np.float32(0.5)).rate == 0.5
+
+    def test_a_path_is_text(self):
+        assert Kinds(name=Path("a") / "b").name == "a/b"
 
     @pytest.mark.parametrize(
         ("values", "sentence"),

@@ -59,3 +59,10 @@ def test_a_decryptor_by_name():
     assert Trust(3, "authority") == Trust(3, Decryptor.KEY_AUTHORITY)
     with pytest.raises(ValueError, match=r"one of none, authority, .*got 'server'"):
         Trust(3, "server")
+
+
+@pytest.mark.parametrize("numbers", [("3",), (3.0,), (3, "2"), (3, 2, "all")])
+def test_what_is_no_whole_number_is_named(numbers):
+    uploads, *others = numbers
+    with pytest.raises(ValueError, match=r"(uploads|honest|quorum) must be a whole"):
+        Trust(uploads, Decryptor.HOLDERS, *others)

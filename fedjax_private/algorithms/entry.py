@@ -12,7 +12,7 @@ from fedjax_private.aggregation.types import Codec
 from fedjax_private.algorithms.algorithm import Algorithm
 from fedjax_private.algorithms.fedopt import server_optimizer
 from fedjax_private.algorithms.prices import Privacy, Terms
-from fedjax_private.choices import Choice, Registry, Settings, check_kind
+from fedjax_private.choices import Choice, Registry, Settings, check_call, check_kind
 from fedjax_private.clients.entries import CLIENTS, ClientEntry
 from fedjax_private.clients.training import Trainer
 from fedjax_private.clients.updates import Weight, by_examples, equally
@@ -153,6 +153,13 @@ class AlgorithmEntry:
     ignores: tuple[str, ...] = ()
     check: Callable[[Hyperparameters], None] = lambda values: None
     settings: type[Settings] = Settings
+
+    def __post_init__(self) -> None:
+        of = f"of algorithm {self.name}"
+        check_call(f"make {of}", self.make, 1, "a function (Task) -> Algorithm")
+        form = "a function (terms, settings) -> Privacy"
+        check_call(f"price {of}", self.price, 2, form)
+        check_kind(f"arms {of}", self.arms, tuple, 'names of arms, such as ("fl",)')
 
 
 ALGORITHMS: Registry[AlgorithmEntry] = Registry(

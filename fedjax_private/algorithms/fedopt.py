@@ -20,6 +20,7 @@ from 0.1 and takes tau into the root, x <- x - eta g / sqrt(v + tau).
 """
 
 import dataclasses
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,10 @@ class ServerOptimizer:
     make: Callable[[float], optax.GradientTransformation]
     settings: type[Settings] = Settings
     usual_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        form = "a function (learning rate) -> optax optimiser"
+        check_call(f"make of server_optimizer {self.name}", self.make, 1, form)
 
 
 def _adapted(name: str, attribute: Any) -> ServerOptimizer:
@@ -138,6 +143,7 @@ def optimizer_of(
 
 def check_server_learning_rate(learning_rate: float) -> None:
     """Raises ValueError unless a server's learning rate is positive and finite."""
+    check_kind("server_learning_rate", learning_rate, numbers.Real, "a number")
     if not 0.0 < learning_rate < float("inf"):
         raise ValueError(
             f"server_learning_rate must be positive and finite, got {learning_rate}."

@@ -26,8 +26,9 @@ from fedjax_private.algorithms.entry import AlgorithmEntry, Task
 from fedjax_private.algorithms.fedavg import fedavg
 from fedjax_private.choices import Settings, not_negative, setting
 from fedjax_private.clients.local_sgd import SgdConfig, config_of, sgd
-from fedjax_private.clients.updates import ClientOutput, Weight, federated
+from fedjax_private.clients.updates import ClientOutput, Weight, check_weight, federated
 from fedjax_private.datasets.clients import ClientData
+from fedjax_private.privacy.gradients.sums import check_loss
 from fedjax_private.typing import ClientKeys, ClientState, LossFn, Params
 
 
@@ -65,6 +66,9 @@ def fedprox(
             f"mu must be at least 0 and finite, got {mu}: 0 is FedAvg, and the paper "
             "tries 0.001 to 1."
         )
+
+    check_loss(loss)
+    check_weight(weight)
 
     def client_update(
         broadcast: Params, state: ClientState, data: ClientData, keys: ClientKeys

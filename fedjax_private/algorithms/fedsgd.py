@@ -18,9 +18,9 @@ from fedjax_private.algorithms.algorithm import Algorithm
 from fedjax_private.algorithms.entry import AlgorithmEntry, Task
 from fedjax_private.algorithms.fedavg import fedavg
 from fedjax_private.clients.training import MOST, add_up, physical_batch_size
-from fedjax_private.clients.updates import ClientOutput, Weight
+from fedjax_private.clients.updates import ClientOutput, Weight, check_weight
 from fedjax_private.datasets.clients import ClientData
-from fedjax_private.privacy.gradients.sums import summed_gradient
+from fedjax_private.privacy.gradients.sums import check_loss, summed_gradient
 from fedjax_private.typing import Array, ClientKeys, ClientState, LossFn, Params
 
 
@@ -53,6 +53,8 @@ def fedsgd(
     """
     if physical_size is not None and physical_size < 1:
         raise ValueError(f"physical_size must be at least 1, got {physical_size}.")
+    check_loss(loss)
+    check_weight(weight)
     gradient_of = summed_gradient(loss)
 
     def client_update(

@@ -34,6 +34,10 @@ class ClientEntry:
     ignores: tuple[str, ...] = ()
     settings: type[Settings] = Settings
 
+    def __post_init__(self) -> None:
+        form = "a function (loss, hyper-parameters, plan, settings) -> Trainer"
+        check_call(f"make of client {self.name}", self.make, 4, form)
+
 
 _FORM = "a function (loss, hyper-parameters) -> Trainer"
 

@@ -16,7 +16,7 @@ from fedjax_private.clients.training import (
     Trainer,
     TrainState,
     add_up,
-    check_keys,
+    check_shard,
     physical_batch_size,
     stepper,
 )
@@ -82,7 +82,6 @@ def sampled_sum(
     def run(
         params: Params, mechanism: Any, data: ClientData, keys: ClientKeys, index: Any
     ) -> Array:
-        check_keys(keys)
         data = jax.tree.map(jnp.asarray, data)
         mask = jnp.asarray(data.mask)
         size = physical_batch_size(physical, loss, params, data, MOST)
@@ -126,6 +125,7 @@ def dp_sgd(loss: LossFn, config: DpSgdConfig, plan: PrivacyPlan) -> Trainer:
     def train(
         state: TrainState, data: ClientData, keys: ClientKeys
     ) -> tuple[TrainState, Metrics]:
+        check_shard(state, data, keys)
         _, unravel = ravel_pytree(state.params)
 
         def one_step(index: Array, state: TrainState) -> TrainState:

@@ -14,7 +14,7 @@ from fedjax_private.clients.training import (
     Trainer,
     TrainState,
     add_up,
-    check_keys,
+    check_shard,
     physical_batch_size,
     stepper,
 )
@@ -105,7 +105,7 @@ def sgd(
     def train(
         state: TrainState, data: ClientData, keys: ClientKeys
     ) -> tuple[TrainState, Metrics]:
-        check_keys(keys)
+        check_shard(state, data, keys)
         data = jax.tree.map(jnp.asarray, data)
         mask = jnp.asarray(data.mask)
         # As many equal physical batches as keep each within its size.

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from fedjax_private import choices
@@ -54,6 +55,20 @@ def check_trainer(trainer: Any) -> None:
     """Raises ValueError unless it is a `Trainer`."""
     form = "a Trainer, as clients.sgd and clients.dp_sgd return"
     choices.check_kind("trainer", trainer, Trainer, form)
+
+
+def check_shard(state: Any, data: Any, keys: Any) -> None:
+    """Raises ValueError unless these are the arguments of a trainer's `train`."""
+    form = "a TrainState, as trainer.init(params) returns"
+    choices.check_kind("state", state, TrainState, form)
+    form = "the shard of one client, as datasets.client_data(...).take(0) returns"
+    choices.check_kind("data", data, ClientData, form)
+    if np.ndim(data.mask) != 1:
+        raise ValueError(
+            f"data must be {form}, got a mask of shape {np.shape(data.mask)}: "
+            "for_each_client maps a client function over all."
+        )
+    check_keys(keys)
 
 
 def check_keys(keys: Any) -> None:

@@ -109,7 +109,9 @@ def federated(trainer: Trainer, weight: Weight) -> ClientUpdate:
             state that is not `kept`'s.
     """
     check_trainer(trainer)
-    _check_weight(trainer, weight)
+    check_weight(weight)
+    if trainer.private and isinstance(weight, _ByExamples):
+        raise _counts_records()
 
     def client_update(
         broadcast: Params, state: ClientState, data: ClientData, keys: ClientKeys
@@ -160,8 +162,8 @@ def sharing_noise(loss: LossFn, plan: SharedPlan) -> ClientUpdate:
     return client_update
 
 
-def _check_weight(trainer: Trainer, weight: Any) -> None:
-    """Raises ValueError unless a trainer's updates can have these weights."""
+def check_weight(weight: Any) -> None:
+    """Raises ValueError unless it is a function of a shard."""
     if weight in (equally, by_examples):
         name = weight.__name__
         raise ValueError(
@@ -170,8 +172,6 @@ def _check_weight(trainer: Trainer, weight: Any) -> None:
         )
     form = "a function (shard) -> weight, as clients.equally(cohort) returns"
     choices.check_call("weight", weight, 1, form)
-    if trainer.private and isinstance(weight, _ByExamples):
-        raise _counts_records()
 
 
 def _counts_records() -> ValueError:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from fedjax_private.choices import Settings
+from fedjax_private.choices import Settings, check_call
 from fedjax_private.datasets.examples import Dataset
 from fedjax_private.models.network import AnyModule
 from fedjax_private.typing import Array
@@ -54,3 +54,7 @@ class ModelEntry:
     features: Callable[[Dataset], Dataset] | None = None
     augmentable: bool = True
     settings: type[Settings] = Settings
+
+    def __post_init__(self) -> None:
+        form = "a function (input shape, classes, activation, settings) -> module"
+        check_call(f"build of model {self.name}", self.build, 4, form)

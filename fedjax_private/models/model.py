@@ -69,16 +69,37 @@ def wrapped(network: Network, normalization: Normalization) -> Model:
         check_kind("key", key, jax.Array, form)
         return network.init(key)
 
+    def check(inputs: Array, *labels: Array) -> None:
+        count, *shape = np.shape(inputs) or (0,)
+        if tuple(shape) != network.example.shape or np.ndim(inputs) == 0:
+            wanted = ", ".join(map(str, ("B", *network.example.shape)))
+            raise ValueError(
+                f"inputs must have the shape ({wanted}) that the model was built for, "
+                f"got {np.shape(inputs)}."
+            )
+        for each in labels:
+            if np.shape(each) != (count,):
+                raise ValueError(
+                    f"labels must be one for each of {count} inputs, got the shape "
+                    f"{np.shape(each)}."
+                )
+
     @lowered
-    def apply(params: Params, inputs: Array) -> Array:
+    def logits_of(params: Params, inputs: Array) -> Array:
         logits = network.apply(params, normalization(inputs))
         return logits.astype(jnp.float32)
+
+    def apply(params: Params, inputs: Array) -> Array:
+        check(inputs)
+        logits: Array = logits_of(params, inputs)
+        return logits
 
     @lowered
     def scored(params: Params, inputs: Array) -> tuple[Array, Any]:
         return network.scored(params, normalization(inputs))
 
     def loss(params: Params, inputs: Array, labels: Array) -> Array:
+        check(inputs, labels)
         logits, penalties = scored(params, inputs)
         per_example: Array = optax.softmax_cross_entropy_with_integer_labels(
             logits.astype(jnp.float32), labels

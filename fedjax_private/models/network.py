@@ -33,6 +33,7 @@ class Network(NamedTuple):
         scored: (params, inputs) -> logits, and a pytree of penalties (B,).
         params_like: shapes of the params.
         outputs_like: what `apply` returns for a batch of two, as shapes.
+        example: the shape and dtype of one input.
     """
 
     init: Callable[[PRNGKey], Params]
@@ -40,6 +41,7 @@ class Network(NamedTuple):
     scored: Callable[[Params, Array], tuple[Array, Any]]
     params_like: Params
     outputs_like: Any
+    example: jax.ShapeDtypeStruct
 
 
 class UnfitError(ValueError):
@@ -176,7 +178,8 @@ def _linen(module: nn.Module, name: str, two: Any) -> Network:
             raise _stateful(name, ", ".join(sorted(state)))
         params_like = shapes.get("params", {})
         outputs_like = jax.eval_shape(apply, params_like, two)
-    return Network(init, apply, scored, params_like, outputs_like)
+    example = jax.ShapeDtypeStruct(two.shape[1:], two.dtype)
+    return Network(init, apply, scored, params_like, outputs_like, example)
 
 
 def _nnx(made: Any, name: str, two: Any) -> Network:
@@ -239,4 +242,5 @@ def _nnx(made: Any, name: str, two: Any) -> Network:
         lambda params, inputs: (apply(params, inputs), ()),
         params_like,
         outputs_like,
+        jax.ShapeDtypeStruct(two.shape[1:], two.dtype),
     )

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fedjax_private.choices import check_call
 from fedjax_private.privacy.accounting.events import (
     Approximate,
     DistributedDiscreteGaussian,
@@ -209,6 +210,8 @@ def shared(
         trust: m and t.
         against: the adversary who faces sigma.
     """
+    form = "a function (noise multiplier) -> PrivacyPlan"
+    check_call("make", make, 1, form)
     share = noise_multiplier / math.sqrt(trust.shares(against))
     return SharedPlan(make(share), trust)
 

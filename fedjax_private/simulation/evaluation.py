@@ -93,6 +93,11 @@ def evaluator(model: Model) -> EvaluatorFor:
 
         def evaluate(stack: Params) -> Evaluation:
             stack = jax.device_get(stack)
+            if len({np.shape(leaf)[:1] for leaf in jax.tree.leaves(stack)}) != 1:
+                raise ValueError(
+                    "params must have a leading axis over models: give one model as "
+                    "jax.tree.map(lambda leaf: leaf[None], params)."
+                )
             parts = [spread_sums(stack, *batch) for batch in batches]
             right = [np.asarray(part[0]) for part in parts]
             loss = np.sum([np.asarray(part[1], np.float64) for part in parts], (0, 1))

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from fedjax_private import algorithms, clients, models
+from fedjax_private import algorithms, clients, models, privacy
 from fedjax_private.aggregation import make
 from fedjax_private.algorithms.forms import misfit
 from fedjax_private.clients import ClientOutput
@@ -114,3 +114,55 @@ def test_other_algorithms_check_theirs():
         algorithms.distributed_dp_sgd(MODEL.loss, None, "sgd", SUMS, PARAMS)
     with pytest.raises(ValueError, match=r"plan must be a SharedPlan.*got None"):
         algorithms.distributed_dp_sgd(MODEL.loss, None, "sgd", SUMS.codec, PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda: algorithms.fedsgd(
+                MODEL.loss, clients.equally, "sgd", SUMS.codec, PARAMS
+            ),
+            "weight must be clients.equally called with its number",
+        ),
+        (
+            lambda: algorithms.fedprox(
+                TRAINER,
+                clients.SgdConfig(0.1),
+                0.1,
+                clients.equally(2),
+                "sgd",
+                SUMS.codec,
+                PARAMS,
+            ),
+            r"loss must be a function .* model.loss, got Trainer",
+        ),
+        (
+            lambda: algorithms.AlgorithmEntry("x", "y", lambda: None, arms=("fl",)),
+            r"make of algorithm x must be a function \(Task\) -> Algorithm.*too many",
+        ),
+        (
+            lambda: algorithms.AlgorithmEntry("x", "y", lambda task: None, arms="fl"),
+            r"arms of algorithm x must be names of arms, such as \(\"fl\",\), got 'fl'",
+        ),
+        (
+            lambda: clients.ClientEntry("x", "y", lambda loss, values: TRAINER),
+            r"make of client x must be a function \(loss, hyper-param.*too many",
+        ),
+        (
+            lambda: models.ModelEntry("x", "y", lambda shape, classes: None),
+            r"build of model x must be a function \(input shape, .*too many",
+        ),
+        (
+            lambda: privacy.Mechanism("x", "y", lambda settings: None),
+            r"make of mechanism x must be a function \(MechanismSettings, .*too many",
+        ),
+        (
+            lambda: algorithms.server_optimizer("sgd", "1"),
+            "server_learning_rate must be a number, got '1'",
+        ),
+    ],
+)
+def test_entries_and_algorithms_of_other_forms_are_refused_when_made(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

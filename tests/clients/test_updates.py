@@ -54,6 +54,7 @@ def test_clients_that_share_noise_give_away_slots_alone():
     assert output.update.shape == (3, 3)
 
 
+SGD_TRAINER = clients.sgd(loss, clients.SgdConfig(0.05))
 PRIVATE = clients.dp_sgd(loss, clients.DpSgdConfig(0.05), PLAN)
 BANDED = dataclasses.replace(
     PLAN, sampler=CyclicPoissonSampling(0.6, 2), noise=BandedNoise(1.0, (1.0, 0.5))
@@ -107,6 +108,18 @@ BANDED = dataclasses.replace(
         (
             lambda: Trainer(lambda params: params, lambda state, data: state),
             r"train must be a function \(state, shard, keys\).*too many",
+        ),
+        (
+            lambda: PRIVATE.train(PARAMS, SHARD, keys_of(1)),
+            r"state must be a TrainState, as trainer.init\(params\) returns, got dict",
+        ),
+        (
+            lambda: SGD_TRAINER.train(SGD_TRAINER.init(PARAMS), DATA, keys_of(1)),
+            r"take\(0\) returns, got a mask of shape \(3, 16\)",
+        ),
+        (
+            lambda: SGD_TRAINER.train(SGD_TRAINER.init(PARAMS), [1, 2], keys_of(1)),
+            "data must be the shard of one client.*got list",
         ),
         (
             lambda: clients.federated(TRAINER, lambda data: 1.0)(PARAMS, 3, SHARD, 0),

@@ -52,3 +52,23 @@ def test_a_key_is_no_number_and_a_shape_is_no_number():
     jax.tree.map(np.testing.assert_array_equal, new, old)
     with pytest.raises(ValueError, match=r"shape of one example, such as .*got 4"):
         models.from_flax(models.Mlp(3), 4, Normalization())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "labels", "words"),
+    [
+        ((2, 5), (2,), r"shape \(B, 4\) that the model was built for, got \(2, 5\)"),
+        ((4,), (1,), r"shape \(B, 4\) .* got \(4,\)"),
+        ((), (1,), r"shape \(B, 4\) .* got \(\)"),
+        ((2, 4), (3,), r"one for each of 2 inputs, got the shape \(3,\)"),
+        ((2, 4), (2, 3), r"one for each of 2 inputs, got the shape \(2, 3\)"),
+    ],
+)
+def test_shapes_other_than_the_model_s_are_named(inputs, labels, words):
+    model = models.from_flax(models.Mlp(3), (4,), Normalization())
+    params = model.init(jax.random.key(0))
+    with pytest.raises(ValueError, match=words):
+        model.loss(params, np.zeros(inputs, np.float32), np.zeros(labels, np.int32))
+    if len(labels) == 1 and inputs != (2, 4):
+        with pytest.raises(ValueError, match=words):
+            model.apply(params, np.zeros(inputs, np.float32))

@@ -24,3 +24,8 @@ def test_models_and_examples_are_told_from_other_things(model, params):
         simulation.evaluator("linear")
     with pytest.raises(ValueError, match=r"such as dataset.test: evaluate=.*got dict"):
         simulation.evaluator(model)(params)
+
+
+def test_one_model_needs_a_leading_axis(params, evaluate):
+    with pytest.raises(ValueError, match=r"leading axis over models.*leaf\[None\]"):
+        evaluate(params)

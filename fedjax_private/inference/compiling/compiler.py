@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from jax.extend import core
 
+from fedjax_private.choices import check_call
 from fedjax_private.inference.compiling.circuit import (
     Affine,
     Circuit,
@@ -113,7 +114,10 @@ def compile_model(
     Raises:
         UnsupportedLayerError: if a layer is neither affine nor a polynomial, or values
             branch and meet again beyond a polynomial.
+        ValueError: what is given is no function of params and inputs.
     """
+    form = "a function (params, inputs) -> logits, such as model.network"
+    check_call("apply", apply, 2, form)
     image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
     with jax.default_matmul_precision("highest"):
         program = jax.make_jaxpr(lambda inputs: apply(params, inputs))(image)

@@ -47,6 +47,10 @@ class Mechanism:
     make: Callable[[MechanismSettings, Any], PrivacyPlan]
     settings: type[choices.Settings] = choices.Settings
 
+    def __post_init__(self) -> None:
+        form = "a function (MechanismSettings, settings) -> PrivacyPlan"
+        choices.check_call(f"make of mechanism {self.name}", self.make, 2, form)
+
 
 def adapted(name: str, function: Any) -> Mechanism:
     """Returns the entry of a user's own function from `MechanismSettings` to a plan.
@@ -69,6 +73,8 @@ def make_plan(
         ValueError: the mechanism does not accept the settings, or returns no plan for
             the run's neighbouring relation.
     """
+    form = "a choice of MECHANISMS, as MECHANISMS.choose(name) returns"
+    choices.check_kind("choice", choice, choices.Choice, form)
     plan = choice.entry.make(settings, choice.settings)
     form = "a function that returns a PrivacyPlan"
     choices.check_kind(f"mechanism={choice.name}", plan, PrivacyPlan, form)

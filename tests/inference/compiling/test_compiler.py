@@ -256,3 +256,8 @@ def test_a_layer_too_wide_to_compile():
     images = np.zeros((1, 200, 200, 1), np.float32)
     with pytest.raises(UnsupportedLayerError, match="too many to compile"):
         compile_model(lambda p, x: flat(x), {}, images.shape[1:], sample=images)
+
+
+def test_a_model_is_not_its_network():
+    with pytest.raises(ValueError, match=r"such as model.network, got dict"):
+        compile_model({}, {}, (4,), sample=np.zeros((1, 4)))
