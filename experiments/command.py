@@ -63,14 +63,15 @@ def check_effects(
     """
     unused = [parsed.checked(spec.unused) for spec in specs]
     known = [spec.values().keys() for spec in specs]
-    for name in sorted({*parsed.given, *varied}):
+    for flag in sorted({*parsed.given, *varied}):
+        name = "partition" if flag == "partitions" else flag
         sentences = [
             of_run.get(name)
             for of_run, names in zip(unused, known, strict=True)
             if name in names
         ]
         if sentences and sentences[0] is not None and all(sentences):
-            parsed.fail(sentences[0])
+            parsed.fail(flag + sentences[0].removeprefix(name))
 
 
 def available(

@@ -15,8 +15,6 @@ from fedjax_private.choices import (
     below_one,
     chosen,
     one_of,
-    settings_of,
-    without_effect,
 )
 from fedjax_private.clients.entries import CLIENTS, ClientEntry
 from fedjax_private.clients.for_each import BACKENDS
@@ -30,7 +28,13 @@ from fedjax_private.runs.arms import ARMS, Arm
 from fedjax_private.runs.settings_files import SettingsFile
 from fedjax_private.runs.settled import Settled, settle
 from fedjax_private.runs.tuned import Origin
-from fedjax_private.runs.unused import Facts, fields_without_effect
+from fedjax_private.runs.unused import (
+    Facts,
+    fields_without_effect,
+    reset,
+    values_of,
+    with_settings,
+)
 from fedjax_private.trust import Adversary, Decryptor, Trust
 
 RUN = "What to run"
@@ -62,6 +66,9 @@ class Spec(choices.Settings):
 
     Choices are given by name, as `module:attribute`, as an entry, or with settings of
     their own: `partition=datasets.PARTITIONS.choose("dirichlet", {"alpha": 0.3})`.
+
+    `prepare` refuses values that have no effect on the run: `unused` says which these
+    are and why, `used_only` resets them.
 
     Raises:
         ValueError: a value outside its range, or two that exclude each other.
@@ -444,44 +451,15 @@ class Spec(choices.Settings):
         sentences = fields_without_effect(facts, groups[PRIVACY], groups[ENCRYPTION])
         if settled.unfit is not None:
             sentences["settings"] = settled.unfit
-        for name, choice in self._choices().items():
-            why = without_effect(choice.settings)
-            for setting in settings_of(choice.entry):
-                if name in sentences:
-                    sentences[setting] = setting + sentences[name].removeprefix(name)
-                elif setting in why:
-                    sentences[setting] = why[setting]
-        return {name: sentences[name] for name in self.values() if name in sentences}
+        return with_settings(self, sentences)
 
     def used_only(self) -> "Spec":
         """The spec with the default for all that has no effect; the same run."""
-        unused = self.unused()
-        changes: dict[str, Any] = {}
-        for name, choice in self._choices().items():
-            plain = choice.entry.settings()
-            idle = unused.keys() & settings_of(choice.entry)
-            settings = dataclasses.replace(
-                choice.settings, **{each: getattr(plain, each) for each in idle}
-            )
-            changes[name] = dataclasses.replace(choice, settings=settings)
-        for field in dataclasses.fields(self):
-            if field.name in unused:
-                changes[field.name] = field.default
-        return dataclasses.replace(self, **changes)
+        return reset(self, self.unused())
 
     def values(self) -> dict[str, Any]:
         """Field, or setting of a choice -> value; choices by their entries."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        for name, choice in self._choices().items():
-            values[name] = choice.entry
-            for setting in settings_of(choice.entry):
-                values[setting] = getattr(choice.settings, setting)
-        return values
-
-    def _choices(self) -> dict[str, Choice[Any]]:
-        """Field -> choice, of the fields that hold one."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {n: value for n, value in values.items() if isinstance(value, Choice)}
+        return values_of(self)
 
     def described(self) -> dict[str, Any]:
         """All fields, choices with their settings, as config.json holds them."""

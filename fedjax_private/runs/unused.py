@@ -4,14 +4,17 @@ Arms, entries and tuned values declare what they use; the rules here derive the 
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, TypeVar
 
 from fedjax_private.algorithms.entry import AlgorithmEntry, Training
-from fedjax_private.choices import Choice
+from fedjax_private.choices import Choice, Settings, settings_of, without_effect
 from fedjax_private.clients.entries import ClientEntry
 from fedjax_private.hyperparameters import Hyperparameters
 from fedjax_private.models import ModelEntry
 from fedjax_private.runs.arms import ARMS, Arm
+
+S = TypeVar("S", bound=Settings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,3 +169,55 @@ def _rules(
                 setting.metadata.get("replaces", ()),
                 f"{setting.name} takes its place; give one of the two",
             )
+
+
+def choices_of(spec: Settings) -> dict[str, Choice[Any]]:
+    """Field -> choice, of the fields that hold one."""
+    values = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}
+    return {n: value for n, value in values.items() if isinstance(value, Choice)}
+
+
+def values_of(spec: Settings) -> dict[str, Any]:
+    """Field, or setting of a choice -> value; choices by their entries."""
+    values = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}
+    for name, choice in choices_of(spec).items():
+        values[name] = choice.entry
+        for setting in settings_of(choice.entry):
+            values[setting] = getattr(choice.settings, setting)
+    return values
+
+
+def with_settings(spec: Settings, sentences: Mapping[str, str]) -> dict[str, str]:
+    """Sentences on fields and on the settings of their choices, in order.
+
+    A choice without effect leaves its settings none.
+
+    Args:
+        spec: whose choices count.
+        sentences: on fields; names that are no field are left out.
+    """
+    found = dict(sentences)
+    for name, choice in choices_of(spec).items():
+        why = without_effect(choice.settings)
+        for setting in settings_of(choice.entry):
+            if name in sentences:
+                found[setting] = setting + sentences[name].removeprefix(name)
+            elif setting in why:
+                found[setting] = why[setting]
+    return {name: found[name] for name in values_of(spec) if name in found}
+
+
+def reset(spec: S, names: Collection[str]) -> S:
+    """The spec with the defaults of some fields, and of some settings of choices."""
+    changes: dict[str, Any] = {}
+    for name, choice in choices_of(spec).items():
+        plain = choice.entry.settings()
+        idle = [each for each in settings_of(choice.entry) if each in names]
+        settings = dataclasses.replace(
+            choice.settings, **{each: getattr(plain, each) for each in idle}
+        )
+        changes[name] = dataclasses.replace(choice, settings=settings)
+    for field in dataclasses.fields(spec):
+        if field.name in names:
+            changes[field.name] = field.default
+    return dataclasses.replace(spec, **changes)

@@ -56,6 +56,15 @@ def test_tables_are_wide_where_there_is_no_terminal():
     assert command.console().width == 160
 
 
+def test_flags_of_a_sweep_are_called_as_they_are(capsys):
+    given = dataclasses.replace(parsed(), given=frozenset({"partitions"}))
+    command.check_effects([Spec(arm="centralized"), Spec(arm="fl")], given)
+    with pytest.raises(SystemExit) as exit_:
+        command.check_effects([Spec(arm="centralized")], given)
+    assert exit_.value.code == 2
+    assert "partitions has no effect: arm centralized" in capsys.readouterr().err
+
+
 def test_a_settings_file_serves_the_arms_that_it_has_entries_for(tmp_path, capsys):
     path = tmp_path / "mine.json"
     kind = {"dataset": "mnist_5k", "model": "linear", "algorithm": "fedavg"}

@@ -109,6 +109,7 @@ def test_nothing_is_written_before_all_cells_are_checked(tmp_path, capsys):
         ("--arms=fl_dp --epsilon=1,2", "--epsilon takes one value, got '1,2': for"),
         ("--arms=fl,local --epsilon=1", "--epsilon has no effect: arm fl adds no"),
         ("--arms=centralized --cohort=2", "--clients has no effect"),
+        ("--arms=fl --partitions=iid --epsilon=1", "--epsilon has no effect"),
     ):
         with pytest.raises(SystemExit) as exit_:
             sweep(["sweep", "--arms=fl", *SMALL, *flag.split(), f"--out={out}"])
