@@ -98,9 +98,10 @@ class PlainAggregation:
     @property
     def description(self) -> str:
         """One sentence for reports."""
+        least = self.trust.uploads
         return (
             "Plain sums: nothing is encrypted, the server reads every upload; a "
-            f"released sum holds at least {self.trust.uploads} uploads."
+            f"released sum holds at least {least} upload{'s' if least > 1 else ''}."
         )
 
     def open(self, round_number: int) -> Session:
