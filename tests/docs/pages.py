@@ -32,7 +32,7 @@ class PageError(AssertionError):
 
 
 def run(text):
-    """Runs a page in the current directory, which must be on the path."""
+    """Runs a page in the current directory, which is on the path; returns its names."""
     names, files = {"__name__": "page"}, []
     printed, source = None, ""  # of the last block, while no text has followed it
     try:
@@ -57,6 +57,7 @@ def run(text):
     finally:
         for file in files:
             sys.modules.pop(Path(file).stem, None)
+    return names
 
 
 def commands(block):

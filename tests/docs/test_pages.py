@@ -106,7 +106,7 @@ PLANTED = {
 
 
 def test_a_right_page_passes(run):
-    run(SMALL)
+    assert callable(run(SMALL)["greet"])
 
 
 @pytest.mark.parametrize("fault", PLANTED)
