@@ -37,7 +37,7 @@ from fedjax_private.algorithms.prices import shared_price
 from fedjax_private.clients.training import optimized
 from fedjax_private.clients.updates import sharing_noise
 from fedjax_private.privacy.shares import SharedPlan
-from fedjax_private.typing import Array, ClientState, LossFn, Params
+from fedjax_private.typing import Array, ClientState, LossFn, Params, PRNGKey
 
 
 class DpSgdState(NamedTuple):
@@ -65,8 +65,8 @@ def distributed_dp_sgd(
         loss: of each example.
         plan: of every client; it says how many shares of noise a sum holds.
         optimizer: applied to the noisy mean gradient.
-        codec: of the aggregation. Clients encode by the plan, so only its `decode` is
-            used. Where sums are exact, its grid must be the plan's.
+        codec: of the aggregation. Shares that are integers are slots already, so its
+            grid must then be the plan's; shares of reals are encoded by it.
         params_like: params or their shapes.
         averaging: decay of the exponential moving average of params that is evaluated,
             in [0, 1); it starts as min(averaging, (1 + t) / (10 + t)). 0 evaluates the
@@ -85,6 +85,11 @@ def distributed_dp_sgd(
     optimizer = optimizer_of(optimizer)
     unpack = unpacker(params_like)
     client = sharing_noise(loss, plan)
+
+    def encode(key: PRNGKey, share: Array) -> Array:
+        real = jnp.issubdtype(share.dtype, jnp.floating)
+        return codec.encode(key, share) if real else share
+
     bound = plan.plan.clipping.bound
 
     def init(params: Params) -> DpSgdState:
@@ -116,7 +121,7 @@ def distributed_dp_sgd(
     return Algorithm(
         init=init,
         init_client=plan.plan.init,
-        client_phase=client_phase(client, None, backend),
+        client_phase=client_phase(client, Codec(encode, codec.decode), backend),
         server_phase=server_phase,
         models=models,
         trust=plan.trust,

@@ -140,9 +140,9 @@ def federated(trainer: Trainer, weight: Weight) -> ClientUpdate:
 def sharing_noise(loss: LossFn, plan: SharedPlan) -> ClientUpdate:
     """Returns the client function that sends a sum of clipped gradients with a share.
 
-    It takes one step a round. The update is the slots (P,) of an encrypted sum, already
-    encoded, since the share is added in their arithmetic; see `SharedPlan.share`. The
-    client's state is that of its mechanism, `plan.plan.init(params)` at first. There
+    It takes one step a round. The update is the share (P,) of a sum, in the arithmetic
+    of its noise: integers are slots of an exact sum, reals are still to be encoded; see
+    `SharedPlan.share`. The client's state is that of its mechanism, `plan.plan.init(params)` at first. There
     are no metrics and no weight: nothing but the noisy sum may leave a client.
 
     Formal guarantees: those of `plan`, for released sums only; an upload by itself

@@ -124,6 +124,16 @@ def test_a_scheme_needs_no_openfhe(train):
     assert result.prepared.sums.startswith("A box of scale 4")
     assert result.row["encryption"] == "research:BOXED"
     np.testing.assert_allclose(kernel(result), kernel(train()), atol=1e-5)
+    # Shares of noise go through the scheme's own encoding, too.
+    one, four = (
+        train(
+            arm="private_ai",
+            encryption=SCHEMES.choose("research:BOXED", {"scale": scale}),
+            noise_seed=1,
+        )
+        for scale in (1.0, 4.0)
+    )
+    np.testing.assert_array_equal(kernel(one), kernel(four))
     shared = train(arm="private_ai", encryption="research:BOXED")
     assert shared.epsilon < shared.epsilon_insider < float("inf")
 
