@@ -1,12 +1,15 @@
 """Rows averaged over seeds: a cell holds the rows that differ in their seed alone."""
 
+import dataclasses
 import json
 import math
 import statistics
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fedjax_private.hyperparameters import Hyperparameters
 from fedjax_private.runs import ARMS
+from fedjax_private.runs.tuned import given_in
 
 Row = Mapping[str, Any]
 
@@ -40,6 +43,9 @@ NOT_SETTINGS = frozenset(
     )
 )
 
+# What has tuned values, which may differ from arm to arm and from epsilon to epsilon.
+TUNABLE = frozenset(field.name for field in dataclasses.fields(Hyperparameters))
+
 
 class Cell(NamedTuple):
     """All seeds of one arm at one place, with one value for each setting."""
@@ -67,6 +73,11 @@ class Cell(NamedTuple):
     def setting(self, name: str) -> Any:
         """The value of a setting, the same in all rows; None where it has none."""
         return None if name in _derived(self.rows[0]) else self.rows[0].get(name)
+
+    def tuned(self, name: str) -> bool:
+        """Whether a hyper-parameter has its tuned value, as it was not given."""
+        origin = self.rows[0].get("settings_from")
+        return origin is not None and name in TUNABLE - given_in(origin)
 
     @property
     def settings(self) -> dict[str, Any]:

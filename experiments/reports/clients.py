@@ -94,11 +94,15 @@ def section(
 
 
 def shards(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """What config.json says of the shards, for each division of data, in words."""
-    described = [run for run in config["runs"].values() if run.get("shards")]
-    several = len({_dataset(run["spec"]) for run in described}) > 1
-    found: dict[str, Mapping[str, Any]] = {}
-    for run in described:
+    """What config.json says of the shards, for each division of data, in words.
+
+    Different shards under the same words have the name of their first run as well,
+    which begins with its directory where there are several.
+    """
+    described = {name: run for name, run in config["runs"].items() if run.get("shards")}
+    several = len({_dataset(run["spec"]) for run in described.values()}) > 1
+    found: dict[str, dict[str, Mapping[str, Any]]] = {}  # words -> run -> shards
+    for run_name, run in described.items():
         spec = run["spec"]
         partition = dict(spec["partition"])
         values = [
@@ -108,13 +112,29 @@ def shards(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
         ]
         kind = [_dataset(spec)] * several + [partition["name"], *values]
         title = ", ".join([*kind, f"{spec['clients']} clients"])
-        found.setdefault(title, run["shards"])
-    return found
+        same_words = found.setdefault(title, {})
+        if _counts(run["shards"]) not in map(_counts, same_words.values()):
+            same_words[run_name] = run["shards"]
+    return {
+        f"{title}, {run_name}" if len(same_words) > 1 else title: of
+        for title, same_words in found.items()
+        for run_name, of in same_words.items()
+    }
+
+
+def _counts(of: Mapping[str, Any]) -> list[Any]:
+    """What tells shards apart."""
+    return [of[name] for name in ("sizes", "classes", "class_counts")]
 
 
 def _dataset(spec: Mapping[str, Any]) -> str:
     dataset = spec["dataset"]  # earlier versions wrote its name
     return str(dataset["name"] if isinstance(dataset, dict) else dataset)
+
+
+def data_sets(config: Mapping[str, Any]) -> dict[str, str]:
+    """The data set of each run of config.json, by the run's name."""
+    return {name: _dataset(run["spec"]) for name, run in config["runs"].items()}
 
 
 def draw(path: Path, config: Mapping[str, Any]) -> bool:

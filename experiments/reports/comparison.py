@@ -14,6 +14,7 @@ from experiments.reports.layout import (
     Layout,
     axis_values,
     columns,
+    kinds,
     layout,
     level,
     panels,
@@ -71,10 +72,9 @@ def table(
 ) -> rich.table.Table:
     """The table that is printed at the end; see `write`."""
     grouped = cells(rows)
-    differ = layout(grouped, vary).columns
-    if "directory" in columns(grouped) and "directory" not in differ:
-        differ.append("directory")
-    cited = [_cited(cell, differ) for cell in grouped]
+    laid_out = layout(grouped, vary)
+    differ = _differ(grouped, laid_out)
+    cited = [_cited(cell, laid_out.columns) for cell in grouped]
     other = metric.name not in ("accuracy", *(name for name, _ in PRINTED.values()))
     head = ["partition", "clients", *map(words, differ), "arm", "accuracy", *PRINTED]
     head += [metric.label] * other + ["paper's accuracy"] * any(cited)
@@ -103,6 +103,11 @@ def table(
             result.add_section()
         result.add_row(*(entries[i] for i in kept))
     return result
+
+
+def _differ(grouped: Sequence[Cell], laid_out: Layout) -> list[str]:
+    """The settings that have columns: those that varied, and kinds of which several."""
+    return list(dict.fromkeys([*laid_out.columns, *kinds(grouped)]))
 
 
 def _cited(cell: Cell, differ: Sequence[str]) -> str:
@@ -173,6 +178,7 @@ def markdown(
     """
     first, grouped = rows[0], cells(rows)
     laid_out = layout(grouped, vary)
+    differ = _differ(grouped, laid_out)
     title = f"{metric.label} against {words(laid_out.axis)}"
     if len(grouped) == 1:
         title = f"{ARMS[first['arm']].label}: accuracy, privacy and cost"
@@ -189,10 +195,10 @@ def markdown(
     for each in dict.fromkeys((metric, ACCURACY)):
         blocks += _values(grouped, laid_out, each)
     blocks += [
-        *clients.section(grouped, config, laid_out.columns),
+        *clients.section(grouped, config, differ),
         *clients.losses(rows),
         *privacy.section(rows, config),
-        *encryption.section(grouped, config, laid_out.columns),
+        *encryption.section(grouped, config, differ),
         *_settings(config),
     ]
     return "\n\n".join(blocks) + "\n"
@@ -278,18 +284,20 @@ def _shown(cell: Cell | None, metric: Metric) -> str:
 
 
 def _settings(config: Mapping[str, Any]) -> list[str]:
-    described = config["runs"].values()
-    origins: dict[str, dict[str, None]] = {}  # text -> labels of arms
-    for run in described:
+    described, data = config["runs"], clients.data_sets(config)
+    several = len(set(data.values())) > 1
+    who = {
+        name: (ARMS[run["spec"]["arm"]].label, *[data[name]] * several)
+        for name, run in described.items()
+    }
+    origins: dict[str, dict[str, None]] = {}  # text -> arms
+    for name, run in described.items():
         if (text := run.get("settings_from")) is not None:
-            origins.setdefault(text, {})[ARMS[run["spec"]["arm"]].label] = None
+            origins.setdefault(text, {})[" on ".join(who[name])] = None
     blocks = ["## Settings"]
     if described:
-        used = [
-            ((ARMS[run["spec"]["arm"]].label,), run["hyperparameters"])
-            for run in described
-        ]
-        blocks.append(settings_table(["arm"], used))
+        used = [(who[name], run["hyperparameters"]) for name, run in described.items()]
+        blocks.append(settings_table(["arm", *["data set"] * several], used))
     if origins:
         lines = [f"- {', '.join(arms)}: {text}." for text, arms in origins.items()]
         blocks += ["Where they come from:", "\n".join(lines)]

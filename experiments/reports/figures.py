@@ -137,7 +137,9 @@ def draw(
     size = (1.9 + 3.7 * columns, 0.6 + 3.2 * lines)
     measured = [m for cell in grouped if (m := cell.mean(metric.name)) is not None]
     legend: dict[str, Any] = {}
-    with drawn(path, len(shown_panels), size, lines, sharey=True) as (figure, axes):
+    # Values on different data sets are not compared by height.
+    sharey = "dataset" not in laid_out.panels
+    with drawn(path, len(shown_panels), size, lines, sharey=sharey) as (figure, axes):
         for axis, panel in zip(axes, shown_panels, strict=True):
             _panel(axis, panel, grouped, laid_out, metric)
             handles, labels = axis.get_legend_handles_labels()
@@ -206,6 +208,8 @@ def _panel(
         axis.set_xlim(0.82 * values[0], 1.22 * values[-1])
     elif numbers:
         axis.set_xticks(values, [shown(value) for value in values])
+        if width:
+            axis.set_xlim(values[0] - 0.06 * width, values[-1] + 0.06 * width)
     else:
         names = [shown(value) for value in values]
         slanted = {"rotation": 25, "ha": "right"} if sum(map(len, names)) > 36 else {}

@@ -10,14 +10,24 @@ from experiments.reports.averages import Cell
 from fedjax_private.runs import ARMS
 
 # Flags whose value stands in rows under another name.
-COLUMNS = {"epsilon": "epsilon_target"}
+COLUMNS = {"epsilon": "epsilon_target", "settings": "settings_from"}
 
 # These place a run rather than set it; with data pooled they have no effect.
 PLACES = ("clients", "partition")
 
+# Runs that differ in these are never compared without a word, wherever they are placed:
+# these have columns, and data sets also panels of their own.
+KINDS = ("dataset", "model", "directory")
+
+# Stands for the value of a hyper-parameter that was not given, in panels: tuned values
+# differ from arm to arm, which should not stand in panels apart for that.
+TUNED = "tuned"
+
 LABELS = {
     "epsilon_target": "target epsilon",
     "epsilon_against": "epsilon against",
+    "dataset": "data set",
+    "settings_from": "settings",
 }
 
 
@@ -28,10 +38,13 @@ class Layout:
     Attributes:
         axis: the setting along the axis.
         panels: the other settings that vary, one panel for each of their combinations.
+        exact: whether panels tell tuned values apart, without which cells would share
+            a place.
     """
 
     axis: str
     panels: tuple[str, ...]
+    exact: bool = False
 
     @property
     def columns(self) -> list[str]:
@@ -71,11 +84,15 @@ def shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def varying(cells: Sequence[Cell]) -> list[str]:
+def varying(cells: Sequence[Cell], exact: bool = True) -> list[str]:
     """The settings that differ between cells of one arm, partition and client count.
 
     Directories come last: where another setting tells runs apart, the directory need
     not.
+
+    Args:
+        cells: to be compared.
+        exact: whether tuned values count by themselves, or all as `TUNED`.
     """
     names = dict.fromkeys(name for cell in cells for name in cell.settings)
     found = []
@@ -83,17 +100,20 @@ def varying(cells: Sequence[Cell]) -> list[str]:
         at: dict[Hashable, set[str]] = {}
         for cell in cells:
             place = (cell.arm, cell.partition, cell.clients)
-            at.setdefault(place, set()).add(_key(cell.setting(name)))
+            at.setdefault(place, set()).add(_key(_value(cell, name, exact)))
         if any(len(values) > 1 for values in at.values()):
             found.append(name)
     return sorted(found, key=lambda name: name == "directory")
 
 
 def columns(cells: Sequence[Cell]) -> list[str]:
-    """The settings that tables show: those that vary, and directories, if several."""
-    several = len({_key(cell.setting("directory")) for cell in cells}) > 1
-    names = varying(cells)
-    return names + ["directory"] * (several and "directory" not in names)
+    """The settings that tables show: those that vary, and `KINDS`, if several."""
+    return list(dict.fromkeys([*varying(cells), *kinds(cells)]))
+
+
+def kinds(cells: Sequence[Cell]) -> list[str]:
+    """Those of `KINDS` that differ between cells."""
+    return [name for name in KINDS if len(_values(cells, name)) > 1]
 
 
 def layout(cells: Sequence[Cell], vary: Sequence[str] = ()) -> Layout:
@@ -105,23 +125,32 @@ def layout(cells: Sequence[Cell], vary: Sequence[str] = ()) -> Layout:
             axis is the number of clients, or where that does not vary, a setting that
             does.
     """
+    found = _layout(cells, vary, exact=False)
+    if _told_apart(cells, found):
+        return found
+    return _layout(cells, vary, exact=True)
+
+
+def _layout(cells: Sequence[Cell], vary: Sequence[str], exact: bool) -> Layout:
+    """The same; without `exact` cells may share a place."""
     asked = [name for name in map(column, vary) if len(_values(cells, name)) > 1]
     places = [name for name in PLACES if len(_values(cells, name)) > 1]
-    others = [name for name in varying(cells) if name not in asked]
+    others = [name for name in varying(cells, exact) if name not in asked]
+    several = "dataset" in kinds(cells)
     if asked:
         axis = asked[0]
     elif "clients" in places or not others:
         axis = "clients"
     else:
         axis = others[0]
-    panels = [name for name in ("partition", "clients", *asked) if name != axis]
-    panels = [name for name in panels if name in places or name in asked]
+    first = ["dataset"] * several + [name for name in PLACES[::-1] if name in places]
+    panels = [name for name in dict.fromkeys([*first, *asked]) if name != axis]
     for name in others:
-        if _told_apart(cells, [axis, *panels]):
+        if _told_apart(cells, Layout(axis, tuple(panels), exact)):
             break
-        if name != axis:
+        if name != axis and name not in panels:
             panels.append(name)
-    return Layout(axis, tuple(panels))
+    return Layout(axis, tuple(panels), exact)
 
 
 def panels(cells: Sequence[Cell], laid_out: Layout) -> list[Panel]:
@@ -130,7 +159,8 @@ def panels(cells: Sequence[Cell], laid_out: Layout) -> list[Panel]:
     A cell that a setting does not concern stands in the panels of all of its values:
     FedAvg beside FedProx with any proximal term.
     """
-    axes = [_values(cells, name) for name in laid_out.panels]
+    exact = laid_out.exact
+    axes = [_values(cells, name, exact) for name in laid_out.panels]
     concerned = {
         arm: sum(_concerns(cells, arm, name) for name in laid_out.panels)
         for arm in {cell.arm for cell in cells}
@@ -139,10 +169,10 @@ def panels(cells: Sequence[Cell], laid_out: Layout) -> list[Panel]:
     found: list[tuple[dict[str, Any], list[Cell]]] = []
     for place in itertools.product(*axes):
         wanted = dict(zip(laid_out.panels, place, strict=True))
-        inside = _inside(cells, laid_out.axis, wanted)
+        inside = _inside(cells, laid_out.axis, wanted, exact)
         # Without a cell of its very own, a panel would repeat others.
         if any(
-            concerned[cell.arm] == most and _exact(cell, wanted) == len(wanted)
+            concerned[cell.arm] == most and _matches(cell, wanted, exact) == len(wanted)
             for cell in inside
         ):
             found.append((wanted, inside))
@@ -169,6 +199,13 @@ def _key(value: Any) -> str:
     return json.dumps(value, default=str)
 
 
+def _value(cell: Cell, name: str, exact: bool) -> Any:
+    """The value of a setting, for panels; see `TUNED`."""
+    value = cell.setting(name)
+    apart = exact or value is None or not cell.tuned(name)
+    return value if apart else TUNED
+
+
 def _concerns(cells: Sequence[Cell], arm: str, name: str) -> bool:
     """Whether a setting concerns an arm."""
     if name in PLACES:
@@ -176,42 +213,50 @@ def _concerns(cells: Sequence[Cell], arm: str, name: str) -> bool:
     return any(cell.setting(name) is not None for cell in cells if cell.arm == arm)
 
 
-def _values(cells: Sequence[Cell], name: str) -> list[Any]:
+def _values(cells: Sequence[Cell], name: str, exact: bool = True) -> list[Any]:
     """The values of a setting among the cells that it concerns, in order."""
     concerned = {arm: _concerns(cells, arm, name) for arm in {c.arm for c in cells}}
-    of = [cell.setting(name) for cell in cells if concerned[cell.arm]]
+    of = [_value(cell, name, exact) for cell in cells if concerned[cell.arm]]
     if not of and name in PLACES:
         of = [cell.setting(name) for cell in cells]
     values = list({_key(value): value for value in of}.values())
     numbers = [value for value in values if value is not None]
     if all(isinstance(value, (int, float)) for value in numbers):
         return [None] * (None in values) + sorted(numbers)
+    if TUNED in numbers:  # first, before the values that were given
+        given = [value for value in numbers if value != TUNED]
+        given = (
+            sorted(given) if all(isinstance(v, (int, float)) for v in given) else given
+        )
+        return [None] * (None in values) + [TUNED, *given]
     return values
 
 
-def _inside(cells: Sequence[Cell], axis: str, wanted: Mapping[str, Any]) -> list[Cell]:
+def _inside(
+    cells: Sequence[Cell], axis: str, wanted: Mapping[str, Any], exact: bool
+) -> list[Cell]:
     """The cells of a panel: for each arm and place on the axis those that fit best."""
     best: dict[Hashable, tuple[int, list[Cell]]] = {}
     for cell in cells:
         fits = all(
-            cell.setting(name) == value or not _concerns_cell(cell, name)
+            _value(cell, name, exact) == value or not _concerns_cell(cell, name)
             for name, value in wanted.items()
         )
         if not fits:
             continue
         place = (cell.arm, _key(cell.setting(axis)))
-        exact, group = best.get(place, (-1, []))
-        own = _exact(cell, wanted)
-        if own > exact:
+        most, group = best.get(place, (-1, []))
+        own = _matches(cell, wanted, exact)
+        if own > most:
             best[place] = (own, [cell])
-        elif own == exact:
+        elif own == most:
             group.append(cell)
     return [cell for _, group in best.values() for cell in group]
 
 
-def _exact(cell: Cell, wanted: Mapping[str, Any]) -> int:
+def _matches(cell: Cell, wanted: Mapping[str, Any], exact: bool) -> int:
     """How many of the values a cell has."""
-    return sum(cell.setting(name) == value for name, value in wanted.items())
+    return sum(_value(cell, name, exact) == value for name, value in wanted.items())
 
 
 def _concerns_cell(cell: Cell, name: str) -> bool:
@@ -221,9 +266,13 @@ def _concerns_cell(cell: Cell, name: str) -> bool:
     return cell.setting(name) is not None
 
 
-def _told_apart(cells: Sequence[Cell], names: Sequence[str]) -> bool:
+def _told_apart(cells: Sequence[Cell], laid_out: Layout) -> bool:
     keys = [
-        (cell.arm, *(_key(cell.setting(name)) for name in (*names, *PLACES)))
+        (
+            cell.arm,
+            *(_key(cell.setting(name)) for name in (laid_out.axis, *PLACES)),
+            *(_key(_value(cell, name, laid_out.exact)) for name in laid_out.panels),
+        )
         for cell in cells
     ]
     return len(set(keys)) == len(keys)
@@ -246,6 +295,8 @@ def _phrase(name: str, value: Any) -> str:
         return "IID" if value == "iid" else f"non-IID ({value})"
     if name == "clients":
         return f"{value} clients"
-    if name == "directory":
+    if name in ("dataset", "directory", "settings_from"):
         return str(value)
+    if value == TUNED:
+        return f"{words(name)} tuned, not given"
     return f"{words(name)} {shown(value)}"

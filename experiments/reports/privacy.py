@@ -23,6 +23,8 @@ EPSILONS = {
 
 # These tell lines of the table apart.
 ASKED = (
+    "dataset",
+    "model",
     "algorithm",
     "unit",
     "mechanism",

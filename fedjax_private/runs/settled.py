@@ -8,7 +8,7 @@ from typing import Any
 from fedjax_private.algorithms.entry import AlgorithmEntry
 from fedjax_private.hyperparameters import Hyperparameters
 from fedjax_private.runs.settings_files import LOCAL, Entry, SettingsFile, steps_of
-from fedjax_private.runs.tuned import BY_HAND, SEARCHED, Origin, tuned
+from fedjax_private.runs.tuned import BY_HAND, GIVEN, SEARCHED, Origin, tuned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +105,7 @@ def settle(
     if own := own - applied.keys():
         replaced.append(f"{algorithm.name}'s own: {', '.join(_in_order(own))}")
     if applied:
-        replaced.append(f"given: {', '.join(_in_order(applied))}")
+        replaced.append(f"{GIVEN}{', '.join(_in_order(applied))}")
     origin = dataclasses.replace(origin, replaced=tuple(replaced))
     return Settled(usual.replaced(given), usual, origin, unfit)
 

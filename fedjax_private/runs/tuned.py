@@ -237,6 +237,16 @@ class Origin:
         return "; ".join([entry, *self.replaced])
 
 
+# What stands before the names of given values, the last of `Origin.replaced`.
+GIVEN = "given: "
+
+
+def given_in(origin: str) -> frozenset[str]:
+    """Returns the names of the values that were given, from an `Origin` as text."""
+    _, mark, names = origin.rpartition(f"; {GIVEN}")
+    return frozenset(names.split(", ") if mark else ())
+
+
 def tuned(
     arm: str,
     training: Training,

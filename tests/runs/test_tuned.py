@@ -5,7 +5,7 @@ import math
 import pytest
 
 from fedjax_private.runs import ARMS, Spec
-from fedjax_private.runs.tuned import CENTRAL, LOCAL, PLAIN, nearest
+from fedjax_private.runs.tuned import CENTRAL, LOCAL, PLAIN, Origin, given_in, nearest
 
 
 def values(arm, *names, **settings):
@@ -135,3 +135,9 @@ def test_only_a_search_has_data_that_it_saw():
     assert searched.searched_on == "mnist_5k"
     untested = Spec(arm="centralized_dp", dataset="mnist").settings_from
     assert untested.searched_on is None
+
+
+def test_the_names_of_given_values_are_read_back_from_an_origin():
+    origin = Origin("x/y", "searched", None, replaced=("given: a, b",))
+    assert given_in(str(origin)) == {"a", "b"}
+    assert given_in("x/y (searched)") == frozenset()

@@ -79,6 +79,19 @@ def test_data_sets_and_partitions_stand_apart(tmp_path):
     assert clients.draw(tmp_path / "shards.png", both)
 
 
+def test_different_shards_under_the_same_words_have_their_runs_names():
+    """Two directories, each with a file of the same name."""
+    same = described(dataset="csv:a.csv")
+    other = described([(9, 9), (1, 1)], dataset="csv:a.csv")
+    both = {"runs": {"one/fl-2-iid-0": same, "one/fl_he-2-iid-0": same}}
+    assert list(clients.shards(both)) == ["iid, 2 clients"]
+    both["runs"]["two/fl-2-iid-0"] = other
+    assert list(clients.shards(both).items()) == [
+        ("iid, 2 clients, one/fl-2-iid-0", same["shards"]),
+        ("iid, 2 clients, two/fl-2-iid-0", other["shards"]),
+    ]
+
+
 def test_lost_uploads_and_void_rounds_are_told():
     assert clients.losses([row("fl"), row("fl", lost_uploads=0, void_rounds=0)]) == []
     lost = row("fl", lost_uploads=7, void_rounds=2, rounds=20)

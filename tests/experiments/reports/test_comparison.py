@@ -180,9 +180,10 @@ def test_a_report_says_where_settings_come_from_and_what_was_searched(configured
     rows = [row(arm, 4, 0, 0.9) for arm in ("fl_dp", "centralized_dp", "fl")]
     text = comparison.markdown(rows, ready, [])
     assert (
-        "- FL + DP: borrowed from mnist_5k/tutorial_cnn at epsilon 2.9 (searched)."
+        "- FL + DP on mnist_5k: borrowed from mnist_5k/tutorial_cnn at epsilon 2.9 "
+        "(searched)."
     ) in text
-    assert "- FL: borrowed from mnist_5k/tutorial_cnn (searched)." in text
+    assert "- FL on mnist_5k: borrowed from mnist_5k/tutorial_cnn (searched)." in text
     assert "split of the training data of mnist_5k. That search is not part" in text
     untested = configured({"arm": "centralized_dp", "dataset": "mnist"})
     assert "searched on" not in comparison.markdown(rows[1:2], untested, [])
@@ -221,6 +222,23 @@ def test_what_was_varied_has_columns_everywhere(tmp_path, config):
     summary = list(csv.DictReader((tmp_path / "summary.csv").open()))
     assert {line["epsilon_target"] for line in summary} == {"0.5", "8.0", ""}
     assert "(T4)" not in text  # the paper varied clients
+
+
+def test_several_data_sets_are_named_in_every_part(tmp_path, configured):
+    about = configured({"arm": "fl", "clients": 2}, {"arm": "fl", "clients": 3})
+    about["runs"]["fl-3-iid-0"]["spec"]["dataset"] = {"name": "folder:pets"}
+    rows = [row("fl", 2, client_accuracy_mean=0.5)]
+    rows.append(row("fl", 3, client_accuracy_mean=0.6, dataset="folder:pets"))
+    text = comparison.markdown(rows, about, [])
+    assert "## Accuracy: mnist_5k" in text and "## Accuracy: folder:pets" in text
+    for part in ("Clients", "Settings"):
+        lines = table(section(text, part))
+        assert [line["data set"] for line in lines] == ["mnist_5k", "folder:pets"]
+    assert "- FL on mnist_5k, FL on folder:pets: borrowed" in text
+    console = rich.console.Console(width=120)
+    with console.capture() as captured:
+        console.print(comparison.table(rows))
+    assert "folder:pets" in captured.get()
 
 
 def test_another_metric_stands_before_accuracy(config):

@@ -6,6 +6,8 @@ from experiments.reports.averages import cells
 from experiments.reports.layout import (
     Layout,
     axis_values,
+    columns,
+    kinds,
     layout,
     level,
     panels,
@@ -74,6 +76,58 @@ def test_directories_tell_runs_apart_where_nothing_else_does():
         for place, rate in (("/a", 0.1), ("/b", 0.2))
     ]
     assert laid_out(cells(rows)) == ("learning_rate", ())
+
+
+def from_tables(rate, *given):
+    """A learning rate, and where it comes from."""
+    names = f"; given: {', '.join(given)}" if given else ""
+    return {"learning_rate": rate, "settings_from": f"x/y (searched){names}"}
+
+
+def test_tuned_values_leave_arms_in_one_panel():
+    """Each arm has its own tuned learning rate; another run was given two."""
+    rows = [row("fl", **from_tables(0.05, "rounds"))]
+    rows.append(row("fl_dp", epsilon_target=2.9, **from_tables(0.5)))
+    rows += [
+        row(
+            arm,
+            directory="/b",
+            epsilon_target=epsilon,
+            **from_tables(rate, "learning_rate"),
+        )
+        for arm, epsilon in (("fl", None), ("fl_dp", 1.0))
+        for rate in (0.05, 0.5)
+    ]
+    grouped = cells(rows)
+    found = panels(grouped, layout(grouped, ["epsilon", "learning_rate"]))
+    assert [(p.title, [c.arm for c in p.cells]) for p in found] == [
+        ("learning rate tuned, not given", ["fl", "fl_dp"]),
+        ("learning rate 0.05", ["fl", "fl_dp"]),
+        ("learning rate 0.5", ["fl", "fl_dp"]),
+    ]
+    by_epsilon = [
+        row("fl_dp", epsilon_target=epsilon, **from_tables(rate))
+        for epsilon, rate in ((1.0, 0.5), (8.0, 2.0))
+    ]
+    assert laid_out(cells(by_epsilon)) == ("epsilon_target", ())
+
+
+def test_tuned_values_have_panels_where_nothing_else_tells_cells_apart():
+    rows = [row("fl", clients=4, **from_tables(rate)) for rate in (0.1, 0.2)]
+    rows.append(row("fl", clients=8, **from_tables(0.2)))
+    found = layout(cells(rows))
+    assert found == Layout("clients", ("learning_rate",), exact=True)
+    assert sum(len(p.cells) for p in panels(cells(rows), found)) == 3
+
+
+def test_data_sets_have_panels_of_their_own_wherever_runs_are_placed():
+    rows = [row("fl", 4, partition="natural", dataset="csv:a.csv", model="linear")]
+    rows.append(row("fl_he", 3, dataset="folder:pets", model="mlp_2nn"))
+    grouped = cells(rows)
+    titles = [panel.title for panel in panels(grouped, layout(grouped))]
+    assert titles == ["csv:a.csv, non-IID (natural)", "folder:pets, IID"]
+    assert kinds(grouped) == columns(grouped) == ["dataset", "model"]
+    assert kinds(grouped[:1]) == []
 
 
 def test_arms_that_a_flag_does_not_concern_stand_in_every_panel():
