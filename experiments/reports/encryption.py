@@ -58,9 +58,9 @@ def section(
     head += [*SECONDS, "same without HE", *STEPS]
     return [
         "## Encryption",
-        "Seconds of a whole run, all clients on this one machine, so that time with "
-        "many clients is not what one of them would wait. The server adds ciphertexts "
-        "with no secret key in reach. Decryption noise counts as no privacy.",
+        "Seconds are of a whole run, with all clients on this one machine; a client of "
+        "a deployment would wait for its own share only. The server adds ciphertexts "
+        "and holds no secret key. Decryption noise earns no epsilon.",
         "\n".join(sums),
         markdown_table([*head, "bytes a parameter", "largest error of a sum"], body),
     ]

@@ -86,7 +86,7 @@ def section(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
             "subtract the noise, so these epsilons are those of a simulation."
             if seeded
             else "The noise, and who was sampled, came from the operating system's "
-            "entropy; the key is written nowhere, and a rerun differs within the noise."
+            "entropy. The key is written nowhere, so another run has other noise."
         ),
     ]
 
