@@ -12,6 +12,8 @@ from fedjax_private.datasets.examples import (
     Normalization,
 )
 
+_FEW_CLASSES = 20  # of so many, each may well have a single record
+
 
 def from_arrays(
     name: str,
@@ -50,8 +52,9 @@ def from_arrays(
             floats taken as they are.
 
     Raises:
-        DatasetError: labels or clients of other kinds or lengths, a single class, or
-            what `Examples` and `Dataset` refuse.
+        DatasetError: labels or clients of other kinds or lengths, a single class, as
+            many as half of the labels (of more than 20), or what `Examples` and
+            `Dataset` refuse.
     """
     y_train, y_test = _named("y_train", y_train), _named("y_test", y_test)
     class_names = None
@@ -61,6 +64,12 @@ def from_arrays(
             only = f"is {classes[0]!r}" if len(classes) else "is missing"
             raise DatasetError(
                 f"{name}: every label {only}; a classifier needs at least two classes."
+            )
+        records = len(y_train) + len(y_test)
+        if len(classes) > max(_FEW_CLASSES, records / 2):
+            raise DatasetError(
+                f"{name}: {records} labels have {len(classes)} distinct values, which "
+                "are measurements or names and no classes: give labels of few values."
             )
         y_train, y_test = (_numbered(y, classes) for y in (y_train, y_test))
         num_classes, class_names = len(classes), tuple(map(str, classes))
@@ -109,9 +118,18 @@ def _named(what: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
     if array.dtype.kind == "S":
         array = np.char.decode(array, "utf-8", "replace")
     if array.ndim != 1 or array.dtype.kind not in "buiUT":
+        ways = {
+            "column": f"give {what}.ravel()",
+            "table": f"give {what}.argmax(axis=1) if it is one-hot",
+            "f": f"give {what}.astype(int) if it holds whole numbers",
+            "O": f"give {what}.astype(str)",
+        }
+        column = "column" if array.shape[1:] == (1,) else "table"
+        kind = column if array.ndim == 2 else array.dtype.kind
+        way = ways.get(kind, "give one label or client an example")
         raise DatasetError(
             f"{what} must be a vector of text, whole numbers or booleans, got "
-            f"{array.dtype} {array.shape}."
+            f"{array.dtype} {array.shape}: {way}."
         )
     return array
 

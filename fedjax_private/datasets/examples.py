@@ -168,6 +168,9 @@ class Dataset:
         class_names: of classes 0, 1, ... in words; None where they have only numbers.
         client_names: of the named clients 0, 1, ... of train and test, as
             `Examples.clients` numbers them; None where they have only numbers.
+        looked_up: a sentence for each fact, other than the classes and the clients'
+            names, that was taken from the records and that no epsilon covers; runs with
+            DP warn of it.
     """
 
     name: str
@@ -177,6 +180,7 @@ class Dataset:
     normalization: Normalization = Normalization()
     class_names: tuple[str, ...] | None = None
     client_names: tuple[str, ...] | None = None
+    looked_up: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.class_names is not None and len(self.class_names) != self.num_classes:

@@ -106,7 +106,9 @@ def _entry(
         check_images(name, shape)
         return network(classes, activation)
 
-    return ModelEntry(name, summary, build, tuple(ACTIVATIONS), "relu")
+    return ModelEntry(
+        name, summary, build, tuple(ACTIVATIONS), "relu", takes_tokens=False
+    )
 
 
 TUTORIAL_CNN = _entry(

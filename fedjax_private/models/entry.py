@@ -19,11 +19,13 @@ def check_images(name: str, shape: tuple[int, ...]) -> None:
         name: of the model.
         shape: of one input.
     """
-    if len(shape) != 3:
-        raise ValueError(
-            f"model {name} takes images (H, W, C), and the inputs have shape {shape}: "
-            "choose model linear or mlp_2nn."
-        )
+    if len(shape) == 3:
+        return
+    grey = ", or, if they are grey images, add a last axis of 1" * (len(shape) == 2)
+    raise ValueError(
+        f"model {name} takes images (H, W, C), and the inputs have shape {shape}: give "
+        f"model=linear or model=mlp_2nn{grey}."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,8 @@ class ModelEntry:
         augmentable: whether it can be trained on shifted copies of images; see
             `augmented`.
         settings: the class of its settings.
+        takes_tokens: whether it can be trained on token numbers (int32), which are not
+            scaled: it embeds them.
     """
 
     name: str
@@ -54,6 +58,7 @@ class ModelEntry:
     features: Callable[[Dataset], Dataset] | None = None
     augmentable: bool = True
     settings: type[Settings] = Settings
+    takes_tokens: bool = True
 
     def __post_init__(self) -> None:
         form = "a function (input shape, classes, activation, settings) -> module"

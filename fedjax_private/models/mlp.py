@@ -36,9 +36,11 @@ MLP_2NN = ModelEntry(
     lambda shape, classes, activation, settings: Mlp(classes, (200, 200), activation),
     tuple(ACTIVATIONS),
     "relu",
+    takes_tokens=False,
 )
 LINEAR = ModelEntry(
     "linear",
     "a linear classifier; 7,850 parameters on MNIST",
     lambda shape, classes, activation, settings: Mlp(classes),
+    takes_tokens=False,
 )

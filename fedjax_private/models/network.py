@@ -104,12 +104,11 @@ def network_of(module: AnyModule, name: str, example: jax.ShapeDtypeStruct) -> N
     return network
 
 
-def check_examples_apart(
-    network: Network, name: str, example: jax.ShapeDtypeStruct
-) -> None:
+def check_outputs(network: Network, name: str, example: jax.ShapeDtypeStruct) -> None:
     """Raises ValueError if an example's logits depend on the others of its batch.
 
-    It compares a few logits at parameters that are drawn; it takes a compilation.
+    Nor may they be probabilities. It computes a few logits at parameters that are
+    drawn; it takes a compilation.
     """
     generator = np.random.default_rng(0)
 
@@ -121,7 +120,16 @@ def check_examples_apart(
     params = jax.tree.map(drawn, network.params_like)
     first, *others = (drawn(example) for _ in range(3))
     apply = jax.jit(network.apply)
-    one, other = (np.asarray(apply(params, np.stack([first, x]))[0]) for x in others)
+    both = [np.asarray(apply(params, np.stack([first, x]))) for x in others]
+    one, other = (logits[0] for logits in both)
+    # Logits grow with the parameters, probabilities stay in [0, 1].
+    larger = jax.tree.map(lambda leaf: 10 * leaf, params)
+    outputs = np.concatenate([*both, apply(larger, np.stack([first, others[0]]))])
+    if ((outputs >= 0) & (outputs <= 1)).all() and outputs.any():
+        raise UnfitError(
+            f"model {name} returns probabilities, and the loss takes logits: leave out "
+            "the softmax or sigmoid at its end."
+        )
     if not np.array_equal(one, other, equal_nan=True):
         raise UnfitError(
             f"model {name} computes an example's logits from the others of its batch, "

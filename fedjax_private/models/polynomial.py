@@ -215,4 +215,5 @@ POLYNOMIAL_CNN = ModelEntry(
     _build,
     tuple(POLYNOMIALS),
     "relu_chebyshev",
+    takes_tokens=False,
 )

@@ -17,7 +17,7 @@ from fedjax_private.models.entry import ModelEntry
 from fedjax_private.models.model import Model, wrapped
 from fedjax_private.models.network import (
     Network,
-    check_examples_apart,
+    check_outputs,
     example_of,
     network_of,
 )
@@ -98,13 +98,19 @@ def build(
             f"activation {activation!r} is none that model {name} takes: choose one of "
             f"{', '.join(known)}."
         )
+    if np.dtype(dtype) == np.int32 and not entry.takes_tokens:
+        raise ValueError(
+            f"model {name} takes no token numbers, which whole numbers (int32) are "
+            "here: choose a model that embeds them, or, if they are measurements, save "
+            "them as floats and scale them by public constants, such as input_scale."
+        )
     function = ACTIVATIONS[activation] if activation and entry.activations else None
     module = entry.build(input_shape, num_classes, function, choice.settings)
     example = example_of(input_shape, dtype)
     network = network_of(module, name, example)
     _check_sizes(name, network, input_shape, num_classes)
     if name not in MODELS.names:  # ours are tested
-        check_examples_apart(network, name, example)
+        check_outputs(network, name, example)
     return wrapped(network, normalization)
 
 

@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from fedjax_private import models
 from fedjax_private.algorithms.prices import Unit
+from fedjax_private.datasets import PARTITIONS
 from fedjax_private.privacy.accounting import RdpAccountant
 from fedjax_private.privacy.gradients.sums import example_gradients
 from fedjax_private.privacy.gradients.types import total_norms
@@ -33,8 +35,22 @@ CHECKED_RECORDS = 256  # at most so many test records are looked at
 
 
 def before_training(prepared: Prepared) -> list[str]:
-    """The warnings that settings and prices give reason to; none without DP."""
-    return list(_of_price(prepared))
+    """The warnings that settings, data and prices give reason to."""
+    looked_up = () if prepared.privacy is None else prepared.dataset.looked_up
+    return [*_of_price(prepared), *_of_partition(prepared), *looked_up]
+
+
+def _of_partition(prepared: Prepared) -> Iterator[str]:
+    named = prepared.dataset.train.clients
+    chosen = PARTITIONS.choose(prepared.spec.partition)
+    natural = chosen.entry.count is not None
+    if named is None or prepared.spec.traits.pooled or natural:
+        return
+    yield (
+        f"the data name {len(np.unique(named))} clients, and partition="
+        f"{chosen.name} deals their records to {prepared.clients} others: "
+        "give partition=natural to train with those that the data name."
+    )
 
 
 def _of_price(prepared: Prepared) -> Iterator[str]:

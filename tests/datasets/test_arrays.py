@@ -70,9 +70,30 @@ def test_bytes_are_divided_by_255_and_floats_taken_as_they_are():
 @pytest.mark.parametrize(
     ("y", "y_test", "others", "words"),
     [
-        ([1.0, 0.0, 1.0, 0.0], [0, 1], {}, "y_train must be .* got float64"),
-        (np.eye(4, dtype=int), [0, 1], {}, r"y_train must be a vector.*\(4, 4\)"),
-        ([None, "a", "b", "a"], ["a", "b"], {}, "y_train must be .*got object"),
+        (
+            [1.0, 0.0, 1.0, 0.0],
+            [0, 1],
+            {},
+            r"y_train must be .* got float64 \(4,\): give y_train.astype\(int\)",
+        ),
+        (
+            np.eye(4, dtype=int),
+            [0, 1],
+            {},
+            r"y_train must be a vector.*\(4, 4\): give y_train.argmax\(axis=1\)",
+        ),
+        (
+            [[0], [1], [0], [1]],
+            [0, 1],
+            {},
+            r"y_train must be a vector.*\(4, 1\): give y_train.ravel\(\)",
+        ),
+        (
+            [None, "a", "b", "a"],
+            ["a", "b"],
+            {},
+            r"y_train must be .*got object \(4,\): give y_train.astype\(str\)",
+        ),
         (["a", "b", "a", "b"], [0, 1], {}, "labels are of several kinds, int and str"),
         (["a"] * 4, ["a"] * 2, {}, "every label is 'a'; a classifier needs at least"),
         (["a", "b", "a"], ["a", "b"], {}, r"own: training labels must .*\(4,\), got"),
@@ -90,6 +111,15 @@ def test_bytes_are_divided_by_255_and_floats_taken_as_they_are():
 def test_what_cannot_be_numbered_is_one_sentence(y, y_test, others, words):
     with pytest.raises(DatasetError, match=words):
         made(y, y_test, **others)
+
+
+def test_labels_that_are_measurements_are_refused():
+    x, y = np.zeros((30, 2)), np.arange(30)
+    with pytest.raises(DatasetError, match="40 labels have 30 distinct values, which"):
+        from_arrays("own", x, y, x[:10], y[:10])
+    assert from_arrays("own", x, y // 2, x[:10], y[:10] // 2).num_classes == 15
+    few = y[:20]  # as many classes as records, and no more than twenty
+    assert from_arrays("own", x[:20], few, x[:1], few[:1]).num_classes == 20
 
 
 def test_inputs_that_are_no_array_of_numbers():

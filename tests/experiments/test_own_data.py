@@ -71,7 +71,7 @@ def test_a_table_is_divided_by_hospital(table, tmp_path, capsys):
         ),
         (
             ("--dataset=csv:{}", *COLUMNS[:4]),
-            "give --ranges='sex=LOW:HIGH' with public bounds for numbers ('*=-1:1' "
+            "give --ranges='sex=LOW:HIGH' with public bounds for numbers ('*=raw' "
             "takes all as they are), --categories='sex=A|B' for text, or --ignore=sex.",
         ),
         (

@@ -1,6 +1,7 @@
 """Modules as pure functions: nnx beside its linen twin, and what is refused."""
 
 import dataclasses
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -196,6 +197,14 @@ class Complex(nn.Module):
         return x + self.param("shift", lambda key: jnp.zeros(3, jnp.complex64))
 
 
+class Ending(nn.Module):
+    function: Callable[[jax.Array], jax.Array]
+
+    @nn.compact
+    def __call__(self, x):
+        return self.function(nn.Dense(3)(x.reshape((len(x), -1))))
+
+
 class Counting(nn.Module):
     @nn.compact
     def __call__(self, x):
@@ -274,6 +283,16 @@ REFUSED = {
     ),
     "linen complex": (Complex(), "parameter shift of complex64"),
     "linen across examples": (Wrapped((centred,)), "from the others of its batch"),
+    "linen softmax": (Ending(nn.softmax), "returns probabilities.*leave out the softm"),
+    "linen sigmoid": (Ending(nn.sigmoid), "returns probabilities, and the loss takes"),
+    "nnx softmax": (
+        lambda input_shape, num_classes: nnx.Sequential(
+            lambda x: x.reshape((len(x), -1)),
+            nnx.Linear(36, num_classes, rngs=nnx.Rngs(0)),
+            nnx.softmax,
+        ),
+        "returns probabilities",
+    ),
     "nnx BatchNorm": (
         nnx_with(lambda rngs: nnx.BatchNorm(36, rngs=rngs)),
         "keeps state in BatchStat.*by GroupNorm",
@@ -316,9 +335,11 @@ def test_what_cannot_be_trained_is_one_sentence(case):
         Wrapped((nn.Dropout(0.0, deterministic=False),)),
         Wrapped(options={"dtype": jnp.bfloat16}),
         nnx_with(lambda rngs: nnx.Dropout(0.5, deterministic=True)),
+        Ending(nn.tanh),
+        Ending(nn.log_softmax),
     ],
 )
-def test_layers_that_do_nothing_random_pass(model):
+def test_layers_that_do_nothing_random_and_other_ends_pass(model):
     model = build(model)
     params = model.init(jax.random.key(0))
     logits = model.apply(params, np.ones((2, *SHAPE), np.uint8))

@@ -56,7 +56,11 @@ def test_other_image_shapes_and_classes():
         ({"model": "linear", "activation": "cubic"}, "activation 'cubic'.*tanh"),
         ({"model": "mlp_2nn", "activation": "cubic"}, "activation 'cubic'.*tanh"),
         ({"model": "tutorial_cnn", "input_shape": (6, 6, 1)}, "cannot take.*linear"),
-        ({"model": "tutorial_cnn", "input_shape": (20,)}, "takes images.*linear"),
+        (
+            {"model": "tutorial_cnn", "input_shape": (20,)},
+            r"images.*or model=mlp_2nn\.",
+        ),
+        ({"model": "tutorial_cnn", "input_shape": (9, 9)}, "takes.*add a last axis of"),
     ],
 )
 def test_bad_choices_are_named(options, words):
@@ -108,6 +112,13 @@ def test_models_of_token_numbers():
     losses = model.loss(params, dataset.train.inputs, dataset.train.labels)
     assert losses.shape == (3,)
     assert np.isfinite(losses).all()
+
+
+@pytest.mark.parametrize("name", sorted({*models.MODELS} - {"scattering_linear"}))
+def test_models_without_an_embedding_refuse_token_numbers(name):
+    dataset = dataset_of(np.ones((3, 28, 28, 1), np.int32))
+    with pytest.raises(ValueError, match=f"{name} takes no token numbers.*input_scale"):
+        models.for_dataset(name, dataset)
 
 
 def test_a_ready_model_passes():

@@ -129,7 +129,7 @@ REFUSED = [
     (
         {"model": "polynomial_cnn"},
         r"model polynomial_cnn takes images \(H, W, C\), and the inputs have shape "
-        r"\(6,\): choose model linear or mlp_2nn",
+        r"\(6,\): give model=linear or model=mlp_2nn\.",
     ),
     (
         {"arm": "fl_dp", "noise": "distributed"},

@@ -1,5 +1,6 @@
 """Warnings: what deserves one, once in the row, the console and the report."""
 
+import dataclasses
 import math
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from experiments.reports import comparison
 from fedjax_private import runs
 from fedjax_private.runs.warnings import CHECKED_RECORDS
+from tests.runs.small import spec
 
 
 def told(prepare, **settings):
@@ -58,6 +60,26 @@ def test_each_adversary_s_epsilon_counts(prepare):
 def test_a_best_order_at_the_edge(prepare):
     lines = told(prepare, arm="centralized_dp", rounds=1, noise_multiplier=2000.0)
     assert len(lines) == 1 and "the best Rényi order, 4096, lies at the" in lines[0]
+
+
+def test_facts_that_were_taken_from_the_records(prepare):
+    run = prepare(arm="fl_dp", noise_multiplier=3.0)
+    fact = "categories=sex=* takes the categories of the column from the records."
+    looked_up = dataclasses.replace(run.dataset, looked_up=(fact,))
+    assert runs.before_training(dataclasses.replace(run, dataset=looked_up)) == [fact]
+    plain = dataclasses.replace(prepare(arm="fl"), dataset=looked_up)
+    assert runs.before_training(plain) == []
+
+
+def test_clients_that_the_data_name_and_another_partition_deals_anew(blobs):
+    named = dataclasses.replace(blobs.train, clients=np.arange(len(blobs.train)) % 5)
+    dataset = dataclasses.replace(blobs, train=named)
+    (line,) = runs.before_training(runs.prepare(spec(arm="fl", clients=2), dataset))
+    assert line.startswith("the data name 5 clients, and partition=iid deals their rec")
+    assert "to 2 others: give partition=natural to" in line
+    for settings in ({"arm": "centralized"}, {"arm": "local", "partition": "natural"}):
+        asked = spec(**{**settings, "clients": None})
+        assert runs.before_training(runs.prepare(asked, dataset)) == []
 
 
 @pytest.mark.parametrize(

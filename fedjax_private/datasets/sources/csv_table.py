@@ -12,138 +12,22 @@ import dataclasses
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from fedjax_private.choices import setting
 from fedjax_private.datasets.arrays import from_arrays
 from fedjax_private.datasets.examples import Dataset, DatasetError
-from fedjax_private.datasets.sources.source import Source, SplitSettings
+from fedjax_private.datasets.sources.csv_settings import RAW, REST, CsvSettings
+from fedjax_private.datasets.sources.source import Source
 
 _PREFIX = "csv:"
-_REST = "*"  # as a column: all that are not named; as a category: all that occur
 
 _LISTED = 40  # names in a sentence, and characters of each
 
 Row = list[str]
-
-
-@dataclasses.dataclass(frozen=True)
-class CsvSettings(SplitSettings):
-    """Settings of CSV files.
-
-    From Python, `ranges` and `categories` may be mappings: `{"age": (0, 100)}`,
-    `{"sex": ("f", "m")}`.
-
-    Attributes:
-        label: the column of the classes.
-        client_column: the column that names each record's client; None if none does.
-        ranges: `COLUMN=LOW:HIGH` of columns of numbers: LOW becomes -1 and HIGH 1, and
-            values beyond them lie beyond -1 and 1. They must be public, such as the
-            range of a sensor, and not be looked up in the data. `*` as COLUMN stands
-            for all columns that are not named; `*=-1:1` takes numbers as they are.
-        categories: `COLUMN=A|B|C` of columns of text, one-hot in this order. They must
-            be public. `COLUMN=*` takes those that occur, and so makes it public which
-            do.
-        ignore: columns that are left out.
-        test_file: a file of the same columns whose records are the test set.
-        delimiter: one character, or `tab`.
-    """
-
-    label: str | None = setting(None, "column of the classes")
-    client_column: str | None = setting(None, "column that names the client")
-    ranges: tuple[str, ...] = setting(
-        (), "COLUMN=LOW:HIGH of numbers, public bounds that become -1 and 1; * for all"
-    )
-    categories: tuple[str, ...] = setting(
-        (), "COLUMN=A|B|C of text, the public values it takes; * for all that occur"
-    )
-    ignore: tuple[str, ...] = setting((), "columns that are left out")
-    test_file: str | None = setting(None, "file of the test set, of the same columns")
-    delimiter: str = setting(
-        ",",
-        "between fields: a character, or tab",
-        lambda text: (
-            None
-            if text == "tab" or (len(text) == 1 and text not in '"\r\n')
-            else "must be one character other than a quote, or tab"
-        ),
-    )
-
-    def __post_init__(self) -> None:
-        for name, written in (("ranges", _range), ("categories", "|".join)):
-            value = getattr(self, name)
-            if isinstance(value, Mapping):
-                value = tuple(f"{key}={written(each)}" for key, each in value.items())
-            object.__setattr__(self, name, _texts(value))
-        object.__setattr__(self, "ignore", _texts(self.ignore))
-        if self.test_file is not None:
-            object.__setattr__(self, "test_file", os.fspath(self.test_file))
-        super().__post_init__()
-        self.bounds(), self.values()
-        if self.test_file is not None and self.asks_for_a_split:
-            raise ValueError(
-                "test_fraction and split_seed draw a test set, and test_file names "
-                "one: leave out one or the other."
-            )
-
-    def bounds(self) -> dict[str, tuple[float, float]]:
-        """Column -> low, high."""
-
-        def parsed(column: str, text: str) -> tuple[float, float]:
-            low, _, high = text.partition(":")
-            try:
-                bounds = float(low), float(high)
-            except ValueError:
-                bounds = math.nan, math.nan
-            if not -math.inf < bounds[0] < bounds[1] < math.inf:
-                raise ValueError(
-                    f"ranges must be COLUMN=LOW:HIGH, finite with LOW below HIGH, got "
-                    f"{column}={text}."
-                )
-            return bounds
-
-        return _by_column("ranges", "COLUMN=LOW:HIGH", self.ranges, parsed)
-
-    def values(self) -> dict[str, tuple[str, ...] | None]:
-        """Column -> its categories; None for those that occur."""
-
-        def parsed(column: str, text: str) -> tuple[str, ...] | None:
-            values = tuple(value.strip() for value in text.split("|"))
-            if len(set(values)) < len(values):
-                raise ValueError(f"categories={column}={text} names a value twice.")
-            return None if values == (_REST,) else values
-
-        return _by_column("categories", "COLUMN=A|B|C", self.categories, parsed)
-
-
-def _range(bounds: Sequence[float]) -> str:
-    low, high = bounds
-    return f"{low}:{high}"
-
-
-def _texts(value: str | Sequence[str]) -> tuple[str, ...]:
-    """Texts separated by commas, or a sequence of texts, without spaces around."""
-    parts = value.split(",") if isinstance(value, str) else value
-    return tuple(part.strip() for part in parts if part.strip())
-
-
-def _by_column(
-    name: str, form: str, texts: Sequence[str], parsed: Callable[[str, str], Any]
-) -> dict[str, Any]:
-    result = {}
-    for text in texts:
-        column, _, value = text.rpartition("=")
-        column = column.strip()
-        if not column:
-            raise ValueError(f"{name} must be {form}, separated by commas, got {text}.")
-        if column in result:
-            raise ValueError(f"{name} names column {column} twice.")
-        result[column] = parsed(column, value)
-    return result
 
 
 def read_csv(path: str | os.PathLike[str], settings: CsvSettings) -> Dataset:
@@ -174,6 +58,7 @@ def read_csv(path: str | os.PathLike[str], settings: CsvSettings) -> Dataset:
             f"{columns}."
         )
     records = _Records.read(pathlib.Path(path), settings)
+    _check_classes(name, settings.label, records.texts[settings.label])
     if settings.test_file is None:
         classes = np.asarray(records.texts[settings.label])
         train, test = settings.split(name, classes)
@@ -193,7 +78,7 @@ def read_csv(path: str | os.PathLike[str], settings: CsvSettings) -> Dataset:
         if values is None
     }
     client = settings.client_column
-    return from_arrays(
+    dataset = from_arrays(
         name,
         of_train.inputs(settings, occurring),
         np.asarray(of_train.texts[settings.label]),
@@ -202,6 +87,24 @@ def read_csv(path: str | os.PathLike[str], settings: CsvSettings) -> Dataset:
         clients=None if client is None else np.asarray(of_train.texts[client]),
         test_clients=None if client is None else np.asarray(of_test.texts[client]),
     )
+    looked_up = tuple(
+        f"categories={column}=* takes the categories of the column from the records, "
+        "and no epsilon covers which there are: name them, or count them as public."
+        for column in occurring
+    )
+    return dataclasses.replace(dataset, looked_up=looked_up)
+
+
+def _check_classes(name: str, label: str, texts: Sequence[str]) -> None:
+    """Raises DatasetError where the labels are measurements."""
+    if all(map(_is_number, texts)):
+        broken = (text for text in texts if not float(text).is_integer())
+        if (first := next(broken, None)) is not None:
+            raise DatasetError(
+                f"{name}: the label {label} holds numbers such as {first[:_LISTED]}, "
+                "and only classes are learned: give a column of whole numbers or "
+                "text, such as one that says in which interval the number lies."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,8 +152,12 @@ class _Records:
                 words.append(text)
         scaled = {}
         for column, values in numbers.items():
-            low, high = bounds.get(column) or bounds[_REST]
-            scaled[column] = 2 * (np.asarray(values) - low) / (high - low) - 1
+            scaled[column] = np.asarray(values)
+            limits = bounds[column if column in bounds else REST]
+            if limits is not None:
+                low, high = limits
+                inside = np.clip(scaled[column], low, high)
+                scaled[column] = 2 * (inside - low) / (high - low) - 1
         return cls(features, scaled, texts)
 
     def take(self, indices: npt.NDArray[np.integer]) -> "_Records":
@@ -319,6 +226,13 @@ def _header(path: pathlib.Path, settings: CsvSettings) -> Row:
         raise DatasetError(
             f"{path} begins with numbers: the first line must name the columns."
         )
+    if len(header) == 1:
+        for delimiter, spelled in ((";", "';'"), ("\t", "tab"), (",", "','")):
+            if delimiter in header[0]:
+                raise DatasetError(
+                    f"{path}: its first line is a single column with delimiter "
+                    f"{settings.delimiter!r}: give delimiter={spelled}."
+                )
     place: dict[str, int] = {}
     for i, column in enumerate(header):
         place.setdefault(column, i)
@@ -337,7 +251,7 @@ def _features(path: pathlib.Path, header: Row, settings: CsvSettings) -> list[st
         "label": [settings.label],
         "client_column": [settings.client_column],
         "ignore": settings.ignore,
-        "ranges": [column for column in bounds if column != _REST],
+        "ranges": [column for column in bounds if column != REST],
         "categories": list(categories),
     }
     used: dict[str, str] = {}
@@ -346,9 +260,12 @@ def _features(path: pathlib.Path, header: Row, settings: CsvSettings) -> list[st
             if column is None:
                 continue
             if column not in header:
+                way = (
+                    ": separate columns by commas" if re.search("=.*;", column) else ""
+                )
                 raise DatasetError(
                     f"{use} names {column!r}, and the columns of {path} are "
-                    f"{_listed(header)}."
+                    f"{_listed(header)}{way}."
                 )
             if column in used:
                 raise DatasetError(
@@ -357,12 +274,12 @@ def _features(path: pathlib.Path, header: Row, settings: CsvSettings) -> list[st
                 )
             used[column] = use
     rest = [column for column in header if column not in used]
-    if rest and _REST not in bounds:
+    if rest and REST not in bounds:
         raise DatasetError(
             f"{path}: nothing says what {_listed(rest)} may hold: give "
-            f"ranges='{rest[0]}=LOW:HIGH' with public bounds for numbers ('*=-1:1' "
+            f"ranges='{rest[0]}=LOW:HIGH' with public bounds for numbers ('*={RAW}' "
             f"takes all as they are), categories='{rest[0]}=A|B' for text, or "
-            f"ignore={rest[0]}."
+            f"ignore={_quoted(_listed(rest, ','))}."
         )
     features = [
         column
@@ -374,10 +291,15 @@ def _features(path: pathlib.Path, header: Row, settings: CsvSettings) -> list[st
     return features
 
 
-def _listed(names: Sequence[str]) -> str:
+def _quoted(text: str) -> str:
+    """Text that a shell reads as one word."""
+    return f"'{text}'" if " " in text else text
+
+
+def _listed(names: Sequence[str], between: str = ", ") -> str:
     """The names, or the first of very many."""
     more = len(names) - _LISTED
-    words = ", ".join(name[:_LISTED] for name in names[:_LISTED])
+    words = between.join(name[:_LISTED] for name in names[:_LISTED])
     return f"{words} and {more} more" if more > 0 else words
 
 
@@ -397,7 +319,7 @@ def _number(path: pathlib.Path, line: int, column: str, text: str) -> float:
         raise DatasetError(
             f"{path}, line {line}: column {column} holds {text[:40]!r}, no finite "
             f"number: correct it, give categories='{column}=A|B' if it is text, or "
-            f"ignore={column}."
+            f"ignore={_quoted(column)}."
         )
     return value
 

@@ -97,14 +97,24 @@ def test_other_forms_of_the_same_table(read):
 
 def test_a_star_stands_for_the_columns_that_are_not_named(read):
     assert together(read(ranges="*=0:100")) == together(read())
-    as_they_are = read(ranges="*=-1:1", categories="sex=m|f")
+    as_they_are = read(ranges="*=raw", categories="sex=m|f")
     assert together(as_they_are)[1][:3] == (25.0, 1.0, 0.0)
-    beyond = read(ranges="age=0:50")
-    assert together(beyond)[-1][0] == 3.0
+    assert together(read(ranges={"age": "raw"}))[-1][0] == 100.0
+
+
+def test_values_beyond_their_range_are_clipped_to_it(read):
+    # Ages 0, 25, 50, 75, 100.
+    ages = [row[0] for row in together(read(ranges="age=25:75"))]
+    assert ages == [-1.0, -1.0, 0.0, 1.0, 1.0]
+    (far,) = {row[0] for row in together(read(ranges="age=-1e300:-1e299"))}
+    assert far == 1.0
 
 
 def test_a_star_takes_the_categories_that_occur(read, write):
     assert together(read(categories="sex=*")) == together(read())
+    assert read().looked_up == ()
+    (sentence,) = read(categories="sex=*").looked_up
+    assert sentence.startswith("categories=sex=* takes the categories of the column fr")
     more = write(WARDS.replace(",f,", ",x,"), name="more.csv")
     three = read(categories="sex=*", test_file=more)
     assert three.train.inputs.shape == (5, 4)
@@ -156,6 +166,11 @@ def test_classes_and_clients_that_are_numbers_are_sorted_by_size(read):
     assert dataset.client_names == ("2", "9", "10")
 
 
+def test_whole_numbers_with_a_point_are_classes(read):
+    names = read(weights("3.0"), test_fraction=0.4, **WEIGHTS).class_names
+    assert names == ("1", "2", "3.0")
+
+
 def test_a_client_of_one_record_may_be_in_the_test_set_alone(read):
     lines = [f"{i},{i},f,{'ab'[i % 2]},h{i}" for i in range(10)]
     dataset = read("\n".join([WARDS.splitlines()[0], *lines]))
@@ -170,6 +185,15 @@ def line(number, text):
     return "\n".join(lines)
 
 
+def weights(first):
+    """The table with a last column of numbers, whole ones but for the first."""
+    header, *lines = WARDS.splitlines()
+    ends = [first, "1", "2", "1", "2"]
+    rows = [f"{row},{end}" for row, end in zip(lines, ends, strict=True)]
+    return "\n".join([f"{header},weight", *rows])
+
+
+WEIGHTS = {"label": "weight", "ignore": "id,outcome"}
 HEADER = "id,age,sex,outcome,hospital"
 
 
@@ -195,7 +219,10 @@ HEADER = "id,age,sex,outcome,hospital"
         ({"text": line(4, "3,inf,f,ill,Bern")}, "line 4: .* holds 'inf', no finite"),
         ({"text": line(4, "3,1_0,f,ill,Bern")}, "line 4: .* holds '1_0', no finite"),
         ({"text": line(4, '3,"1,5",f,ill,Bern')}, "line 4: .* holds '1,5', no finite"),
-        ({"text": line(4, "3,1e300,f,ill,Bern")}, "values that are .*beyond float32"),
+        (
+            {"text": line(4, "3,1e300,f,ill,Bern"), "ranges": "*=raw"},
+            "values that are .*beyond float32",
+        ),
         ({"text": line(4, "3,0,x,ill,Bern")}, r"holds 'x', which categories=sex=f\|m"),
         ({"text": line(6, '5,75,f,well,"Basel')}, "line 6: unexpected end of data"),
         ({"text": line(6, '5,75,f,"we"ll,Basel')}, "line 6: .* no CSV with delimiter"),
@@ -223,8 +250,18 @@ HEADER = "id,age,sex,outcome,hospital"
         ),
         (
             {"delimiter": ";"},
-            "label names 'outcome', and the columns of .* are id,age,s",
+            "is a single column with delimiter ';': give delimiter=',",
         ),
+        ({"text": WARDS.replace(",", ";")}, "with delimiter ',': give delimiter=';'"),
+        ({"text": WARDS.replace(",", "\t")}, "delimiter ',': give delimiter=tab"),
+        ({"ranges": "age=0:1;id=0:9"}, "'age=0:1;id', .*: separate columns by commas"),
+        ({**WEIGHTS, "text": weights("1.5")}, "label weight holds .*such as 1.5"),
+        ({**WEIGHTS, "text": weights("nan")}, "label weight holds .*such as nan"),
+        (
+            {"text": WARDS.replace("id", "patient id"), "ignore": None},
+            "nothing says what patient id may hold: .* or ignore='patient id'",
+        ),
+        ({"ignore": None, "ranges": None}, "what id, age may hold: .* ignore=id,age"),
         ({"test_file": "nowhere.csv"}, "nowhere.csv cannot be read: No such file"),
         ({"test_fraction": 0.99}, "test_fraction=0.99 of 5 records leaves no training"),
     ],
@@ -242,10 +279,13 @@ def test_what_cannot_be_read_is_one_sentence(changes, words, read):
             {"ranges": "age"},
             "ranges must be COLUMN=LOW:HIGH, separated by commas, got a",
         ),
-        ({"ranges": "age=0"}, "ranges must be .* LOW below HIGH, got age=0"),
-        ({"ranges": "age=9:1"}, "LOW below HIGH, got age=9:1"),
-        ({"ranges": "age=0:nan"}, "LOW below HIGH, got age=0:nan"),
-        ({"ranges": "age=0:inf"}, "LOW below HIGH, got age=0:inf"),
+        (
+            {"ranges": "age=0"},
+            "ranges must be .* LOW below HIGH, or COLUMN=raw, got age=0",
+        ),
+        ({"ranges": "age=9:1"}, "LOW below HIGH, or COLUMN=raw, got age=9:1"),
+        ({"ranges": "age=0:nan"}, "LOW below HIGH, or COLUMN=raw, got age=0:nan"),
+        ({"ranges": "age=0:inf"}, "LOW below HIGH, or COLUMN=raw, got age=0:inf"),
         ({"ranges": "age=0:1,age=0:2"}, "ranges names column age twice"),
         ({"categories": "sex"}, r"categories must be COLUMN=A\|B\|C"),
         ({"categories": "sex=f|f"}, r"categories=sex=f\|f names a value twice"),
