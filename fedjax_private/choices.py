@@ -22,6 +22,8 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
+from fedjax_private.faults import with_place
+
 # value -> None, or what is wrong with it: "must be at least 1".
 Check = Callable[[Any], str | None]
 
@@ -331,8 +333,12 @@ class Registry(Generic[E]):
             )
         try:
             attribute_found = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.kind}={name}: {error}.") from error
+        except Exception as error:  # a user's module may raise anything
+            reason = with_place(error).rstrip(".")
+            if module.endswith(".py"):
+                plain = module.removesuffix(".py").replace("/", ".").strip(".")
+                reason = f"leave out .py and name {plain}:{attribute}"
+            raise ValueError(f"{self.kind}={name}: {reason}.") from error
         if name in self.built_in:
             entry: E = attribute_found
             return entry

@@ -95,6 +95,8 @@ class TestFind:
         [
             (f"{HERE}:nothing", "no attribute 'nothing'"),
             ("no_such_module:f", "No module named 'no_such_module'"),
+            ("no_such.py:f", "leave out .py and name no_such:f"),
+            ("own/shapes.py:f", "leave out .py and name own.shapes:f"),
             (f"{HERE}.inner:f", "is not a package"),
             ("..relative:f", "relative"),
         ],

@@ -311,7 +311,7 @@ def parse(
             values.set_gnu_getopt()  # flags may stand between arguments
         rest = values(list(argv))[1:]
     except absl_flags.Error as error:
-        fail(str(error).replace("\n", " "))
+        fail(str(error).removeprefix("ERROR:: ").replace("\n", " "))
     if rest and not arguments:
         fail(f"unexpected argument {rest[0]!r}: flags look like --name=value.")
     given = frozenset(name for name in values if values[name].present)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from flax import errors, nnx, traverse_util
 
+from fedjax_private.faults import with_place
 from fedjax_private.typing import Array, Params, PRNGKey
 
 # Values that linen modules sow into this collection, (B,), are added to the loss.
@@ -88,7 +89,8 @@ def network_of(module: AnyModule, name: str, example: jax.ShapeDtypeStruct) -> N
     except errors.InvalidRngError as error:
         raise _random(name) from error
     except Exception as error:
-        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+        first = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+        reason = with_place(error, first)
         raise UnfitError(
             f"model {name} cannot take inputs of shape {example.shape} ({reason}): "
             "change the module, which is called with a batch of inputs alone, or try "

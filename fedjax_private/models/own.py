@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 from flax import nnx
 
+from fedjax_private.faults import with_place
 from fedjax_private.models.entry import Activation, ModelEntry
 from fedjax_private.models.network import AnyModule
 
@@ -64,7 +65,7 @@ class OwnModule:
         except Exception as error:
             raise ValueError(
                 f"model {self.name} failed with input_shape={input_shape} and "
-                f"num_classes={num_classes} ({error})."
+                f"num_classes={num_classes} ({with_place(error)})."
             ) from error
         if not isinstance(module, _MODULES):
             raise ValueError(

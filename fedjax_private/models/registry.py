@@ -166,7 +166,7 @@ def for_dataset(
     """
     if isinstance(model, Model):
         return model
-    form = "a Dataset, as datasets.load(name) returns"
+    form = "a Dataset, as datasets.load or from_arrays returns"
     check_kind("dataset", dataset, Dataset, form)
     inputs = dataset.train.inputs
     return build(

@@ -113,7 +113,12 @@ def prepare(
     """
     check_kind("spec", spec, Spec, 'a Spec, such as runs.Spec(arm="fl")')
     _check_effects(spec, model)
-    check_kind("dataset", dataset, Dataset, "a Dataset, as datasets.load(name) returns")
+    check_kind(
+        "dataset",
+        dataset,
+        Dataset,
+        "a Dataset, as datasets.load or from_arrays returns",
+    )
     if not spec.traits.pooled:
         spec = with_clients(spec, dataset)
     arm, values, algorithm = spec.traits, spec.hyperparameters, spec.chosen_algorithm

@@ -249,7 +249,9 @@ def train(
     """
     check_kind("spec", spec, Spec, 'a Spec, such as runs.Spec(arm="fl")')
     check_kind("out", out, (str, os.PathLike), "the path of a directory")
-    spec = dataclasses.replace(spec, dataset=dataset or spec.dataset)
+    spec = dataclasses.replace(
+        spec, dataset=spec.dataset if dataset is None else dataset
+    )
     examples = datasets.load(spec.dataset)
     ready_model = model if isinstance(model, models.Model) else None
     if model is not None and ready_model is None:

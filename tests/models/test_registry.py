@@ -221,6 +221,16 @@ def wrong(input_shape, num_classes):
     return "a network"
 
 
+def typo(input_shape, num_classes):
+    return nn.Dens(num_classes)
+
+
+class Typo(nn.Module):
+    @nn.compact
+    def __call__(self, inputs):
+        return nn.Dens(3)(inputs)
+
+
 NUMBER = 3
 """
     )
@@ -257,7 +267,9 @@ def test_settings_of_the_users(own_module):
         ("Stateful", "keeps state in batch_stats.*GroupNorm"),
         ("Wide", r"must return logits \(B, 3\), got \(2, 4, 2, 7\)"),
         ("Empty", "no parameters"),
-        ("picky", r"cannot take inputs of shape \(4, 2, 1\) \(sequences only\)"),
+        ("picky", r"shape \(4, 2, 1\) \(sequences only \(own_models.py, line \d+\)\)"),
+        ("typo", r"failed with .*no attribute 'Dens' \(own_models.py, line \d+\)\)\."),
+        ("Typo", r"cannot take .*no attribute 'Dens' \(own_models.py, line \d+\)\)"),
     ],
 )
 def test_models_of_the_users_are_checked(own_module, attribute, words):

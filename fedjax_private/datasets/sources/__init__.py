@@ -7,6 +7,8 @@ the source of a name and loads.
 
 import dataclasses
 import difflib
+import os
+import pathlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,7 +22,8 @@ def _adapted(name: str, value: Any) -> Source:
     if not isinstance(value, Dataset) and not callable(value):
         raise ValueError(
             f"dataset {name} must be a Dataset, a Source or a function that returns a "
-            f"Dataset, got {type(value).__name__}."
+            f"Dataset, got {type(value).__name__}: make one of arrays by "
+            "datasets.from_arrays(name, x_train, y_train, x_test, y_test)."
         )
     if callable(value):
         return Source(name, name, lambda name, settings: value())
@@ -34,7 +37,18 @@ def _matched(name: str) -> Source | None:
     for source in SOURCES.entries():
         if source.matches is not None and source.matches(name):
             return dataclasses.replace(source, name=name)
+    if ":" not in name and (meant := _file_form(name)):
+        raise ValueError(f"dataset {name!r} is unknown: did you mean {meant}?")
     return None
+
+
+def _file_form(name: str) -> str | None:
+    """The name of the data set in a file or directory that stands without a form."""
+    path = pathlib.PurePath(name)
+    forms = {".npz": "npz:", ".csv": "csv:", ".tsv": "csv:"}
+    if path.suffix in forms:
+        return f"{forms[path.suffix]}{name}"
+    return f"folder:{name}" if name and os.path.isdir(name) else None
 
 
 _HERE = "fedjax_private.datasets.sources"
@@ -100,6 +114,8 @@ def load(which: str | Source | Choice[Source] | Dataset, **settings: Any) -> Dat
 
 def _unknown(name: str, known: Iterable[str]) -> DatasetError:
     close = difflib.get_close_matches(name.lower(), [*SOURCES, *known], cutoff=0.6)
+    if form := _file_form(name):
+        close = [form]
     hint = f" (did you mean {' or '.join(close)}?)" if close else ""
     return DatasetError(
         f"unknown data set {name!r}{hint}; choose {', '.join(SOURCES)}, or your own "

@@ -65,8 +65,9 @@ def read_folder(directory: str | pathlib.Path, settings: FolderSettings) -> Data
     """Returns the images below a directory as a data set.
 
     Images lie at `train/CLASS/` and `test/CLASS/`, or at `CLASS/`, where a test set is
-    drawn; with `client_folders` at `train/CLIENT/CLASS/` and so on. Hidden files are
-    left out. Of animations, the first frame is taken.
+    drawn; with `client_folders` at `train/CLIENT/CLASS/` and so on. Hidden files, and
+    files whose suffix is no image format's, are left out. Of animations, the first
+    frame is taken.
 
     Args:
         directory: that of `train` and `test`, or of the classes.
@@ -136,10 +137,12 @@ def _clients(files: Sequence[_File]) -> npt.NDArray[Any] | None:
 def _files(directory: pathlib.Path, settings: FolderSettings) -> list[_File]:
     """The images of a directory, with class and client."""
     layout = ["CLIENT", "CLASS"] if settings.client_folders else ["CLASS"]
-    files = []
+    suffixes, files = _suffixes(), []
     for path in sorted(directory.rglob("*")):
         parts = path.relative_to(directory).parts
         if path.is_dir() or any(part.startswith(".") for part in parts):
+            continue
+        if path.suffix and path.suffix.lower() not in suffixes:
             continue
         if len(parts) != len(layout) + 1:
             raise DatasetError(
@@ -151,6 +154,14 @@ def _files(directory: pathlib.Path, settings: FolderSettings) -> list[_File]:
     if not files:
         raise DatasetError(f"{directory} holds no images in folders of classes.")
     return files
+
+
+def _suffixes() -> set[str]:
+    """The suffixes of image formats that can be read: ".png" and so on."""
+    from PIL import Image
+
+    known = Image.registered_extensions()
+    return {suffix for suffix, kind in known.items() if kind in Image.OPEN}
 
 
 def _common_mode(files: Sequence[_File]) -> str:

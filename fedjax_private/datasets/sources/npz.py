@@ -57,6 +57,11 @@ def read_npz(path: str | pathlib.Path, settings: NpzSettings) -> Dataset:
         raise DatasetError(f"{name} states arrays that memory cannot hold.") from error
     except Exception as error:  # damaged archives surface as anything
         reason = " ".join(str(error).split()).rstrip(".")
+        if "allow_pickle" in reason:
+            reason = (
+                "it holds Python objects, which are never unpickled: save arrays of "
+                "text by .astype(str), of numbers by .astype(float) or .astype(int)"
+            )
         raise DatasetError(f"{name} cannot be read: {reason}.") from error
     dataset = from_arrays(
         name,

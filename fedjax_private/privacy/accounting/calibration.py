@@ -52,7 +52,8 @@ def calibrate_noise_multiplier(
         if high > _HIGHEST:
             raise ValueError(
                 f"no noise multiplier up to {_HIGHEST:g} brings epsilon down to "
-                f"{epsilon:g} at delta {delta:g}."
+                f"{epsilon:g} at delta {delta:g}: epsilon must fall as the noise "
+                "multiplier grows, and the target must not be too small."
             )
     low = high / 4
     while spent(low) <= epsilon:

@@ -106,9 +106,17 @@ def test_directories_that_do_not_fit(root):
     animals(root, "test")
     with pytest.raises(DatasetError, match=r"has train and test: leave out test_frac"):
         load(f"folder:{root}", split_seed=0)
-    (root / "train" / "notes.txt").write_text("beside the classes")
-    with pytest.raises(DatasetError, match=r"notes.txt is out of place: images lie at"):
+    write(root / "train" / "stray.png")
+    with pytest.raises(DatasetError, match=r"stray.png is out of place: images lie at"):
         load(f"folder:{root}")
+
+
+def test_files_that_are_no_images_by_their_suffix_are_left_out(root):
+    animals(root, "train", "test", count=1)
+    (root / "train" / "notes.txt").write_text("beside the classes")
+    (root / "train" / "cat" / "Thumbs.db").write_bytes(b"thumbnails")
+    write(root / "train" / "dog" / "loud.JPG")
+    assert load(f"folder:{root}").train.labels.tolist() == [0, 1, 1]
 
 
 def test_a_single_class_is_refused(root):

@@ -60,6 +60,21 @@ def test_the_source_of_a_name_bears_it(name, source):
     assert found == SOURCES.find(name) and hash(found) == hash(SOURCES.find(name))
 
 
+def test_files_and_directories_without_their_form(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("pets", "my pets"):
+        (tmp_path / name).mkdir()
+    for name, meant in (
+        ("my.npz", "npz:my.npz"),
+        ("nosuch.csv", "csv:nosuch.csv"),
+        ("a b.tsv", "csv:a b.tsv"),
+        ("pets", "folder:pets"),
+        ("my pets", "folder:my pets"),
+    ):
+        with pytest.raises(ValueError, match=rf"'{name}'.*did you mean {meant}\?"):
+            load(name)
+
+
 def test_settings_that_a_source_does_not_have(tmp_path):
     with pytest.raises(ValueError, match="data_dir is no setting of dataset idx:/"):
         load(f"idx:{tmp_path}", data_dir=tmp_path)
@@ -138,3 +153,10 @@ def test_a_source_of_the_users_has_settings(own_module):
 def test_attributes_that_are_no_data_sets(own_module, attribute, words):
     with pytest.raises(ValueError, match=words):
         load(f"{own_module}:{attribute}")
+
+
+def test_arrays_are_told_what_makes_a_data_set_of_them():
+    with pytest.raises(
+        ValueError, match=r"got ndarray: make one .* by datasets.from_a"
+    ):
+        load(np.zeros((3, 2)))

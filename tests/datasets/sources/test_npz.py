@@ -64,7 +64,10 @@ def test_public_constants_normalise(path):
     [
         ({"x_test": None}, "holds x_train, y_train, y_test; it must hold x_train, y_"),
         ({"clients_train": np.zeros(6)}, "may hold client_train and client_test"),
-        ({"x_train": np.array([[1, None]] * 6)}, "Object arrays cannot be loaded"),
+        (
+            {"x_train": np.array([[1, None]] * 6)},
+            r"never unpickled: save arrays .*astype\(str\)",
+        ),
         ({"x_train": np.full((6, 4), np.nan)}, "training inputs hold 24 values"),
         ({"x_test": np.zeros((2, 5))}, r"inputs are float32 \(4,\) and .* \(5,\)"),
         ({"y_test": np.array([0, 1])}, "labels are of several kinds"),
@@ -115,7 +118,10 @@ def archive(path, **members):
         (header((1 << 62, 8)), "cannot"),
         (header((-1,)), "cannot"),
         (header((6, 4)) + bytes(8), "cannot be read"),
-        (header((6, 4), "|O") + bytes(192), "Object arrays cannot be loaded"),
+        (
+            header((6, 4), "|O") + bytes(192),
+            r"never unpickled: save arrays .*astype\(str\)",
+        ),
         (b"\x93NUMPY\x01\x00\xff\xff{", "cannot be read"),
         (b"no array", "x_train is no NumPy array"),
         (b"", "x_train is no NumPy array"),

@@ -51,6 +51,12 @@ class TestReading:
     def test_a_command_line_without_flags_is_the_default_run(self):
         assert parse_train()[runs.Spec] == runs.Spec()
 
+    def test_a_flagfile_that_is_not_there(self, tmp_path, capsys):
+        with pytest.raises(SystemExit):
+            parse_train(f"--flagfile={tmp_path}/none")
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: Unable to open flagfile: ")
+
     def test_a_flagfile_is_read(self, tmp_path):
         file = tmp_path / "flags"
         file.write_text("--arm=fl\n--learning_rate=0.25\n")

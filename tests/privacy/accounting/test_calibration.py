@@ -92,3 +92,9 @@ def test_calibration_pays_for_failures():
     )
     assert exact < failing < 1.05 * exact
     assert epsilon(make(1e-9)(failing), ADD, 1e-5) <= 2.0
+
+
+def test_an_event_that_ignores_its_noise_multiplier_says_so():
+    sentence = "at delta 1e-05: epsilon must fall as the noise multiplier grows"
+    with pytest.raises(ValueError, match=sentence):
+        calibrate_noise_multiplier(lambda sigma: Gaussian(1.0), 0.5, 1e-5, REPLACE)
