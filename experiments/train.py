@@ -34,7 +34,7 @@ def train(argv: Sequence[str]) -> int:
         with progress(len(ready.schedule), console) as advance:
             (trained,) = runs.train_together([ready], directory, advance)
     except ValueError as error:  # such as training that diverged beyond encryption
-        words = flags.spelled(str(error), parsed.names)
+        words = flags.spelled(runs.with_place(error), parsed.names)
         print(f"error: {spec.name} failed: {words}", file=sys.stderr)
         return 1
     directory.add_run(trained.row)

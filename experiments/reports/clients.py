@@ -86,9 +86,10 @@ def section(
         if _listed(divisions):
             blocks.append(f"![records of each class by client]({FIGURE})")
     blocks.append(
-        "These numbers are for reading a simulation. They follow from the clients' "
-        "labels, no epsilon covers them, and where the data are real people's they are "
-        "not for publication."
+        "These numbers are for reading a simulation. Shards are counted on training "
+        "records, and accuracies on test records, weighted by training labels where "
+        "the test records name no clients. None of this is covered by epsilon, and "
+        "where the data are real people's it is not for publication."
     )
     return blocks
 

@@ -100,7 +100,7 @@ class Trials:
                 self._log(trained, values, split)
                 done.append((ready, trained.row["accuracy"], trained.row["loss"]))
         except ValueError as error:  # such as training that left an encryption's range
-            self.say(f"failed  {words}: {error}")
+            self.say(f"failed  {words}: {runs.with_place(error)}")
             return None
         ready, accuracies, losses = zip(*done, strict=True)
         scored = Scored(

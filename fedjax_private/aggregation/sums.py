@@ -152,7 +152,7 @@ class ReferenceSum(PlainSum):
             raise ValueError(
                 f"client {clients[np.argmax(bad)]}: the vector has an entry that is "
                 "not a number, which cannot be encrypted; the training has probably "
-                "diverged."
+                "diverged: give a lower learning_rate."
             )
         # -2^(b-1) stands for no value, so that the ends are +-most.
         most, modulus = grid_of(self._request).most, 1 << self._request.bits

@@ -159,7 +159,7 @@ def joining_client(trainer: Trainer, plan: ClientLevelPlan) -> ClientUpdate:
 
         def present() -> tuple[Array, ClientState]:
             start = trainer.init(broadcast)._replace(mechanism=state)
-            trained, _ = trainer.train(start, data, keys)
+            trained, _ = trainer.run(start, data, keys)
             after, _ = ravel_pytree(trained.params)
             return clip(after - before), trained.mechanism
 

@@ -106,13 +106,6 @@ class Task:
         return optax.sgd(values.learning_rate, values.momentum or None)
 
 
-def _unpriced(terms: Terms, settings: Any) -> Privacy:
-    raise ValueError(
-        "the algorithm's entry has no price, which arms with DP need: give it one, "
-        "such as `local_price` where clients noise their steps."
-    )
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class AlgorithmEntry:
     """A published algorithm, as runs see it.
@@ -124,8 +117,8 @@ class AlgorithmEntry:
         arms: names of the arms that can run it.
         training: see `Training`.
         size: parameters of the model -> values of an upload.
-        price: (terms, settings) -> plan and price, in arms with DP. The algorithm must
-            do what its price assumes.
+        price: (terms, settings) -> plan and price; arms with DP need it. The algorithm
+            must do what its price assumes.
         tolerates_loss: whether uploads may be lost after their clients have trained.
         samples_clients: whether the algorithm draws each round's clients itself, in
             secret; all clients are scheduled then.
@@ -136,6 +129,9 @@ class AlgorithmEntry:
             neither `make` nor `price` reads, though the arm has them.
         check: hyper-parameters -> None; raises ValueError where they do not fit.
         settings: the class of its settings.
+
+    Raises:
+        ValueError: functions of other arguments; arms that are no names in a tuple.
     """
 
     name: str
@@ -144,7 +140,7 @@ class AlgorithmEntry:
     arms: tuple[str, ...]
     training: Training = Training.SGD
     size: Callable[[int], int] = lambda parameters: parameters + 1
-    price: Callable[[Terms, Any], Privacy] = _unpriced
+    price: Callable[[Terms, Any], Privacy] | None = None
     tolerates_loss: bool = True
     samples_clients: bool = False
     takes_client: bool = False
@@ -158,8 +154,12 @@ class AlgorithmEntry:
         of = f"of algorithm {self.name}"
         check_call(f"make {of}", self.make, 1, "a function (Task) -> Algorithm")
         form = "a function (terms, settings) -> Privacy"
-        check_call(f"price {of}", self.price, 2, form)
-        check_kind(f"arms {of}", self.arms, tuple, 'names of arms, such as ("fl",)')
+        if self.price is not None:
+            check_call(f"price {of}", self.price, 2, form)
+        form = 'names of arms, such as ("fl",)'
+        check_kind(f"arms {of}", self.arms, tuple, form)
+        for arm in self.arms:
+            check_kind(f"arms {of}", arm, str, form)
 
 
 ALGORITHMS: Registry[AlgorithmEntry] = Registry(

@@ -27,7 +27,7 @@ def alone(trainer: Trainer, backend: str = "auto") -> Algorithm:
     def client_update(
         broadcast: None, state: TrainState, data: ClientData, keys: ClientKeys
     ) -> tuple[ClientOutput, TrainState]:
-        trained, metrics = trainer.train(state, data, keys)
+        trained, metrics = trainer.run(state, data, keys)
         return ClientOutput((), metrics), trained
 
     return Algorithm(

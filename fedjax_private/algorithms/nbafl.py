@@ -204,7 +204,7 @@ def noising_client(trainer: Trainer, settings: NbaflSettings) -> ClientUpdate:
         broadcast: Params, state: ClientState, data: ClientData, keys: ClientKeys
     ) -> tuple[ClientOutput, ClientState]:
         start = trainer.init(broadcast)._replace(mechanism=state)
-        trained, _ = trainer.train(start, data, keys)
+        trained, _ = trainer.run(start, data, keys)
         weights, _ = ravel_pytree(trained.params)
         key = jax.random.fold_in(keys.noise, UPLINK)
         noise = gaussian(key, weights.shape, stddev)

@@ -86,7 +86,7 @@ def controlled_client(loss: LossFn, config: SgdConfig, cohort: int) -> ClientUpd
             )
 
         trainer = sgd(loss, config, direction)
-        trained, metrics = trainer.train(trainer.init(x), data, keys)
+        trained, metrics = trainer.run(trainer.init(x), data, keys)
         _, steps = steps_of(config, jnp.asarray(data.mask))
         share = jnp.where(steps > 0, jnp.float32(1.0 / cohort), 0.0)
         travelled = jnp.maximum(steps, 1) * config.learning_rate

@@ -5,7 +5,7 @@ send these to a server, or keep them.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -49,6 +49,28 @@ class Trainer:
         form = "a function (state, shard, keys) -> (state, metrics)"
         choices.check_call("init", self.init, 1, "a function (params) -> TrainState")
         choices.check_call("train", self.train, 3, form)
+
+    def run(
+        self, state: TrainState, data: ClientData, keys: ClientKeys
+    ) -> tuple[TrainState, Metrics]:
+        """Returns what `train` does.
+
+        Raises:
+            ValueError: that is no pair of a TrainState and metrics.
+        """
+        result: Any = self.train(state, data, keys)
+        pair = isinstance(result, tuple) and len(result) == 2
+        if isinstance(result, TrainState) or not pair:
+            raise ValueError(
+                "train of a Trainer must return two values, (state, metrics), got "
+                f"{choices.shown(result)}: metrics is a dict, such as {{}}."
+            )
+        trained, metrics = result
+        form = "the TrainState of the pair that it returns, as trainer.init makes"
+        choices.check_kind("state of a Trainer's train", trained, TrainState, form)
+        form = "a dict, such as {}: the second value that it returns"
+        choices.check_kind("metrics of a Trainer's train", metrics, Mapping, form)
+        return trained, metrics
 
 
 def check_trainer(trainer: Any) -> None:

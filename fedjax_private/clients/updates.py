@@ -124,7 +124,7 @@ def federated(trainer: Trainer, weight: Weight) -> ClientUpdate:
                 "the client's state is not that of its privacy mechanism: give the "
                 "algorithm init_client=clients.kept(trainer)."
             )
-        trained, metrics = trainer.train(start._replace(mechanism=state), data, keys)
+        trained, metrics = trainer.run(start._replace(mechanism=state), data, keys)
         if trainer.private and depends_on(weight, data):
             raise _counts_records()
         share = weight(data)

@@ -6,6 +6,7 @@ from .batches import (
     train_all as train_all,
 )
 from .directory import RunDirectory as RunDirectory, read_rows as read_rows
+from .faults import with_place as with_place
 from .loading import Loaded as Loaded, load as load
 from .preparation import (
     Prepared as Prepared,
@@ -14,6 +15,7 @@ from .preparation import (
 )
 from .spec import DEFAULT_CLIENTS as DEFAULT_CLIENTS, Spec as Spec
 from .training import (
+    Diverged as Diverged,
     Result as Result,
     config as config,
     train as train,

@@ -11,6 +11,7 @@ from fedjax_private import models
 from fedjax_private.choices import check_kind
 from fedjax_private.datasets import Dataset, load
 from fedjax_private.runs.directory import RunDirectory
+from fedjax_private.runs.faults import with_place
 from fedjax_private.runs.preparation import prepare
 from fedjax_private.runs.spec import Spec
 from fedjax_private.runs.training import Advance, train_together
@@ -84,10 +85,11 @@ def train_all(
             ready = [prepare(spec, inputs(spec)) for spec in group]
             rows = [each.row for each in train_together(ready, directory, advance)]
         except ValueError as error:
-            names = ", ".join(spec.name for spec in group)
-            failures.append(f"Failed: {names}: {error}")
+            rows = [each.row for each in getattr(error, "finished", ())]
+            done = {row["run"] for row in rows}
+            names = ", ".join(spec.name for spec in group if spec.name not in done)
+            failures.append(f"Failed: {names}: {with_place(error)}")
             failed(failures[-1])
-            continue
-        for spec, row in zip(group, rows, strict=True):
-            finished(spec, row)
+        for row in rows:
+            finished(next(spec for spec in group if spec.name == row["run"]), row)
     return failures

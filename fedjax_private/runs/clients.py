@@ -2,7 +2,9 @@
 
 Sizes and class counts of shards are facts about the clients' records, which no epsilon
 covers. Runs with DP therefore leave them out unless `Spec.client_statistics` asks for
-them, which is meant for simulations on public data.
+them, which is meant for simulations on public data. Accuracies on test examples that
+name their clients tell nothing of training records; `client_statistics=False` leaves
+them out as well.
 """
 
 import math
@@ -56,7 +58,7 @@ def client_accuracy(
     weighted by the client's class frequencies: what it would be on test examples that
     are distributed over the classes as the client's records are. These frequencies are
     facts about the records: runs with DP give None, unless `client_statistics` is set.
-    Pooled data have no clients.
+    `client_statistics=False` gives None in all runs. Pooled data have no clients.
 
     Args:
         prepared: the run.
@@ -77,7 +79,7 @@ def _accuracies(
     prepared: Prepared, correct: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float64] | None:
     """The accuracy of each client that has one."""
-    if prepared.spec.traits.pooled:
+    if prepared.spec.traits.pooled or prepared.spec.client_statistics is False:
         return None
     test, classes = prepared.dataset.test, prepared.dataset.num_classes
     model_of = np.arange(prepared.clients) * (len(correct) > 1)

@@ -159,6 +159,7 @@ def prepare(
         scheme = spec.scheme if spec.encrypts else aggregation.SCHEMES.choose("none")
         prepared = dataclasses.replace(prepared, scheme=scheme, trust=spec.trust)
     if arm.private:
+        assert algorithm.entry.price is not None  # see `_check_priced`
         privacy = algorithm.entry.price(_terms(prepared), algorithm.settings)
         form = "an AlgorithmEntry whose price returns a Privacy, as local_price does"
         check_kind(f"algorithm={algorithm.name}", privacy, Privacy, form)
@@ -220,6 +221,8 @@ def _check_effects(spec: Spec, model: models.Model | None) -> None:
 
 def _check(spec: Spec, algorithm: AlgorithmEntry, values: Hyperparameters) -> None:
     """Raises ValueError where the algorithm does not go with what else was asked."""
+    if spec.traits.private:
+        _check_priced(spec, algorithm, values)
     algorithm.check(values)
     if spec.traits.federated and spec.drop_out and not algorithm.tolerates_loss:
         raise ValueError(
@@ -247,10 +250,29 @@ def _check(spec: Spec, algorithm: AlgorithmEntry, values: Hyperparameters) -> No
             )
 
 
+def _check_priced(
+    spec: Spec, algorithm: AlgorithmEntry, values: Hyperparameters
+) -> None:
+    """Raises ValueError where an algorithm has no price, or its noise no scale."""
+    if algorithm.price is None:
+        raise ValueError(
+            f"algorithm={algorithm.name} names arm {spec.arm}, which has DP, and has "
+            "no price: give its entry price= and training=, for noised steps "
+            "lambda terms, settings: local_price(terms) and Training.DP_SGD, or leave "
+            "the arm out of arms."
+        )
+    if values.clip_norm is None:
+        raise ValueError(
+            f"algorithm={algorithm.name} has no clip_norm, which arm {spec.arm} needs: "
+            "give its entry defaults={'clip_norm': 1.0}, or training=Training.DP_SGD "
+            "where clients noise their steps."
+        )
+
+
 def _terms(prepared: Prepared) -> Terms:
     """What the price of a run depends on."""
     spec, values = prepared.spec, prepared.hyperparameters
-    assert values.clip_norm is not None  # in the table, or the entry, of every DP arm
+    assert values.clip_norm is not None  # see `_check_priced`
     # A round is one release where no local step is noised.
     local_steps = values.noisy_steps if prepared.noises_steps else 1
     most_rounds = int(np.bincount(np.concatenate(prepared.schedule)).max())

@@ -95,7 +95,8 @@ class Spec(choices.Settings):
         RUN,
         None,
         "write down sizes, class counts and accuracies of clients, which no epsilon "
-        "covers: for public data (default: in arms without DP)",
+        "covers: for public data (default: in arms without DP; accuracies on test "
+        "records that name their clients in all arms)",
     )
 
     model: "str | ModelEntry | Choice[ModelEntry] | None" = chosen(
@@ -360,6 +361,12 @@ class Spec(choices.Settings):
         if self.traits.private and self.traits.encrypted:
             arm = "private_ai" if self.shares_noise else "private_ai_local"
         choice = ALGORITHMS.choose(self.algorithm or ARMS[arm].algorithm)
+        for name in choice.entry.arms:
+            if name not in ARMS:
+                raise ValueError(
+                    f"algorithm={choice.name} names arm {name!r} in arms, which is "
+                    f"none of {', '.join(ARMS)}."
+                )
         if arm not in choice.entry.arms:
             raise ValueError(
                 f"algorithm={choice.name} is for arm {' or '.join(choice.entry.arms)}, "

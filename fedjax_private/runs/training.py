@@ -30,7 +30,7 @@ from fedjax_private.runs.preparation import (
 )
 from fedjax_private.runs.rows import Row, round_row, run_row
 from fedjax_private.runs.spec import Spec
-from fedjax_private.runs.warnings import after_training, before_training
+from fedjax_private.runs.warnings import after_training, before_training, of_loss
 from fedjax_private.trust import Adversary
 from fedjax_private.typing import Params
 
@@ -84,6 +84,19 @@ class Result:
         return privacy.epsilon_insider if privacy else None
 
 
+class Diverged(ValueError):
+    """Training that ended in values that are not finite.
+
+    Args:
+        sentence: which run, and the way out.
+        finished: the results of the other runs.
+    """
+
+    def __init__(self, sentence: str, finished: Sequence[Result]) -> None:
+        super().__init__(sentence)
+        self.finished = tuple(finished)
+
+
 def train_together(
     several: Sequence[Prepared],
     directory: RunDirectory,
@@ -100,8 +113,9 @@ def train_together(
         advance: is told of every round.
 
     Raises:
-        ValueError: training that cannot go on, such as values out of range; or a run of
-            void rounds only, whose model is not trained. Their rounds and ledgers stay.
+        ValueError: training that cannot go on, such as values out of range; a run of
+            void rounds only, whose model is not trained; or `Diverged`. Their rounds
+            and ledgers stay.
     """
     started = time.perf_counter()
     first = several[0]
@@ -137,24 +151,43 @@ def train_together(
                 advance(several[i].spec.name, rounds[i][-1])
     for prepared, lines in zip(several, rounds, strict=True):
         _check_trained(prepared, lines)
-    results = []
+    results: list[Result] = []
+    diverged: list[str] = []
     seconds = (time.perf_counter() - started) / len(several)
     for prepared, first_model, done, lines in zip(
         several, params, finished, rounds, strict=True
     ):
         stacked = algorithm.models(done.server_state, done.client_states)
         stacked = jax.tree.map(np.asarray, stacked)
-        checkpoints.save(directory.path, prepared, stacked)
         assert done.evaluation is not None  # the last round always has one
+        if not _finite((stacked, done.evaluation.loss)):
+            diverged.append(prepared.spec.name)
+            continue
+        checkpoints.save(directory.path, prepared, stacked)
         last = jax.tree.map(lambda leaf: leaf[0], stacked)
-        warnings = before_training(prepared) + after_training(
-            prepared, first_model, last
-        )
+        warnings = [
+            *before_training(prepared),
+            *after_training(prepared, first_model, last),
+            *of_loss(prepared, done.evaluation.loss),
+        ]
         row = run_row(
             prepared, lines, done.evaluation, seconds, directory.path, warnings
         )
         results.append(Result(prepared, directory.path, row, lines, stacked))
+    if diverged:
+        raise Diverged(
+            f"training of {', '.join(diverged)} diverged, as its model or its loss on "
+            "test records is not finite: give a smaller learning_rate, or mend the "
+            "model or client function if they are your own.",
+            results,
+        )
     return results
+
+
+def _finite(values: Any) -> bool:
+    """Whether a pytree holds neither infinity nor NaN."""
+    leaves = jax.tree.leaves(values)
+    return all(bool(np.isfinite(np.asarray(leaf, float)).all()) for leaf in leaves)
 
 
 def _check_trained(prepared: Prepared, rounds: Sequence[Mapping[str, Any]]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import numpy.typing as npt
 
 from fedjax_private import models
 from fedjax_private.algorithms.prices import Unit
@@ -32,6 +33,9 @@ LARGE_EPSILON = 10.0
 # Shares of test records below and above which clipping cuts nothing, or all.
 FEW, NEARLY_ALL = 0.01, 0.99
 CHECKED_RECORDS = 256  # at most so many test records are looked at
+
+# A loss that is so many times that of guessing tells of steps that were too large.
+LARGE_LOSS = 100.0
 
 
 def before_training(prepared: Prepared) -> list[str]:
@@ -109,6 +113,24 @@ def after_training(prepared: Prepared, first: Params, last: Params) -> list[str]
             return []
         shares.append(float(cut.mean()))
     return list(_of_clipping(clipping.clip_norm, shares))
+
+
+def of_loss(prepared: Prepared, loss: npt.NDArray[np.float64]) -> list[str]:
+    """The warning that the loss of trained models gives reason to.
+
+    Args:
+        prepared: the run.
+        loss: (models,), each a mean over test records.
+    """
+    private = prepared.spec.traits.private
+    guessing = math.log(max(2, prepared.dataset.num_classes))
+    if not (loss > LARGE_LOSS * guessing).any():
+        return []
+    return [
+        f"the loss on test records, {loss.max():.3g}, is more than {LARGE_LOSS:g} "
+        f"times that of guessing, {guessing:.3g}: training has diverged or nearly so; "
+        f"give a smaller learning_rate{', or less noise' * private}."
+    ]
 
 
 @functools.cache

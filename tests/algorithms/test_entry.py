@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from fedjax_private import runs
-from fedjax_private.algorithms import ALGORITHMS, SERVER_OPTIMIZERS, Unit
+from fedjax_private.algorithms import (
+    ALGORITHMS,
+    SERVER_OPTIMIZERS,
+    Training,
+    Unit,
+    local_price,
+)
 from fedjax_private.clients import CLIENTS
 from fedjax_private.datasets import Dataset, Examples, Normalization
 from fedjax_private.trust import Adversary
@@ -191,8 +197,21 @@ def test_an_algorithm_from_outside_runs(outside, train, arm):
 
 def test_an_algorithm_without_a_price_runs_without_dp_only(outside, train):
     assert train(arm="fl", algorithm="outside:UNPRICED").epsilon is None
-    with pytest.raises(ValueError, match="entry has no price"):
+    with pytest.raises(ValueError, match=r"UNPRICED names arm fl_dp.*give its entry"):
         train(arm="fl_dp", algorithm="outside:UNPRICED")
+    plain = dataclasses.replace(
+        ALGORITHMS.find("outside:UNPRICED"), training=Training.SGD
+    )
+    with pytest.raises(ValueError, match=r"names arm fl_dp.*give its entry price="):
+        train(arm="fl_dp", algorithm=plain)
+    priced = dataclasses.replace(plain, price=lambda terms, own: local_price(terms))
+    with pytest.raises(ValueError, match="has no clip_norm, which arm fl_dp needs"):
+        train(arm="fl_dp", algorithm=priced)
+    elsewhere = dataclasses.replace(plain, arms=("fl", "fl_hee"))
+    with pytest.raises(
+        ValueError, match=r"names arm 'fl_hee' in arms.*none of central"
+    ):
+        train(arm="fl", algorithm=elsewhere)
     with pytest.raises(ValueError, match="is for arm fl or fl_dp, got fl_he"):
         train(arm="fl_he", algorithm="outside:SHRINKING")
 

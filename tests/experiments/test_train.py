@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def test_a_run_leaves_every_file_and_prints_its_result(tmp_path, capsys):
 def test_warnings_are_printed_and_reported_once(tmp_path, capsys):
     out = tmp_path / "run"
     row = trained(out, "--arm=fl_dp", "--noise_multiplier=0.3", "--clip_norm=1e6")
-    assert len(row["warnings"]) == 2
+    assert len(row["warnings"]) == 3  # the last on the loss that such noise leaves
     printed, report = capsys.readouterr().out, (out / "report.md").read_text()
     for sentence in row["warnings"]:
         assert printed.count(f"Warning: {sentence}\n") == 1
@@ -205,6 +206,63 @@ def test_a_directory_that_holds_a_run_is_not_written_again(tmp_path, capsys):
     assert "or pass --overwrite" in capsys.readouterr().err
     assert (tmp_path / "runs.jsonl").read_text() == "{}\n"
     assert trained(tmp_path, "--arm=fl", "--overwrite")["arm"] == "fl"
+
+
+OWN_CLIENTS = """
+import jax
+import jax.numpy as jnp
+from fedjax_private import clients
+
+def changed(change):
+    def client(loss, values):
+        usual = clients.sgd(loss, clients.SgdConfig(0.1, batch_size=64))
+        train = lambda *shard: change(*usual.train(*shard))
+        return clients.Trainer(usual.init, train)
+    return client
+
+def broken(state, metrics):
+    return state, {"loss": float("much")}
+
+def times_nan(state, metrics):
+    params = jax.tree.map(lambda leaf: leaf * jnp.nan, state.params)
+    return state._replace(params=params), metrics
+
+nan = changed(times_nan)
+alone = changed(lambda state, metrics: state)
+bad = changed(broken)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (
+            "nan",
+            "training of fl-3-iid-0 diverged, as its model or its loss on test "
+            "records is not finite: give a smaller --learning_rate, or mend",
+        ),
+        (
+            "alone",
+            "train of a Trainer must return two values, (state, metrics), got "
+            "TrainState",
+        ),
+        ("bad", "could not convert string to float: 'much' (own_clients.py, line 14)"),
+    ],
+)
+def test_faults_of_own_clients_end_with_one_sentence(
+    name, sentence, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "own_clients.py").write_text(OWN_CLIENTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_clients", raising=False)
+    out = tmp_path / "run"
+    client = f"--client=own_clients:{name}"
+    assert train(["train", "--arm=fl", *SMALL, client, f"--out={out}"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: fl-3-iid-0 failed: ") and sentence in line
+    assert read_rows(out / "runs.jsonl") == []
+    rounds = read_rows(out / "rounds.jsonl") if name == "nan" else []
+    assert len(rounds) == (2 if name == "nan" else 0)
 
 
 @pytest.mark.needs_openfhe

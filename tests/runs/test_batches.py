@@ -1,10 +1,11 @@
 import dataclasses
 
 import jax
+import numpy as np
 
 from fedjax_private import runs
 from fedjax_private.models import MODELS
-from fedjax_private.runs import Inputs, RunDirectory
+from fedjax_private.runs import Inputs, RunDirectory, batches
 from tests.runs.small import spec
 
 
@@ -78,3 +79,27 @@ def test_a_run_that_fails_stops_no_other(blobs, tmp_path):
     assert [sentence.split(":")[1].strip() for sentence in said] == ["fl-3-iid-0"] * 2
     assert "cohort must" in said[0] and "leave out drop_out" in said[1]
     assert sum(row is not None for row in advanced) == 4
+
+
+def test_a_seed_that_diverges_takes_no_other_seed_along(blobs, tmp_path, monkeypatch):
+    """Seeds that go together each end for themselves."""
+    specs = [spec(arm="centralized", seed=seed) for seed in range(2)]
+    ready = [runs.prepare(each, blobs) for each in specs]
+    data = ready[1].data
+    bad = dataclasses.replace(data, inputs=np.full_like(data.inputs, np.inf))
+    ready[1] = dataclasses.replace(ready[1], data=bad)
+    made = iter(ready)
+    monkeypatch.setattr(batches, "prepare", lambda spec, dataset: next(made))
+    monkeypatch.setattr(batches, "together", lambda specs, inputs: [specs])
+    rows = {}
+    (failure,) = runs.train_all(
+        specs,
+        Inputs(lambda spec: blobs),
+        RunDirectory.create(tmp_path),
+        finished=lambda spec, row: rows.update({spec: row}),
+    )
+    assert failure.startswith("Failed: centralized-1-iid-1: training of central")
+    assert "give a smaller learning_rate" in failure
+    assert list(rows) == specs[:1] and np.isfinite(rows[specs[0]]["loss"])
+    assert runs.checkpoints.names(tmp_path) == ["centralized-1-iid-0"]
+    assert len(runs.read_rows(tmp_path / "rounds.jsonl")) == 4

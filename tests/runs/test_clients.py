@@ -70,6 +70,9 @@ def test_test_examples_that_name_their_client_are_its_own():
     # They tell nothing of training records, so that arms with DP have them as well.
     private = accuracies([1, 0, 0, 1], owners=owners, arm="fl_dp")
     assert private[0] == pytest.approx((1 + 1 / 3) / 2)
+    for arm in ("fl", "fl_dp"):
+        left_out = accuracies([1, 0, 0, 1], owners=owners, arm=arm, asked=False)
+        assert left_out == (None, None)
     only_one = accuracies([1, 0, 0, 1], owners=np.zeros(4, int))
     assert only_one == (0.5, 0.5)
     nobody_s = accuracies([1, 0, 0, 1], owners=np.array([-1, 0, 0, 0]))

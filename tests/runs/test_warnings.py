@@ -126,10 +126,21 @@ def test_other_clippings_and_units_are_not_judged(prepare):
         assert runs.after_training(run, first, first) == []
 
 
+def test_a_loss_far_above_that_of_guessing_is_told(prepare):
+    run = prepare(arm="fl")  # three classes, whose guesser loses log 3
+    assert runs.warnings.of_loss(run, np.array([0.5, 109.8])) == []
+    (told,) = runs.warnings.of_loss(run, np.array([0.5, 109.9]))
+    assert told.startswith("the loss on test records, 110, is more than 100 times")
+    assert told.endswith("give a smaller learning_rate.")
+
+
 def test_rows_and_reports_have_them_once(train):
     result = train(arm="fl_dp", clip_norm=1e6, delta=0.1, noise_multiplier=3.0)
     warnings = result.row["warnings"]
-    assert [line.split()[0] for line in warnings] == ["delta=0.1", "clip_norm=1e+06"]
+    found = [line.split()[0] for line in warnings]
+    assert found == ["delta=0.1", "clip_norm=1e+06", "the"]
+    assert "times that of guessing, 1.1: " in warnings[2]
+    assert warnings[2].endswith("give a smaller learning_rate, or less noise.")
     other = dict(result.row, seed=1)
     (head, lines) = comparison.warnings([result.row, other])
     assert head == "## Warnings" and lines.splitlines() == [f"- {w}" for w in warnings]

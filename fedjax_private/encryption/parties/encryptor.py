@@ -123,11 +123,12 @@ class Encryptor:
         if not np.isfinite(largest):
             raise ValueError(
                 f"client {client}: the vector has an entry that is not finite, which "
-                "cannot be encrypted; the training has probably diverged."
+                "cannot be encrypted; the training has probably diverged: give a lower "
+                "learning_rate."
             )
         if largest > bound:
             raise ValueError(
                 f"client {client}: the vector has an entry of absolute value "
-                f"{largest:g}, beyond the declared bound of {bound:g}; declare a "
-                "larger value bound, which costs precision, or clip."
+                f"{largest:g}, beyond the declared bound of {bound:g}: give a lower "
+                "learning_rate, or a larger value_bound, which costs precision."
             )

@@ -44,7 +44,7 @@ def test_accuracies_and_shards_are_told_with_their_mark():
     assert (line["arm"], line["mean over clients"]) == ("FL", "0.900 ± 0.000")
     assert line["worst tenth"] == "0.600 ± 0.141"
     assert "| dirichlet, alpha 0.3, 2 clients | 2, 3, 4 | 1, 1.5, 2 |" in told
-    assert "no epsilon covers them" in told and "not for publication" in told
+    assert "is covered by epsilon" in told and "not for publication" in told
     assert f"({clients.FIGURE})" in told
 
 
