@@ -142,8 +142,9 @@ def sharing_noise(loss: LossFn, plan: SharedPlan) -> ClientUpdate:
 
     It takes one step a round. The update is the share (P,) of a sum, in the arithmetic
     of its noise: integers are slots of an exact sum, reals are still to be encoded; see
-    `SharedPlan.share`. The client's state is that of its mechanism, `plan.plan.init(params)` at first. There
-    are no metrics and no weight: nothing but the noisy sum may leave a client.
+    `SharedPlan.share`. The client's state is that of its mechanism,
+    `plan.plan.init(params)` at first. There are no metrics and no weight: nothing but
+    the noisy sum may leave a client.
 
     Formal guarantees: those of `plan`, for released sums only; an upload by itself
     carries one share. `keys` must be fresh in every round; only `keys.noise` is used.
