@@ -12,6 +12,7 @@ from typing import Any
 
 import rich.console
 
+from experiments.reports.cautions import kind, told_once
 from experiments.settings.flags import Parsed
 from fedjax_private import datasets, runs
 from fedjax_private.choices import Settings, setting, settings_of
@@ -134,15 +135,15 @@ def _flags_of_data(spec: runs.Spec) -> str:
 
 
 def warned(ready: Iterable[runs.Prepared]) -> list[str]:
-    """The warnings of runs before they are trained, each sentence once."""
-    found = [f"Warning: {each}" for run in ready for each in runs.before_training(run)]
-    return list(dict.fromkeys(found))
+    """The warnings of runs before they are trained, each kind once."""
+    return [f"Warning: {each}" for each in told_once(map(runs.before_training, ready))]
 
 
 def more_warnings(row: Mapping[str, Any], told: Collection[str]) -> list[str]:
-    """The warnings of a trained run that have not been told before."""
+    """The warnings of a trained run of which none of their kind has been told."""
+    known = set(map(kind, told))
     found = [f"Warning: {each}" for each in row["warnings"]]
-    return [each for each in found if each not in told]
+    return [each for each in found if kind(each) not in known]
 
 
 def prepared(

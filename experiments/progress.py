@@ -11,6 +11,7 @@ import rich.progress
 from experiments.command import say
 from experiments.reports import comparison
 from experiments.reports.averages import Row
+from experiments.reports.markdown import number
 from fedjax_private import runs
 
 # Where nobody watches, a line is printed at the first round and then this often.
@@ -81,7 +82,7 @@ class Lines:
         if name in self._accuracy:
             parts.append(f"accuracy {self._accuracy[name]:.4f}")
         if row["epsilon"] is not None:
-            parts.append(f"epsilon so far {row['epsilon']:.3f}")
+            parts.append(f"epsilon so far {number(row['epsilon'], '.3f')}")
         parts.append(f"{self._done} of {self._total} rounds in all")
         before, started = self._since
         if self._done > before:

@@ -40,6 +40,9 @@ def train(argv: Sequence[str]) -> int:
     directory.add_run(trained.row)
     comparison.write(directory.path, [trained.row], config, rounds=trained.rows)
     command.say(console, *command.more_warnings(trained.row, told))
+    if (accuracy := trained.row["accuracy"]) is not None:
+        better = accuracy > trained.row["largest_class"]
+        command.say(console, *comparison.baseline([] if better else [trained.row]))
     command.say(console, comparison.line(trained.row), f"written to {directory.path}")
     return 0
 

@@ -20,6 +20,7 @@ NOT_SETTINGS = frozenset(
         "run",
         "seed",
         "time",
+        "largest_class",
         "version",
         "warnings",
         "settings_from",

@@ -149,7 +149,7 @@ def draw(path: Path, config: Mapping[str, Any]) -> bool:
     lines = -(-len(listed) // columns)
     size = (1.2 + 3.4 * columns, 0.4 + 2.9 * lines)
     with drawn(path, len(listed), size, lines) as (figure, axes):
-        for axis, (title, counts, names) in zip(axes, listed, strict=True):
+        for axis, (title, counts, names, who) in zip(axes, listed, strict=True):
             classes = len(counts[0])
             colors = matplotlib.colormaps["tab10" if classes <= 10 else "tab20"]
             below = [0] * len(counts)
@@ -165,13 +165,17 @@ def draw(path: Path, config: Mapping[str, Any]) -> bool:
                 )
                 below = [a + b for a, b in zip(below, heights, strict=True)]
             axis.set_title(title, fontsize=10)
-            axis.xaxis.get_major_locator().set_params(integer=True)
+            if who is None:
+                axis.xaxis.get_major_locator().set_params(integer=True)
+            else:
+                slanted = {"rotation": 25, "ha": "right"}
+                axis.set_xticks(range(len(who)), who, fontsize=8, **slanted)
             frame(axis, "client", grid="y")
             axis.set_axisbelow(True)
         for axis in axes[::columns]:
             axis.set_ylabel("records")
         legends = {
-            names: axis for axis, (_, _, names) in zip(axes, listed, strict=True)
+            names: axis for axis, (_, _, names, _) in zip(axes, listed, strict=True)
         }
         style: dict[str, Any] = {"title": "class", "frameon": False, "fontsize": 8}
         if len(legends) == 1:
@@ -185,13 +189,14 @@ def draw(path: Path, config: Mapping[str, Any]) -> bool:
 
 def _listed(
     divisions: Mapping[str, Mapping[str, Any]],
-) -> list[tuple[str, list[list[int]], tuple[str, ...]]]:
-    """Titles, class counts by client, and names of classes, where counts are listed."""
+) -> list[tuple[str, list[list[int]], tuple[str, ...], list[str] | None]]:
+    """Titles, class counts by client, names of classes and of clients, if listed."""
     return [
         (
             title,
             counts,
             tuple(of.get("class_names") or map(str, range(len(counts[0])))),
+            of.get("client_names"),
         )
         for title, of in divisions.items()
         if (counts := of["class_counts"])

@@ -10,7 +10,9 @@ import rich.table
 
 from experiments.reports import clients, encryption, figures, paper, privacy
 from experiments.reports.averages import Cell, Row, cells
+from experiments.reports.cautions import told_once
 from experiments.reports.layout import (
+    PLACES,
     Layout,
     axis_values,
     columns,
@@ -29,7 +31,7 @@ from experiments.reports.markdown import (
     number,
     settings_table,
 )
-from experiments.reports.metrics import ACCURACY, Metric
+from experiments.reports.metrics import ACCURACY, COMPILING, Metric
 from fedjax_private.runs import ARMS
 
 FIGURE, ROUNDS = "comparison.png", "rounds.png"
@@ -49,9 +51,9 @@ def line(row: Row, label: str = "") -> str:
         f"accuracy {number(row['accuracy'], '.4f')}"
     ]
     if row["epsilon"] is not None:
-        parts.append(f"epsilon {row['epsilon']:.3f}")
+        parts.append(f"epsilon {number(row['epsilon'], '.3f')}")
     if row["epsilon_insider"] not in (None, row["epsilon"]):
-        parts.append(f"for insiders {row['epsilon_insider']:.3f}")
+        parts.append(f"for insiders {number(row['epsilon_insider'], '.3f')}")
     if row.get("lost_uploads"):
         parts.append(f"lost uploads {row['lost_uploads']}")
     if row.get("void_rounds"):
@@ -98,6 +100,8 @@ def table(
     # Without the columns that hold nothing, as in reports.
     kept = [i for i in range(len(head)) if any(entries[i] for entries in body)]
     result = rich.table.Table(*(head[i] for i in kept), box=rich.box.SIMPLE)
+    result.caption = " ".join([*baseline(rows), COMPILING])
+    result.caption_justify = "left"
     for entries, begins in zip(body, sections, strict=True):
         if begins:
             result.add_section()
@@ -204,9 +208,21 @@ def markdown(
     return "\n\n".join(blocks) + "\n"
 
 
+def baseline(rows: Iterable[Row]) -> list[str]:
+    """The accuracy of who always names the largest class, for each data set."""
+    shares = dict.fromkeys(
+        (row["dataset"], share) for row in rows if (share := row.get("largest_class"))
+    )
+    several = len({name for name, _ in shares}) > 1
+    return [
+        f"Largest class: {share:.3f} of the test set{f' of {name}' * several}."
+        for name, share in shares
+    ]
+
+
 def warnings(rows: Iterable[Row]) -> list[str]:
-    """The section of warnings, each sentence once; empty where there is none."""
-    found = dict.fromkeys(each for row in rows for each in row.get("warnings") or ())
+    """The section of warnings, each kind once; empty where there is none."""
+    found = told_once(row.get("warnings") or () for row in rows)
     return ["## Warnings", "\n".join(f"- {each}" for each in found)][: 2 * len(found)]
 
 
@@ -222,6 +238,7 @@ def _data(rows: Sequence[Row]) -> str:
         f"{words[0].upper()}{words[1:]}, {len({row['seed'] for row in rows})} seed(s).",
         "Accuracy is on the test set after the last round, mean ± standard deviation "
         "over seeds.",
+        *baseline(rows),
     ]
     arms = {row["arm"] for row in rows}
     if any(ARMS[arm].pooled for arm in arms) and len(arms) > 1:
@@ -241,7 +258,8 @@ def _values(grouped: Sequence[Cell], laid_out: Layout, metric: Metric) -> Iterat
         for value in values
     ]
     corner = "arm" if laid_out.axis == "clients" else f"arm, {words(laid_out.axis)}"
-    anything = False
+    varied = [name for name in laid_out.panels if name not in (*PLACES, "dataset")]
+    cited_cells = []
     for panel in panels(grouped, laid_out):
         body = []
         for arm in ARMS:
@@ -255,24 +273,39 @@ def _values(grouped: Sequence[Cell], laid_out: Layout, metric: Metric) -> Iterat
             ours = [_shown(cell, metric) for cell in row]
             body.append([ARMS[arm].label, *ours])
             theirs = [
-                _cited(cell, laid_out.panels[1:])
+                _cited(cell, varied)
                 if cell and is_accuracy and laid_out.axis == "clients"
                 else ""
                 for cell in row
             ]
             if any(theirs):
-                anything = True
+                cited_cells += [c for c, t in zip(row, theirs, strict=True) if c and t]
                 body.append(["*the paper's*", *(f"*{t}*" if t else "" for t in theirs)])
         if any(entry for _, *entries in body for entry in entries):
             name = "Accuracy" if is_accuracy else metric.label
             yield f"## {name[0].upper()}{name[1:]}: {panel.title}"
             yield markdown_table([corner, *heads], body)
-    if anything:
+    if metric.note:
+        yield metric.note
+    if cited_cells:
         yield (
             "Lines in italics are the paper's own figures, not ours: T3 its Table 3, "
             "T4 its Table 4, T5 its Table 5. Tables 4 and 5 name neither clients nor "
-            "partition, and the paper states neither delta nor the amount of data."
+            "partition, and the paper states neither delta nor the amount of data. "
+            f"{_difference(cited_cells)}"
         )
+
+
+def _difference(cited: Iterable[Cell]) -> str:
+    """What the paper trained, beside what the runs did that its figures stand at."""
+    ours = {
+        name: ", ".join(dict.fromkeys(str(cell.setting(name)) for cell in cited))
+        for name in ("model", "partition")
+    }
+    return (
+        "The paper's model is a CNN, and its non-IID partition is not described; here: "
+        f"model {ours['model']}, partition {ours['partition']}."
+    )
 
 
 def _shown(cell: Cell | None, metric: Metric) -> str:

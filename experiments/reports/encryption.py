@@ -6,6 +6,7 @@ from typing import Any
 from experiments.reports.averages import Cell
 from experiments.reports.layout import shown, varying, words
 from experiments.reports.markdown import Means, markdown_table, means, number
+from experiments.reports.metrics import COMPILING
 from fedjax_private.runs import ARMS
 
 STEPS: Means = {
@@ -59,8 +60,8 @@ def section(
     return [
         "## Encryption",
         "Seconds are of a whole run, with all clients on this one machine; a client of "
-        "a deployment would wait for its own share only. The server adds ciphertexts "
-        "and holds no secret key. Decryption noise earns no epsilon.",
+        f"a deployment would wait for its own share only. {COMPILING} The server adds "
+        "ciphertexts and holds no secret key. Decryption noise earns no epsilon.",
         "\n".join(sums),
         markdown_table([*head, "bytes a parameter", "largest error of a sum"], body),
     ]

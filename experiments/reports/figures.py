@@ -92,22 +92,31 @@ def _spans_decades(values: Sequence[float], factor: float = DECADE) -> bool:
 
 def _level(axis: Any, cell: Cell, metric: Metric, style: Mapping[str, Any]) -> None:
     """A horizontal line with a band of one standard deviation."""
-    mean = metric.scale * (cell.mean(metric.name) or 0.0)
-    deviation = metric.scale * (cell.deviation(metric.name) or 0.0)
+    mean, (below, above) = _bar(cell, metric)
     line = {key: value for key, value in style.items() if key != "marker"}
     axis.axhline(mean, label=ARMS[cell.arm].label, linewidth=1.4, **line)
     band = {"color": style["color"], "alpha": 0.12, "linewidth": 0}
-    axis.axhspan(mean - deviation, mean + deviation, **band)
+    axis.axhspan(mean - below, mean + above, **band)
+
+
+def _bar(cell: Cell, metric: Metric) -> tuple[float, tuple[float, float]]:
+    """A mean, and how far one standard deviation reaches below and above it.
+
+    No further than there can be values.
+    """
+    mean, deviation = cell.mean(metric.name) or 0.0, cell.deviation(metric.name) or 0.0
+    return mean, (min(deviation, mean), min(deviation, metric.most - mean))
 
 
 def _line(
     axis: Any, xs: Sequence[Any], line: Sequence[Cell], metric: Metric, style: Any
 ) -> None:
     """Means of an arm, with bars of one standard deviation."""
+    bars = [_bar(cell, metric) for cell in line]
     axis.errorbar(
         xs,
-        [metric.scale * (cell.mean(metric.name) or 0.0) for cell in line],
-        yerr=[metric.scale * (cell.deviation(metric.name) or 0.0) for cell in line],
+        [mean for mean, _ in bars],
+        yerr=list(zip(*(reach for _, reach in bars), strict=True)),
         label=ARMS[line[0].arm].label,
         capsize=2,
         markersize=5,
@@ -145,7 +154,7 @@ def draw(
             handles, labels = axis.get_legend_handles_labels()
             legend |= dict(zip(labels, handles, strict=True))
         for axis in axes[::columns]:
-            axis.set_ylabel(metric.axis)
+            axis.set_ylabel(metric.label)
         if metric is not ACCURACY and _spans_decades(measured, DECADE**2):
             axes[0].set_yscale("log")
         order = [arm.label for arm in ARMS.values() if arm.label in legend]
@@ -228,7 +237,7 @@ def accuracy_against_epsilon(path: Path, curves: Mapping[str, Sequence[Cell]]) -
         first = next(iter(curves.values()))
         ticks = sorted({round(cell.mean("epsilon") or 0, 2) for cell in first})
         _ticks(axis, ticks, ".2g")
-        frame(axis, "epsilon (delta = 1e-5)", ACCURACY.axis)
+        frame(axis, "epsilon (delta = 1e-5)", ACCURACY.label)
         axis.legend(frameon=False, loc="lower right")
 
 
@@ -245,13 +254,13 @@ def over_rounds(path: Path, rows: Sequence[Row], delta: float | None) -> None:
         tested = [row for row in rows if row["accuracy"] is not None]
         axes[0].plot(
             [row["round"] for row in tested],
-            [100 * row["accuracy"] for row in tested],
+            [row["accuracy"] for row in tested],
             color="#0072B2",
             marker="o",
             markersize=4,
             linewidth=1.4,
         )
-        frame(axes[0], "round", ACCURACY.axis)
+        frame(axes[0], "round", ACCURACY.label)
         if private:
             _epsilons(axes[1], rows)
             frame(axes[1], "round", f"epsilon so far (delta = {_short(delta)})")

@@ -8,6 +8,9 @@ from experiments.reports.averages import Cell
 # Heads of columns -> the name of a row's value, and the form of its mean over seeds.
 Means = Mapping[str, tuple[str, str]]
 
+# The form of numbers that are too small for their own.
+SMALL = ".2g"
+
 
 def accuracy(cell: Cell | None) -> str:
     """Mean and standard deviation over seeds, as printed in tables."""
@@ -21,12 +24,21 @@ def mean_and_deviation(cell: Cell, name: str, form: str) -> str:
     mean, deviation = cell.mean(name), cell.deviation(name)
     if mean is None or deviation is None:
         return number(mean, form)
-    return f"{mean:{form}} ± {deviation:{form}}"
+    text = number(mean, form)
+    # In the digits of the mean, where that is too small for the form.
+    form = form if text == format(mean, form) else SMALL
+    return f"{text} ± {deviation:{form}}"
 
 
 def number(value: float | None, form: str) -> str:
-    """A number, or nothing where it does not apply."""
-    return "" if value is None else format(value, form)
+    """A number, or nothing where it does not apply.
+
+    One that the form would round to zero is written with its first digits.
+    """
+    if value is None:
+        return ""
+    text = format(value, form)
+    return format(value, SMALL) if value and not text.strip("-0.,") else text
 
 
 def means(cell: Cell | None, columns: Means) -> list[str]:
@@ -63,7 +75,7 @@ def settings_table(
     for key, settings in runs:
         used.setdefault(key, []).append(settings)
     names = list(next(iter(used.values()))[0])
-    return markdown_table(
+    return filled_table(
         [*head, *(name.replace("_", " ") for name in names)],
         [
             [*key, *(distinct(several, name) for name in names)]

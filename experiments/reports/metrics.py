@@ -1,9 +1,12 @@
 """What a report can compare: the measured values of a run, and how they are shown."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 from fedjax_private.runs import Arm
+
+COMPILING = "The first run of a kind includes the seconds of compiling."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,20 +17,17 @@ class Metric:
         name: of the row's value.
         label: in words.
         form: of numbers in tables.
-        scale: factor between the row's value and the figure's.
+        most: the largest value that there can be; the smallest is 0.
+        note: a sentence on how it was measured; empty without one.
         measured: whether runs of an arm have it.
     """
 
     name: str
     label: str
     form: str = ".3f"
-    scale: float = 1.0
+    most: float = math.inf
+    note: str = ""
     measured: Callable[[Arm], bool] = lambda arm: True
-
-    @property
-    def axis(self) -> str:
-        """The label of the figure's axis."""
-        return f"{self.label} (%)" if self.scale == 100 else self.label
 
 
 def _federated(arm: Arm) -> bool:
@@ -39,18 +39,18 @@ def _encrypted(arm: Arm) -> bool:
 
 
 _ALL = (
-    Metric("accuracy", "test accuracy", scale=100),
+    Metric("accuracy", "test accuracy", most=1.0),
     Metric("loss", "test loss"),
     Metric(
         "client_accuracy_mean",
         "accuracy, mean over clients",
-        scale=100,
+        most=1.0,
         measured=lambda arm: not arm.pooled,
     ),
     Metric(
         "client_accuracy_worst_tenth",
         "accuracy of the worst tenth of clients",
-        scale=100,
+        most=1.0,
         measured=lambda arm: not arm.pooled,
     ),
     Metric("epsilon", "epsilon, outsiders", measured=lambda arm: arm.private),
@@ -60,8 +60,8 @@ _ALL = (
         measured=lambda arm: arm.private and arm.federated,
     ),
     Metric("noise_multiplier", "noise multiplier", measured=lambda arm: arm.private),
-    Metric("seconds_total", "seconds of a run", ".1f"),
-    Metric("seconds_train", "seconds of training", ".1f"),
+    Metric("seconds_total", "seconds of a run", ".1f", note=COMPILING),
+    Metric("seconds_train", "seconds of training", ".1f", note=COMPILING),
     Metric("seconds_encrypt", "seconds of encryption", ".2f", measured=_encrypted),
     Metric("seconds_add", "seconds of addition", ".2f", measured=_federated),
     Metric("seconds_decrypt", "seconds of decryption", ".2f", measured=_encrypted),

@@ -17,6 +17,7 @@ KNOWN = (
     *NEEDED,
     "params",
     "train_examples",
+    "largest_class",
     "algorithm",
     "rounds",
     "loss",

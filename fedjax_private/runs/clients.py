@@ -34,7 +34,7 @@ def shards(prepared: Prepared) -> dict[str, Any] | None:
     `sizes` and `classes` hold the smallest, the median and the largest number of
     records of a client, and of its classes; `class_counts` the counts of each client,
     where there are at most `MOST_LISTED` clients and classes; `class_names` the names
-    of classes that have one.
+    of classes that have one; `client_names` those of clients that the data name.
     """
     if not _about_shards(prepared):
         return None
@@ -45,6 +45,7 @@ def shards(prepared: Prepared) -> dict[str, Any] | None:
         "classes": _range((counts > 0).sum(axis=1)),
         "class_counts": counts.tolist() if listed else None,
         "class_names": prepared.dataset.class_names,
+        "client_names": prepared.client_names if listed else None,
     }
 
 

@@ -61,6 +61,8 @@ class Prepared:
         test_owners: int64 (test examples,): the client that holds the training examples
             of the same named client, or -1 where none does. None where the data name no
             clients, or the partition mixes them.
+        client_names: of the clients, as the data name them; None where a shard is not
+            all that one named client has.
     """
 
     spec: Spec
@@ -78,6 +80,7 @@ class Prepared:
     privacy: Privacy | None = None
     sums: str | None = None
     test_owners: npt.NDArray[np.int64] | None = None
+    client_names: tuple[str, ...] | None = None
 
     @property
     def clients(self) -> int:
@@ -154,6 +157,7 @@ def prepare(
         client_data(dataset.train, parts),
         schedule,
         test_owners=_test_owners(dataset, parts),
+        client_names=_client_names(dataset, parts),
     )
     if arm.federated:
         scheme = spec.scheme if spec.encrypts else aggregation.SCHEMES.choose("none")
@@ -203,6 +207,19 @@ def _test_owners(
             return None
         owner[named] = client
     return owner[test]
+
+
+def _client_names(
+    dataset: Dataset, parts: Sequence[npt.NDArray[np.integer]]
+) -> tuple[str, ...] | None:
+    """See `Prepared.client_names`."""
+    names, train = dataset.client_names, dataset.train.clients
+    if names is None or train is None:
+        return None
+    named = [np.unique(train[part]) for part in parts]
+    if any(len(each) != 1 for each in named) or len(np.unique(named)) < len(named):
+        return None
+    return tuple(names[int(each[0])] for each in named)
 
 
 def _check_effects(spec: Spec, model: models.Model | None) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedjax_private import __version__, simulation
 from fedjax_private.runs.clients import client_accuracy
 from fedjax_private.runs.columns import columns
@@ -96,6 +98,7 @@ def run_row(
         "model": prepared.model_name,
         "params": prepared.parameters,
         "train_examples": len(prepared.dataset.train),
+        "largest_class": _largest_class(prepared),
         "algorithm": prepared.algorithm.name,
         "settings_from": str(prepared.settings_from),
         "rounds": len(rounds),
@@ -133,6 +136,12 @@ def run_row(
         "warnings": list(warnings),
         **columns(prepared),
     }
+
+
+def _largest_class(prepared: Prepared) -> float:
+    """The accuracy of who always names the largest class of the test set."""
+    labels = prepared.dataset.test.labels
+    return float(np.bincount(labels).max() / len(labels))
 
 
 def _place(prepared: Prepared) -> dict[str, Any]:

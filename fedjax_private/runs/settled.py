@@ -8,7 +8,14 @@ from typing import Any
 from fedjax_private.algorithms.entry import AlgorithmEntry
 from fedjax_private.hyperparameters import Hyperparameters
 from fedjax_private.runs.settings_files import LOCAL, Entry, SettingsFile, steps_of
-from fedjax_private.runs.tuned import BY_HAND, GIVEN, SEARCHED, Origin, tuned
+from fedjax_private.runs.tuned import (
+    BY_HAND,
+    GIVEN,
+    SEARCHED,
+    Origin,
+    evaluate_every,
+    tuned,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +114,11 @@ def settle(
     if applied:
         replaced.append(f"{GIVEN}{', '.join(_in_order(applied))}")
     origin = dataclasses.replace(origin, replaced=tuple(replaced))
-    return Settled(usual.replaced(given), usual, origin, unfit)
+    values = usual.replaced(given)
+    if "evaluate_every" not in {*given, *algorithm.defaults}:
+        often = evaluate_every(values.rounds)
+        values = dataclasses.replace(values, evaluate_every=often)
+    return Settled(values, usual, origin, unfit)
 
 
 def _values_of(entry: Entry, algorithm: AlgorithmEntry, cohort: int) -> dict[str, Any]:

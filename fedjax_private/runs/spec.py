@@ -169,7 +169,10 @@ class Spec(choices.Settings):
         TRAINING, 0.0, "share of uploads that never arrive, in [0, 1)", below_one
     )
     evaluate_every: int | None = setting(
-        TRAINING, None, "rounds between evaluations", at_least(1)
+        TRAINING,
+        None,
+        "rounds between evaluations (default: 1 below 20 rounds, else 10)",
+        at_least(1),
     )
     chunk_size: int = setting(
         TRAINING, 64, "clients whose updates are held in memory at once", at_least(1)

@@ -18,6 +18,7 @@ from fedjax_private.choices import Choice, check_kind
 from fedjax_private.datasets import Dataset, Source
 from fedjax_private.runs import checkpoints
 from fedjax_private.runs.clients import shards
+from fedjax_private.runs.columns import columns
 from fedjax_private.runs.directory import RunDirectory
 from fedjax_private.runs.environment import machine, versions
 from fedjax_private.runs.ledgers import charger, open_ledgers
@@ -307,7 +308,7 @@ def config(command: str, ready: list[Prepared], **more: Any) -> dict[str, Any]:
         "runs": {
             each.spec.name: {
                 "spec": each.spec.described(),
-                "hyperparameters": dataclasses.asdict(each.hyperparameters),
+                "hyperparameters": _hyperparameters(each),
                 "settings_from": str(each.settings_from),
                 "searched_on": each.settings_from.searched_on,
                 "sums": each.sums,
@@ -320,6 +321,12 @@ def config(command: str, ready: list[Prepared], **more: Any) -> dict[str, Any]:
         "versions": versions(),
         "machine": machine(),
     }
+
+
+def _hyperparameters(prepared: Prepared) -> dict[str, Any]:
+    """By name; None where one has no effect on the run."""
+    values, known = dataclasses.asdict(prepared.hyperparameters), columns(prepared)
+    return {name: known.get(name, value) for name, value in values.items()}
 
 
 def one_model(stacked: Params) -> Params:

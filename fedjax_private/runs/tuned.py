@@ -130,6 +130,9 @@ CENTRAL: Mapping[tuple[str, str], Mapping[float, Budget]] = {
     },
 }
 
+# Runs of fewer rounds are evaluated after each of them, others at this distance.
+FEW_ROUNDS, EVALUATE_EVERY = 20, 10
+
 # With local noise, every client adds all of it.
 LOCAL: Mapping[tuple[str, str], Mapping[float, Budget]] = {
     ("mnist_5k", "tutorial_cnn"): {2.9: Budget(20, 1.0, 1.0, 0.5, local_steps=2)},
@@ -165,7 +168,7 @@ def _plain(
         batch_size=16,
         learning_rate=learning_rate,
         momentum=0.9,
-        evaluate_every=10,
+        evaluate_every=EVALUATE_EVERY,
     )
     alone = dataclasses.replace(alone, **others)
     fl = dataclasses.replace(alone, server_optimizer="sgd", server_learning_rate=1.0)
@@ -247,6 +250,11 @@ def given_in(origin: str) -> frozenset[str]:
     return frozenset(names.split(", ") if mark else ())
 
 
+def evaluate_every(rounds: int) -> int:
+    """Returns the number of rounds between evaluations, where it is not given."""
+    return 1 if rounds < FEW_ROUNDS else EVALUATE_EVERY
+
+
 def tuned(
     arm: str,
     training: Training,
@@ -292,7 +300,7 @@ def tuned(
         momentum=chosen.momentum,
         clip_norm=chosen.clip_norm,
         sampling_probability=chosen.sampling_probability,
-        evaluate_every=10,
+        evaluate_every=EVALUATE_EVERY,
         activation=chosen.activation,
         augmentations=chosen.augmentations,
     )

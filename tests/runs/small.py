@@ -39,6 +39,7 @@ ROW_NAMES = (
     "model",
     "params",
     "train_examples",
+    "largest_class",
     "algorithm",
     "settings_from",
     "rounds",

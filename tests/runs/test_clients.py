@@ -26,6 +26,7 @@ def prepared(test_labels=(0, 0, 1, 1), owners=None, arm="fl", asked=None):
         data=client_data(train, PARTS),
         dataset=SimpleNamespace(num_classes=2, test=test, class_names=("no", "yes")),
         test_owners=owners,
+        client_names=("north", "south"),
     )
 
 
@@ -36,6 +37,7 @@ def test_shards_are_counted_by_class():
         "classes": {"min": 1, "median": 1.5, "max": 2},
         "class_counts": [[3, 1], [0, 2]],
         "class_names": ("no", "yes"),
+        "client_names": ("north", "south"),
     }
 
 

@@ -42,7 +42,8 @@ def wards(blobs):
     tested = np.arange(len(blobs.test)) % 2 * 2
     tested[0] = 5  # named by a test example alone
     test = dataclasses.replace(blobs.test, clients=tested)
-    return dataclasses.replace(blobs, train=train, test=test)
+    names = tuple("abcdef")
+    return dataclasses.replace(blobs, train=train, test=test, client_names=names)
 
 
 def test_as_many_clients_as_the_data_name(wards):
@@ -52,6 +53,7 @@ def test_as_many_clients_as_the_data_name(wards):
     assert run.spec.name == "fl-3-natural-0"
     assert run.data.mask.sum(axis=1).tolist() == [100, 60, 80]
     assert run.test_owners[:4].tolist() == [-1, 2, 0, 2]
+    assert run.client_names == ("a", "b", "c")
     with pytest.raises(ValueError, match="clients=4 and the data name 3: leave out"):
         runs.prepare(spec(partition="natural", clients=4), wards)
 
@@ -60,7 +62,7 @@ def test_four_clients_where_the_data_name_none_or_are_mixed(wards, blobs):
     for dataset in (wards, blobs):
         run = runs.prepare(spec(clients=None), dataset)
         assert run.spec.clients == run.clients == run.spec.cohort_size == 4
-        assert run.test_owners is None
+        assert run.test_owners is run.client_names is None
     with pytest.raises(ValueError, match="partition=natural needs data that name"):
         runs.prepare(spec(partition="natural", clients=None), blobs)
 

@@ -31,7 +31,8 @@ def test_a_file_s_values_are_the_tuned_ones_and_given_ones_replace_them(file):
     values = spec.hyperparameters
     assert (values.rounds, values.learning_rate) == (3, 0.3)
     usual = Spec(arm="fl", model="linear").hyperparameters
-    same = {"rounds": usual.rounds, "learning_rate": usual.learning_rate}
+    names = ("rounds", "learning_rate", "evaluate_every")
+    same = {name: getattr(usual, name) for name in names}
     assert dataclasses.replace(values, **same) == usual
     told = str(spec.settings_from)
     assert told.startswith(f"{path} (searched); momentum, activation, ")
@@ -109,3 +110,10 @@ def test_a_spec_holds_the_file_as_it_was(file):
     assert dataclasses.replace(spec, seed=1).hyperparameters.rounds == 7
     assert spec.described()["settings"] == str(path)
     assert json.dumps(spec.described())
+
+
+@pytest.mark.parametrize(("rounds", "every"), [(1, 1), (19, 1), (20, 10), (300, 10)])
+def test_short_runs_are_evaluated_after_each_round(rounds, every):
+    assert Spec(arm="fl", rounds=rounds).hyperparameters.evaluate_every == every
+    given = Spec(arm="fl", rounds=rounds, evaluate_every=7)
+    assert given.hyperparameters.evaluate_every == 7

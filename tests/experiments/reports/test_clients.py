@@ -1,8 +1,10 @@
 """What reports say of clients: accuracies, shards, lost uploads."""
 
+import contextlib
+
 import pytest
 
-from experiments.reports import clients
+from experiments.reports import clients, figures
 from experiments.reports.averages import cells
 from tests.experiments.reports.made_up import row, table
 
@@ -77,6 +79,23 @@ def test_data_sets_and_partitions_stand_apart(tmp_path):
     titles = ["digits, iid, 2 clients", "tumours, iid, 2 clients"]
     assert list(clients.shards(both)) == titles
     assert clients.draw(tmp_path / "shards.png", both)
+
+
+def test_named_clients_and_classes_stand_in_the_figure(tmp_path, monkeypatch):
+    seen = []
+
+    @contextlib.contextmanager
+    def drawn(*args, **options):
+        with figures.drawn(*args, **options) as (figure, axes):
+            yield figure, axes
+            ticks = [label.get_text() for label in axes[0].get_xticklabels()]
+            seen.append((ticks, axes[0].get_legend_handles_labels()[1]))
+
+    monkeypatch.setattr(clients, "drawn", drawn)
+    about = config(names=["benign", "malignant"])
+    about["runs"]["one"]["shards"]["client_names"] = ["north", "south"]
+    assert clients.draw(tmp_path / "shards.png", about)
+    assert seen == [(["north", "south"], ["benign", "malignant"])]
 
 
 def test_different_shards_under_the_same_words_have_their_runs_names():

@@ -241,6 +241,42 @@ def test_several_data_sets_are_named_in_every_part(tmp_path, configured):
     assert "folder:pets" in captured.get()
 
 
+def test_the_largest_class_and_compiling_are_said(config):
+    rows = [row("fl", largest_class=0.61666), row("fl_dp", largest_class=0.61666)]
+    text = comparison.markdown(rows, config, [], metric=METRICS["seconds_total"])
+    assert "Largest class: 0.617 of the test set." in text
+    assert "includes the seconds of compiling" in text
+    two = [*rows, row("fl", dataset="folder:pets", largest_class=0.5)]
+    assert comparison.baseline(two) == [
+        "Largest class: 0.617 of the test set of mnist_5k.",
+        "Largest class: 0.500 of the test set of folder:pets.",
+    ]
+    assert comparison.baseline([row("fl")]) == []
+    console = rich.console.Console(width=120)
+    with console.capture() as captured:
+        console.print(comparison.table(rows))
+    assert "Largest class: 0.617" in captured.get()
+    assert "compiling" in captured.get()
+
+
+def test_what_differs_from_the_paper_stands_at_its_figures(config):
+    rows = [row("fl"), row("fl", partition="dirichlet", alpha=0.3)]
+    text = comparison.markdown(rows, config, [])
+    assert "paper's model is a CNN" in text
+    assert "here: model linear, partition iid, dirichlet." in text
+    varied = [row("fl", learning_rate=rate) for rate in (0.1, 0.2)]
+    two = [*varied, row("fl", 8, learning_rate=0.1)]  # panels of learning rates
+    assert "T3" not in comparison.markdown(two, config, [])
+
+
+def test_settings_without_effect_are_not_listed(configured):
+    about = configured({"arm": "fl", "model": "linear"})
+    (run,) = about["runs"].values()
+    assert run["hyperparameters"]["activation"] is None
+    lines = table(section(comparison.markdown([row("fl")], about, []), "Settings"))
+    assert "activation" not in lines[0] and "learning rate" in lines[0]
+
+
 def test_another_metric_stands_before_accuracy(config):
     rows = [row("fl", clients, seconds_total=clients) for clients in (4, 8)]
     metric = METRICS["seconds_total"]

@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -93,3 +95,29 @@ def test_a_prediction(channels, tmp_path):
     path = tmp_path / "figure.png"
     figures.prediction(path, image, np.array([0.1, -2.0, 3.0]), ("0", "1", "2"))
     assert is_png(path)
+
+
+def test_bars_end_where_values_do(tmp_path, monkeypatch):
+    """No accuracy is below 0 or above 1."""
+    reached = []
+
+    @contextlib.contextmanager
+    def drawn(*args, **options):
+        with figures_drawn(*args, **options) as (figure, axes):
+            yield figure, axes
+            for container in axes[0].containers:
+                (bar,) = container.lines[2][0].get_segments()
+                reached.append((bar[0][1], bar[1][1]))
+
+    figures_drawn = figures.drawn
+    monkeypatch.setattr(figures, "drawn", drawn)
+    rows = [row("fl", 4, seed, value) for seed, value in enumerate((0.0, 0.4))]
+    rows += [row("fl_he", 4, seed, value) for seed, value in enumerate((0.8, 1.0))]
+    rows += [row("fl_dp", 4, seed, value) for seed, value in enumerate((0.4, 0.6))]
+    figures.draw(tmp_path / "figure.png", rows)
+    spread = 0.02**0.5  # of 0.4 and 0.6
+    assert sorted(reached) == [
+        pytest.approx((0.0, 0.2 + 0.08**0.5)),
+        pytest.approx((0.5 - spread, 0.5 + spread)),
+        pytest.approx((0.9 - spread, 1.0)),
+    ]

@@ -3,6 +3,7 @@ from experiments.reports.markdown import (
     accuracy,
     distinct,
     markdown_table,
+    mean_and_deviation,
     means,
     number,
     settings_table,
@@ -51,3 +52,12 @@ def test_values_that_differ_are_listed_once():
     counts = [{"rate": 0.25, "rounds": 3}, {"rate": 0.125, "rounds": 3}, {"rate": None}]
     assert distinct(counts, "rate") == "0.25, 0.125"
     assert distinct(counts[:2], "rounds") == "3"
+
+
+def test_small_numbers_are_not_written_as_zero():
+    assert number(1e-6, ".3f") == "1e-06"
+    assert number(-0.0004, ".3f") == "-0.0004"
+    assert number(0.0, ".3f") == "0.000"
+    assert number(0.0006, ".3f") == "0.001"
+    small = cells([row("fl_dp", seed=seed, epsilon=1e-6 * seed) for seed in (1, 2)])
+    assert mean_and_deviation(small[0], "epsilon", ".2f") == "1.5e-06 ± 7.1e-07"
