@@ -37,7 +37,7 @@ def round_row(
     encryption = report if spec.encrypts else None
     epsilon = spent.get(Adversary.OUTSIDERS)
     insider = spent.get(Adversary.INSIDERS, epsilon) if arm.federated else None
-    examples = done.metrics.get("examples")
+    loss, examples = (done.metrics.get(name) for name in ("loss", "examples"))
     return {
         **_place(prepared),
         "round": done.number,
@@ -46,7 +46,7 @@ def round_row(
         "lost": done.lost if arm.federated else None,
         "accuracy": float(evaluation.accuracy.mean()) if evaluation else None,
         "loss": float(evaluation.loss.mean()) if evaluation else None,
-        "train_loss": done.metrics["loss"] / examples if examples else None,
+        "train_loss": loss / examples if loss is not None and examples else None,
         "epsilon": epsilon,
         "epsilon_insider": insider,
         "seconds_train": done.seconds_train,

@@ -88,6 +88,12 @@ def test_a_client_function(train):
     assert not np.allclose(kernel(once), kernel(twice))
 
 
+def test_metrics_of_other_names_stand_in_no_row(train):
+    line = train(client="research:scored").rows[-1]
+    assert line["train_loss"] is None
+    assert "examples" not in line
+
+
 def test_a_private_client_function(train):
     result = train(arm="fl_dp", client="research:PRIVATE", epsilon=3.0)
     assert 2.9 < result.epsilon <= 3.0
