@@ -8,6 +8,7 @@ from experiments.progress import progress
 from experiments.reports import comparison
 from experiments.settings import flags
 from fedjax_private import runs
+from fedjax_private.faults import with_place
 
 USAGE = """Trains one arm and prints its result.
 
@@ -34,7 +35,7 @@ def train(argv: Sequence[str]) -> int:
         with progress(len(ready.schedule), console) as advance:
             (trained,) = runs.train_together([ready], directory, advance)
     except ValueError as error:  # such as training that diverged beyond encryption
-        words = flags.spelled(runs.with_place(error), parsed.names)
+        words = flags.spelled(with_place(error), parsed.names)
         print(f"error: {spec.name} failed: {words}", file=sys.stderr)
         return 1
     directory.add_run(trained.row)

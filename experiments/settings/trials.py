@@ -16,6 +16,7 @@ from experiments.settings.search import Score
 from fedjax_private import __version__, datasets, runs
 from fedjax_private.algorithms.fedopt import SERVER_OPTIMIZERS
 from fedjax_private.choices import Choice
+from fedjax_private.faults import with_place
 from fedjax_private.runs.settings_files import Entry, SettingsFile, steps_of
 from fedjax_private.runs.tuned import DEFAULT_EPSILON
 
@@ -100,7 +101,7 @@ class Trials:
                 self._log(trained, values, split)
                 done.append((ready, trained.row["accuracy"], trained.row["loss"]))
         except ValueError as error:  # such as training that left an encryption's range
-            self.say(f"failed  {words}: {runs.with_place(error)}")
+            self.say(f"failed  {words}: {with_place(error)}")
             return None
         ready, accuracies, losses = zip(*done, strict=True)
         scored = Scored(

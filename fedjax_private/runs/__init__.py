@@ -6,7 +6,7 @@
 Files, each importing only those before it: `environment` (sets up the process and says
 what it runs on); `arms`, `tuned`, `settings_files`, `settled`, `unused`, `spec`,
 `preparation`; `directory`, `checkpoints`, `columns`, `clients`, `warnings`, `rows`,
-`ledgers`; `faults`, `training`, `batches`, `loading`.
+`ledgers`; `training`, `batches`, `loading`.
 """
 
 import lazy_loader

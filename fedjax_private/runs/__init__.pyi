@@ -6,7 +6,6 @@ from .batches import (
     train_all as train_all,
 )
 from .directory import RunDirectory as RunDirectory, read_rows as read_rows
-from .faults import with_place as with_place
 from .loading import Loaded as Loaded, load as load
 from .preparation import (
     Prepared as Prepared,

@@ -10,8 +10,8 @@ import jax
 from fedjax_private import models
 from fedjax_private.choices import check_kind
 from fedjax_private.datasets import Dataset, load
+from fedjax_private.faults import with_place
 from fedjax_private.runs.directory import RunDirectory
-from fedjax_private.runs.faults import with_place
 from fedjax_private.runs.preparation import prepare
 from fedjax_private.runs.spec import Spec
 from fedjax_private.runs.training import Advance, train_together
