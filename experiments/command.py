@@ -15,7 +15,7 @@ import rich.console
 from experiments.reports.cautions import kind, told_once
 from experiments.settings.flags import Parsed
 from fedjax_private import datasets, runs
-from fedjax_private.choices import Settings, setting, settings_of
+from fedjax_private.choices import Choice, Settings, setting, settings_of
 
 INTERRUPTED = 130
 
@@ -106,32 +106,66 @@ def unserved(specs: Iterable[runs.Spec]) -> list[str]:
 
 
 def borrowed(ready: Iterable[runs.Prepared]) -> list[str]:
-    """A note for each data set and model that run with the settings of others."""
-    lenders: dict[tuple[str, str], dict[str, None]] = {}  # -> places
-    first: dict[tuple[str, str], runs.Prepared] = {}
+    """Notes on runs whose settings were found for others.
+
+    One for each data set and model that borrow; one for each run whose settings file
+    was searched elsewhere.
+    """
+    borrowing: dict[tuple[str, str], list[runs.Prepared]] = {}
+    unlike: dict[str, None] = {}
     for each in ready:
-        if each.settings_from.borrowed:
+        origin = each.settings_from
+        if origin.borrowed:
             pair = each.spec.dataset_name, each.model_name
-            lenders.setdefault(pair, {})[each.settings_from.place] = None
-            first.setdefault(pair, each)
-    return [
-        f"Note: no tuned settings for data set {dataset} and model {model}: borrowed "
-        f"from {', '.join(places)}; find your own by python -m experiments.tune "
-        f"--arm={first[dataset, model].spec.arm} "
-        f"{_flags_of_data(first[dataset, model].spec)} --model={model}."
-        for (dataset, model), places in lenders.items()
-    ]
+            borrowing.setdefault(pair, []).append(each)
+        for sentence in origin.unlike:
+            unlike[f"Note: settings {origin.place} were {sentence}."] = None
+    notes = []
+    for (dataset, model), several in borrowing.items():
+        origins = [each.settings_from for each in several]
+        places = dict.fromkeys(f"{of.place} ({of.source})" for of in origins)
+        notes.append(
+            f"Note: no tuned settings for data set {dataset} and model {model}: "
+            f"borrowed from {', '.join(places)}; find your own by {_tuning(several)}."
+        )
+    return [*notes, *unlike]
 
 
-def _flags_of_data(spec: runs.Spec) -> str:
-    """The flags that name a run's data set, with the settings that it was given."""
-    choice = datasets.SOURCES.choose(spec.dataset)
-    usual, flags = choice.entry.settings(), {"dataset": choice.name}
-    for name in settings_of(choice.entry):
-        if (value := getattr(choice.settings, name)) != getattr(usual, name):
+def _tuning(several: Sequence[runs.Prepared]) -> str:
+    """The command that searches settings for runs of one data set and model."""
+    spec, model = several[0].spec, several[0].model_name
+    arms = list(dict.fromkeys(each.spec.arm for each in several))
+    words = [f"python -m experiments.tune --arm={arms[0]}"]
+    words += _flags_of("dataset", datasets.SOURCES.choose(spec.dataset))
+    words.append(f"--model={shlex.quote(model)}")
+    dealt = [each.spec for each in several if not each.spec.traits.pooled]
+    partitions = {each.partition_name: each.partition for each in dealt}
+    if set(partitions) - {"iid"}:
+        words.append(f"--partitions={shlex.quote(','.join(partitions))}")
+        for partition in partitions.values():
+            words += _flags_of("partition", datasets.PARTITIONS.choose(partition))[1:]
+    natural = any(
+        datasets.PARTITIONS.choose(partition).entry.count is not None
+        for partition in partitions.values()
+    )
+    counts = list(dict.fromkeys(each.client_count for each in dealt))
+    if counts and not natural and counts != [runs.DEFAULT_CLIENTS]:
+        words.append(f"--clients={','.join(map(str, counts))}")
+    if spec.rounds is not None:
+        words.append(f"--rounds={spec.rounds}")
+    others = f" (and for --arm={', '.join(arms[1:])})" if arms[1:] else ""
+    return " ".join(words) + others
+
+
+def _flags_of(name: str, choice: Choice[Any]) -> list[str]:
+    """The flag that names an entry, and those of the settings that it was given."""
+    usual, flags = choice.entry.settings(), {name: choice.name}
+    for setting_name in settings_of(choice.entry):
+        value = getattr(choice.settings, setting_name)
+        if value != getattr(usual, setting_name):
             several = isinstance(value, tuple)
-            flags[name] = ",".join(value) if several else str(value)
-    return " ".join(f"--{name}={shlex.quote(text)}" for name, text in flags.items())
+            flags[setting_name] = ",".join(value) if several else str(value)
+    return [f"--{flag}={shlex.quote(text)}" for flag, text in flags.items()]
 
 
 def warned(ready: Iterable[runs.Prepared]) -> list[str]:

@@ -107,8 +107,18 @@ class TuneConfig(Settings):
         return Path(self.log or Path(self.settings_out).with_suffix(".jsonl"))
 
 
+# What the search must not choose: more privacy loss always scores better.
+GIVEN = ("epsilon", "noise_multiplier", "delta")
+
+
 def searched(base: runs.Spec, values: grids.Values) -> runs.Spec:
     """The spec with values of a grid; raises ValueError where they cannot be."""
+    for name in GIVEN:
+        if name in values:
+            raise ValueError(
+                f"grid names {name!r}, and would choose the least private value: give "
+                f"{name} as a flag, and search once for each value."
+            )
     return grids.spec_with(base, values, "grid", fields=SEARCHED)
 
 

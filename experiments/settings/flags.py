@@ -311,7 +311,7 @@ def parse(
             values.set_gnu_getopt()  # flags may stand between arguments
         rest = values(list(argv))[1:]
     except absl_flags.Error as error:
-        fail(str(error).removeprefix("ERROR:: ").replace("\n", " "))
+        fail(_explained(error, values))
     if rest and not arguments:
         fail(f"unexpected argument {rest[0]!r}: flags look like --name=value.")
     given = frozenset(name for name in values if values[name].present)
@@ -357,6 +357,35 @@ SWEPT = {
     "partition": "--partitions={}",
     "seed": "--seeds=3, which are the seeds 0 to 2 (--vary is for other flags)",
 }
+
+
+# What one command calls in the singular and another one in the plural.
+OTHER_SPELLING = {
+    "arm": "arms",
+    "arms": "arm",
+    "partition": "partitions",
+    "partitions": "partition",
+    "seed": "seeds",
+    "seeds": "seed",
+}
+COUNTED = {"seeds": "a count: --seeds=3 takes the seeds 0, 1 and 2"}
+
+
+def _explained(error: absl_flags.Error, known: Iterable[str]) -> str:
+    """What is wrong with a command line that absl refuses, in one sentence."""
+    message = str(error).removeprefix("ERROR:: ").replace("\n", " ")
+    if isinstance(error, absl_flags.UnrecognizedFlagError):
+        name = error.flagname
+        other = OTHER_SPELLING.get(name)
+        if other is not None and other in known:
+            meaning = f", {COUNTED[other]}" if other in COUNTED else ""
+            return (
+                f"--{name} is a flag of another command: here it is --{other}{meaning}."
+            )
+    for name, meaning in COUNTED.items():
+        if message.startswith(f"flag --{name}="):
+            return f"{message.removesuffix('.')}: it is {meaning}."
+    return message
 
 
 def _refuse_lists(flags: Iterable[Flag], argv: Sequence[str]) -> None:

@@ -68,6 +68,17 @@ def steps_of(arm: str, algorithm: AlgorithmEntry, *, shares_noise: bool) -> str:
     return CENTRAL if traits.pooled or shares_noise else LOCAL
 
 
+_WORDS = {
+    CENTRAL: "central_dp (a step's noise all in one release)",
+    LOCAL: "local_dp (every client adds all of the noise)",
+}
+
+
+def in_words(steps: str) -> str:
+    """A kind of steps, for a reader who has not seen its name."""
+    return _WORDS.get(steps, f"steps of {steps}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """Hyper-parameters for one kind of run.

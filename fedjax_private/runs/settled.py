@@ -7,7 +7,14 @@ from typing import Any
 
 from fedjax_private.algorithms.entry import AlgorithmEntry
 from fedjax_private.hyperparameters import Hyperparameters
-from fedjax_private.runs.settings_files import LOCAL, Entry, SettingsFile, steps_of
+from fedjax_private.runs.arms import ARMS
+from fedjax_private.runs.settings_files import (
+    LOCAL,
+    Entry,
+    SettingsFile,
+    in_words,
+    steps_of,
+)
 from fedjax_private.runs.tuned import (
     BY_HAND,
     GIVEN,
@@ -43,6 +50,7 @@ def settle(
     shares_noise: bool,
     cohort: int,
     dataset: str,
+    partition: str,
     model: str,
     epsilon: float | None,
     table: bool,
@@ -60,6 +68,7 @@ def settle(
         shares_noise: whether clients share the noise of each sum.
         cohort: clients of a round.
         dataset: name of the data set.
+        partition: name of the partition.
         model: name of the model.
         epsilon: the target; None for the default one.
         table: whether records are lines of a table.
@@ -91,10 +100,11 @@ def settle(
         )
         if entry is None:
             unfit = (
-                f"settings={file.path} has no effect: the run takes {steps} of "
-                f"{dataset} and {model}, and the file holds {file.held()}; search "
-                f"by python -m experiments.tune --settings_out={file.path}, or leave "
-                "out settings."
+                f"settings={file.path} has no effect: the run needs settings for "
+                f"{in_words(steps)} of {dataset} and {model}, and the file holds "
+                f"{file.held()}; search with the flags of this data by python -m "
+                f"experiments.tune --arm={arm} --dataset={dataset} --model={model} "
+                f"--settings_out={file.path}, or leave out settings."
             )
     if file is not None and entry is not None:
         theirs = _values_of(entry, algorithm, cohort)
@@ -108,6 +118,8 @@ def settle(
             replaced.append(f"{', '.join(rest)}: {origin}")
             searched_on = searched_on or origin.searched_on
         origin = _origin(file, entry, algorithm.name, searched_on)
+        unlike = _unlike(entry, None if ARMS[arm].pooled else partition, epsilon)
+        origin = dataclasses.replace(origin, unlike=unlike)
     applied = usual.applicable(given)
     if own := own - applied.keys():
         replaced.append(f"{algorithm.name}'s own: {', '.join(_in_order(own))}")
@@ -159,3 +171,21 @@ def _origin(
     if entry.algorithm != algorithm:
         place += f", for {entry.algorithm}"
     return Origin(place, BY_HAND if entry.search is None else SEARCHED, searched_on)
+
+
+def _unlike(
+    entry: Entry, partition: str | None, epsilon: float | None
+) -> tuple[str, ...]:
+    """How the search of an entry differs from a run; see `Origin`."""
+    sentences = []
+    partitions = (entry.search or {}).get("partitions")
+    if isinstance(partitions, list) and partition not in (None, *partitions):
+        searched = ", ".join(map(str, partitions))
+        sentences.append(
+            f"searched on partition {searched}, and the run takes {partition}"
+        )
+    if entry.epsilon and epsilon and not math.isclose(entry.epsilon, epsilon):
+        sentences.append(
+            f"searched at epsilon {entry.epsilon:g}, and the run takes {epsilon:g}"
+        )
+    return tuple(sentences)

@@ -398,6 +398,7 @@ class Spec(choices.Settings):
             shares_noise=self.shares_noise,
             cohort=self.cohort_size,
             dataset=self.dataset_name,
+            partition=self.partition_name,
             model=self.model_entry.name,
             epsilon=self.epsilon,
             table=self._table,

@@ -227,6 +227,8 @@ class Origin:
         searched_on: the data set whose training data the search saw; None without one.
         borrowed: whether they are another data set's or another model's.
         replaced: what the run takes from elsewhere: "given: rounds".
+        unlike: how the search differs from the run: "searched on partition iid, and the
+            run takes natural".
     """
 
     place: str
@@ -234,10 +236,11 @@ class Origin:
     searched_on: str | None
     borrowed: bool = False
     replaced: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         entry = f"{'borrowed from ' * self.borrowed}{self.place} ({self.source})"
-        return "; ".join([entry, *self.replaced])
+        return "; ".join([entry, *self.unlike, *self.replaced])
 
 
 # What stands before the names of given values, the last of `Origin.replaced`.

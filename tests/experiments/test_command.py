@@ -1,10 +1,12 @@
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from experiments import command
 from experiments.settings import flags
+from fedjax_private import datasets, runs
 from fedjax_private.aggregation import SCHEMES
 from fedjax_private.runs import Spec
 
@@ -83,5 +85,44 @@ def test_a_settings_file_serves_the_arms_that_it_has_entries_for(tmp_path, capsy
         command.check_effects(specs[2:], given)
     assert exit_.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: --settings={path} has no effect: the run takes")
+    assert line.startswith(f"error: --settings={path} has no effect: the run needs")
+    assert "settings for steps of local of mnist_5k and linear" in line
+    assert "tune --arm=local --dataset=mnist_5k --model=linear " in line
     assert line.endswith(f"--settings_out={path}, or leave out --settings.")
+
+
+def test_the_search_that_is_advised_is_that_of_the_run():
+    """Its partition, clients and rounds; all arms; and how the values were found."""
+    dirichlet = datasets.PARTITIONS.choose("dirichlet", {"alpha": 0.3})
+    usual = {"model": "linear", "partition": dirichlet, "clients": 5, "rounds": 3}
+    asked = [Spec(arm="fl", **usual), Spec(arm="fl_dp", noise_multiplier=1.0, **usual)]
+    examples = datasets.load("mnist_5k")
+    (note,) = command.borrowed([runs.prepare(each, examples) for each in asked])
+    assert "borrowed from mnist_5k/tutorial_cnn (searched), " in note
+    assert note.endswith(
+        "find your own by python -m experiments.tune --arm=fl --dataset=mnist_5k "
+        "--model=linear --partitions=dirichlet --alpha=0.3 --clients=5 --rounds=3 "
+        "(and for --arm=fl_dp)."
+    )
+    pooled = Spec(arm="centralized", model="linear")
+    (note,) = command.borrowed([runs.prepare(pooled, examples)])
+    assert note.endswith("--arm=centralized --dataset=mnist_5k --model=linear.")
+
+
+def test_settings_that_were_searched_elsewhere_have_a_note(tmp_path):
+    path = tmp_path / "mine.json"
+    kind = {"dataset": "mnist_5k", "model": "linear", "algorithm": "fedavg"}
+    values = {"hyperparameters": {"rounds": 7}, "search": {"partitions": ["iid"]}}
+    entry = {**kind, "steps": "local_dp", "epsilon": 2.9, "cohort": 4, **values}
+    path.write_text(json.dumps({"version": 1, "entries": [entry]}))
+    usual = {"arm": "fl_dp", "model": "linear", "settings": path}
+    assert Spec(**usual).settings_from.unlike == ()
+    origin = Spec(**usual, partition="shards", epsilon=1.0).settings_from
+    sentences = (
+        "searched on partition iid, and the run takes shards",
+        "searched at epsilon 2.9, and the run takes 1",
+    )
+    assert origin.unlike == sentences and "; ".join(sentences) in str(origin)
+    notes = command.borrowed([SimpleNamespace(settings_from=origin)])
+    place = f"Note: settings {path} at epsilon 2.9, 4 clients were "
+    assert notes == [f"{place}{sentence}." for sentence in sentences]

@@ -24,6 +24,9 @@ def test_settings_of_entries_are_searched_too():
     [
         ({"colour": "red"}, "grid names 'colour', which is nothing to vary"),
         ({"clients": "4"}, "grid names 'clients'"),
+        ({"epsilon": "1"}, "grid names 'epsilon', and would choose the least private"),
+        ({"noise_multiplier": "1"}, "give noise_multiplier as a flag"),
+        ({"delta": "0.1"}, "grid names 'delta'"),
         ({"encryption": "exact"}, "grid names 'encryption'"),
         ({"proximal": "0.1"}, "grid names 'proximal'"),  # of an algorithm not chosen
         ({"momentum": "fast"}, "grid: momentum takes a number, got 'fast'"),

@@ -94,7 +94,7 @@ def test_a_file_that_serves_another_run_is_refused(file):
         runs.prepare(spec, None)
     for words in (
         f"settings={path} has no effect",
-        "the run takes local_dp of blobs and linear",
+        "for local_dp (every client adds all of the noise) of blobs and linear",
         "the file holds fl of mnist_5k and linear",
         "leave out settings",
     ):

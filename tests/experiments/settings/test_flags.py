@@ -212,6 +212,20 @@ class TestOwnEntries:
         assert named.format(own) in refused(capsys, parse_train, *argv)
 
 
+@pytest.mark.parametrize(
+    ("parse", "typed", "told"),
+    [
+        (parse_sweep, "--arm=fl", "another command: here it is --arms."),
+        (parse_sweep, "--partition=iid", "here it is --partitions."),
+        (parse_sweep, "--seed=1", "here it is --seeds, a count: --seeds=3 takes"),
+        (parse_sweep, "--seeds=1,2", "got '1,2': it is a count: --seeds=3 takes"),
+        (parse_train, "--arms=fl", "--arms is a flag of another command: here it is"),
+    ],
+)
+def test_what_another_command_spells_otherwise_is_named(parse, typed, told, capsys):
+    assert told in refused(capsys, parse, typed)
+
+
 def test_help_is_grouped_and_exits_with_zero(capsys):
     with pytest.raises(SystemExit) as exit_:
         parse_train("--help")
