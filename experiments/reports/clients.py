@@ -166,7 +166,7 @@ def draw(path: Path, config: Mapping[str, Any]) -> bool:
                 below = [a + b for a, b in zip(below, heights, strict=True)]
             axis.set_title(title, fontsize=10)
             if who is None:
-                axis.xaxis.get_major_locator().set_params(integer=True)
+                axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
             else:
                 slanted = {"rotation": 25, "ha": "right"}
                 axis.set_xticks(range(len(who)), who, fontsize=8, **slanted)

@@ -100,7 +100,10 @@ def table(
     # Without the columns that hold nothing, as in reports.
     kept = [i for i in range(len(head)) if any(entries[i] for entries in body)]
     result = rich.table.Table(*(head[i] for i in kept), box=rich.box.SIMPLE)
-    result.caption = " ".join([*baseline(rows), COMPILING])
+    remarks = [*baseline(rows), COMPILING]
+    if any(cited):
+        remarks.append(f"{paper.DIFFERENCE}.")
+    result.caption = " ".join(remarks)
     result.caption_justify = "left"
     for entries, begins in zip(body, sections, strict=True):
         if begins:
@@ -303,8 +306,8 @@ def _difference(cited: Iterable[Cell]) -> str:
         for name in ("model", "partition")
     }
     return (
-        "The paper's model is a CNN, and its non-IID partition is not described; here: "
-        f"model {ours['model']}, partition {ours['partition']}."
+        f"{paper.DIFFERENCE}; here: model {ours['model']}, partition "
+        f"{ours['partition']}."
     )
 
 

@@ -265,7 +265,7 @@ def over_rounds(path: Path, rows: Sequence[Row], delta: float | None) -> None:
             _epsilons(axes[1], rows)
             frame(axes[1], "round", f"epsilon so far (delta = {_short(delta)})")
         for axis in axes:
-            axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def _short(value: float) -> str:

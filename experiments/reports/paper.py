@@ -11,6 +11,9 @@ from typing import NamedTuple
 # The data sets whose reports show the figures.
 DATASETS = ("mnist", "mnist_5k")
 
+# What may differ from the runs that the figures stand beside.
+DIFFERENCE = "The paper's model is a CNN, and its non-IID partition is not described"
+
 
 class Figure(NamedTuple):
     """An accuracy with its standard deviation, where the paper gives one."""

@@ -42,6 +42,9 @@ def test_a_run_leaves_every_file_and_prints_its_result(tmp_path, capsys):
     assert f"written to {out}" in printed
     assert "no tuned settings for data set mnist_5k and model linear" in printed
     assert row["settings_from"].startswith("borrowed from mnist_5k/tutorial_cnn")
+    assert "Largest class: 0." in (out / "report.md").read_text()
+    not_better = row["accuracy"] <= row["largest_class"]
+    assert ("Largest class" in printed) == not_better
     for name in ("config.json", "rounds.jsonl", "summary.csv", "report.md"):
         assert (out / name).stat().st_size > 100
     assert (out / "rounds.png").read_bytes().startswith(b"\x89PNG")

@@ -111,6 +111,8 @@ def test_a_run_s_row_has_them(blobs, train):
     row = train().row
     assert 1 / CLASSES < row["client_accuracy_worst_tenth"] <= 1.0
     assert row["client_accuracy_mean"] >= row["client_accuracy_worst_tenth"]
+    counts = [list(blobs.test.labels).count(label) for label in range(CLASSES)]
+    assert row["largest_class"] == pytest.approx(max(counts) / sum(counts))
     even = dataclasses.replace(blobs, test=blobs.train)
     row = train(even, clients=1).row  # one client, whose records are the test set's
     assert row["client_accuracy_mean"] == pytest.approx(row["accuracy"])

@@ -264,6 +264,12 @@ def test_what_differs_from_the_paper_stands_at_its_figures(config):
     text = comparison.markdown(rows, config, [])
     assert "paper's model is a CNN" in text
     assert "here: model linear, partition iid, dirichlet." in text
+    console = rich.console.Console(width=400)
+    with console.capture() as captured:
+        console.print(comparison.table([row("fl")]))
+        console.print(comparison.table([row("fl", dataset="csv:a.csv")]))
+    printed = " ".join(captured.get().split())
+    assert printed.count("its non-IID partition is not described.") == 1
     varied = [row("fl", learning_rate=rate) for rate in (0.1, 0.2)]
     two = [*varied, row("fl", 8, learning_rate=0.1)]  # panels of learning rates
     assert "T3" not in comparison.markdown(two, config, [])

@@ -74,6 +74,40 @@ def test_accuracy_and_epsilon_over_rounds(insider, tmp_path):
     assert is_png(tmp_path / "plain.png")
 
 
+def test_few_rounds_have_whole_numbers(tmp_path, monkeypatch):
+    ticks = []
+
+    @contextlib.contextmanager
+    def drawn(*args, **options):
+        with figures_drawn(*args, **options) as (figure, axes):
+            yield figure, axes
+            ticks.append(list(axes[0].get_xticks()))
+
+    figures_drawn = figures.drawn
+    monkeypatch.setattr(figures, "drawn", drawn)
+    for last in (1, 3):
+        rows = [{"round": n, "accuracy": n / 10} for n in range(1, last + 1)]
+        figures.over_rounds(tmp_path / "figure.png", rows, None)
+    assert all(float(tick).is_integer() for each in ticks for tick in each)
+
+
+def test_data_sets_have_scales_of_their_own(tmp_path, monkeypatch):
+    shared = []
+
+    @contextlib.contextmanager
+    def drawn(*args, **options):
+        shared.append(options["sharey"])
+        with figures_drawn(*args, **options) as both:
+            yield both
+
+    figures_drawn = figures.drawn
+    monkeypatch.setattr(figures, "drawn", drawn)
+    for other in ("mnist_5k", "folder:pets"):
+        rows = [row("fl", 4), row("fl", 8, dataset=other)]
+        figures.draw(tmp_path / "figure.png", rows)
+    assert shared == [True, False]
+
+
 def test_accuracy_against_epsilon(tmp_path):
     curves = {
         arm: cells([row(arm, 8, 0, 0.9, epsilon=epsilon) for epsilon in (0.5, 2.9)])

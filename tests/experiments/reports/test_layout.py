@@ -130,6 +130,12 @@ def test_data_sets_have_panels_of_their_own_wherever_runs_are_placed():
     assert kinds(grouped[:1]) == []
 
 
+def test_data_sets_that_were_varied_are_the_axis():
+    rows = [row("fl", dataset=name) for name in ("csv:a.csv", "folder:pets")]
+    assert laid_out(cells(rows), "dataset") == ("dataset", ())
+    assert laid_out(cells(rows)) == ("dataset", ())
+
+
 def test_arms_that_a_flag_does_not_concern_stand_in_every_panel():
     grouped = cells(
         [
