@@ -5,8 +5,8 @@
 
 Files, each importing only those before it: `environment` (sets up the process and says
 what it runs on); `arms`, `tuned`, `settings_files`, `settled`, `unused`, `spec`,
-`preparation`; `directory`, `checkpoints`, `columns`, `clients`, `warnings`, `rows`,
-`ledgers`; `training`, `batches`, `loading`.
+`preparation`, `building`; `directory`, `checkpoints`, `columns`, `clients`, `warnings`,
+`rows`, `ledgers`; `training`, `batches`, `loading`.
 """
 
 import lazy_loader

@@ -17,18 +17,17 @@ from fedjax_private import aggregation, datasets, models, simulation
 from fedjax_private.choices import Choice, check_kind
 from fedjax_private.datasets import Dataset, Source
 from fedjax_private.runs import checkpoints
+from fedjax_private.runs.building import (
+    build_aggregation,
+    build_algorithm,
+    evaluator_of,
+)
 from fedjax_private.runs.clients import shards
 from fedjax_private.runs.columns import columns
 from fedjax_private.runs.directory import RunDirectory
 from fedjax_private.runs.environment import machine, versions
 from fedjax_private.runs.ledgers import charger, open_ledgers
-from fedjax_private.runs.preparation import (
-    Prepared,
-    build_aggregation,
-    build_algorithm,
-    evaluator_of,
-    prepare,
-)
+from fedjax_private.runs.preparation import Prepared, prepare
 from fedjax_private.runs.rows import Row, round_row, run_row
 from fedjax_private.runs.spec import Spec
 from fedjax_private.runs.warnings import after_training, before_training, of_loss

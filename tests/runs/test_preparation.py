@@ -1,6 +1,5 @@
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 
@@ -83,18 +82,6 @@ def test_encrypted_sums_are_told_in_words(prepare):
     scheme = aggregation.SCHEMES.choose("exact", {"key_holder": "clients"})
     assert "BASELINE" in prepare(arm="fl_he", encryption=scheme).sums
     assert prepare(arm="fl_he", encryption="none").sums is None
-
-
-def test_equal_runs_share_models_and_algorithms(prepare):
-    one, other = prepare(arm="fl", seed=0), prepare(arm="fl", seed=1)
-    assert one.model is other.model
-    assert one.model is not prepare(model="mlp_2nn").model
-    sums = [
-        runs.preparation.build_aggregation(each, each.model.init(jax.random.key(0)))
-        for each in (one, other)
-    ]
-    built = runs.preparation.build_algorithm(one, sums[0])
-    assert built is runs.preparation.build_algorithm(one, sums[0])
 
 
 def test_a_ready_model_takes_the_place_of_the_spec_s(blobs):
