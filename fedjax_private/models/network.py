@@ -89,13 +89,7 @@ def network_of(module: AnyModule, name: str, example: jax.ShapeDtypeStruct) -> N
     except errors.InvalidRngError as error:
         raise _random(name) from error
     except Exception as error:
-        first = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-        reason = with_place(error, first)
-        raise UnfitError(
-            f"model {name} cannot take inputs of shape {example.shape} ({reason}): "
-            "change the module, which is called with a batch of inputs alone, or try "
-            "model linear."
-        ) from error
+        raise _unable(name, f"inputs of shape {example.shape}", error) from error
     flat = traverse_util.flatten_dict(network.params_like)
     for path, leaf in flat.items():
         if leaf.dtype != jnp.float32:
@@ -109,8 +103,9 @@ def network_of(module: AnyModule, name: str, example: jax.ShapeDtypeStruct) -> N
 def check_outputs(network: Network, name: str, example: jax.ShapeDtypeStruct) -> None:
     """Raises ValueError if an example's logits depend on the others of its batch.
 
-    Nor may they be probabilities. It computes a few logits at parameters that are
-    drawn; it takes a compilation.
+    Nor may they depend on how many there are, or on the example's place among them, or
+    be probabilities. It computes a few logits at parameters that are drawn; it takes
+    two compilations.
     """
     generator = np.random.default_rng(0)
 
@@ -120,24 +115,61 @@ def check_outputs(network: Network, name: str, example: jax.ShapeDtypeStruct) ->
         return generator.integers(0, 2, like.shape).astype(like.dtype)
 
     params = jax.tree.map(drawn, network.params_like)
-    first, *others = (drawn(example) for _ in range(3))
-    apply = jax.jit(network.apply)
-    both = [np.asarray(apply(params, np.stack([first, x]))) for x in others]
-    one, other = (logits[0] for logits in both)
+    inputs, others = (np.stack([drawn(example) for _ in range(3)]) for _ in range(2))
+    compiled = jax.jit(network.apply)
+
+    def apply(params: Params, inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        try:
+            with jax.default_matmul_precision("highest"):
+                return np.asarray(compiled(params, inputs))
+        except Exception as error:
+            raise _unable(name, f"a batch of {len(inputs)}", error) from error
+
+    together = apply(params, inputs)
     # Logits grow with the parameters, probabilities stay in [0, 1].
     larger = jax.tree.map(lambda leaf: 10 * leaf, params)
-    outputs = np.concatenate([*both, apply(larger, np.stack([first, others[0]]))])
+    outputs = np.concatenate([together, apply(larger, inputs)])
     if ((outputs >= 0) & (outputs <= 1)).all() and outputs.any():
         raise UnfitError(
             f"model {name} returns probabilities, and the loss takes logits: leave out "
             "the softmax or sigmoid at its end."
         )
-    if not np.array_equal(one, other, equal_nan=True):
-        raise UnfitError(
-            f"model {name} computes an example's logits from the others of its batch, "
-            "and here every example is trained on by itself: normalise within an "
-            "example, as GroupNorm and LayerNorm do."
-        )
+    for i in range(len(inputs)):
+        changed = others.copy()
+        changed[i] = inputs[i]
+        if not np.array_equal(apply(params, changed)[i], together[i], equal_nan=True):
+            raise _mixing(name)
+        alone = apply(params, inputs[i : i + 1])
+        if alone.shape != (1, *together.shape[1:]) or _differ(alone[0], together[i]):
+            raise _mixing(name)
+
+
+# Batches of other sizes are rounded otherwise; half precision keeps two digits.
+_ROUNDED = 0.05
+
+
+def _differ(alone: npt.NDArray[Any], together: npt.NDArray[Any]) -> bool:
+    """Whether logits (classes,) differ by more than rounding."""
+    first, second = np.float32(alone), np.float32(together)
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        return bool(np.abs(first - second).max() > _ROUNDED * np.abs(first).max())
+
+
+def _mixing(name: str) -> UnfitError:
+    return UnfitError(
+        f"model {name} computes an example's logits from the others of its batch, from "
+        "their number or from its place among them, and here every example is trained "
+        "on by itself: let no layer reach over axis 0 of the inputs, and normalise "
+        "within an example, as GroupNorm and LayerNorm do."
+    )
+
+
+def _unable(name: str, inputs: str, error: Exception) -> UnfitError:
+    first = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+    return UnfitError(
+        f"model {name} cannot take {inputs} ({with_place(error, first)}): change the "
+        "module, which is called with a batch of inputs alone, or try model linear."
+    )
 
 
 def _random(name: str) -> UnfitError:

@@ -87,7 +87,7 @@ def build(
         ValueError: an unknown model or activation, inputs that the model cannot take,
             a module with state other than its parameters or that draws random numbers,
             parameters that are not float32, other outputs than logits, or logits of an
-            example that depend on the others of its batch.
+            example that depend on the others of its batch, or on how many there are.
     """
     choice = chosen(model)
     entry, name = choice.entry, choice.name

@@ -258,6 +258,24 @@ def centred(x):
     return x - x.mean(axis=0)
 
 
+def by_place(x):
+    return x * (1 + jnp.arange(len(x)))[:, None]
+
+
+def behind(x):
+    """Adds an example's predecessor, so that the first depends on no other."""
+    return x + jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]])
+
+
+class Scanning(nn.Module):
+    """Scans over the batch, as its axes are named wrongly."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.RNN(nn.SimpleCell(4), time_major=True)(x.reshape((len(x), 6, 6)))
+        return nn.Dense(3)(x.reshape((len(x), -1)))
+
+
 def needy(*, rngs, width):
     raise AssertionError
 
@@ -283,6 +301,22 @@ REFUSED = {
     ),
     "linen complex": (Complex(), "parameter shift of complex64"),
     "linen across examples": (Wrapped((centred,)), "from the others of its batch"),
+    "linen predecessor": (Ending(behind), "from the others of its batch"),
+    "linen scan": (Scanning(), "from the others of its batch"),
+    "linen cumulated": (
+        Wrapped((lambda x: jnp.cumsum(x, axis=0),)),
+        "or from its place among them",
+    ),
+    "linen size": (Ending(lambda x: x * len(x)), "from their number"),
+    "linen place": (Ending(by_place), "from its place among them"),
+    "linen squeezed": (
+        Ending(lambda x: x.squeeze()),
+        "from their number or .*reach over axis 0",
+    ),
+    "linen pairs": (
+        Ending(lambda x: x.reshape((min(len(x), 2), 3))),
+        r"cannot take a batch of 3 \(.*try model linear",
+    ),
     "linen softmax": (Ending(nn.softmax), "returns probabilities.*leave out the softm"),
     "linen sigmoid": (Ending(nn.sigmoid), "returns probabilities, and the loss takes"),
     "nnx softmax": (

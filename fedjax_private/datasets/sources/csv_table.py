@@ -34,11 +34,11 @@ def read_csv(path: str | os.PathLike[str], settings: CsvSettings) -> Dataset:
     """Returns the records of a table as a data set.
 
     The first line names the columns; fields may be quoted as in RFC 4180; the text is
-    UTF-8, with or without a byte order mark. Spaces around fields are dropped. Columns
-    of numbers and of categories become float32 inputs (N, F) in the order of the file;
-    a category column becomes as many as it has categories. Classes and clients are
-    numbered in the order of their names, and which there are is taken to be public; see
-    `from_arrays`.
+    UTF-8, with or without a byte order mark. Spaces around fields are dropped, those
+    before a quote too. Columns of numbers and of categories become float32 inputs (N,
+    F) in the order of the file; a category column becomes as many as it has categories.
+    Classes and clients are numbered in the order of their names, and which there are is
+    taken to be public; see `from_arrays`.
 
     Args:
         path: of the file.
@@ -64,6 +64,7 @@ def read_csv(path: str | os.PathLike[str], settings: CsvSettings) -> Dataset:
         train, test = settings.split(name, classes)
         of_train, of_test = records.take(train), records.take(test)
     else:
+        _check_other_file(pathlib.Path(path), pathlib.Path(settings.test_file))
         of_train = records
         of_test = _Records.read(pathlib.Path(settings.test_file), settings)
         if strange := set(of_train.features) ^ set(of_test.features):
@@ -93,6 +94,15 @@ def read_csv(path: str | os.PathLike[str], settings: CsvSettings) -> Dataset:
         for column in occurring
     )
     return dataclasses.replace(dataset, looked_up=looked_up)
+
+
+def _check_other_file(path: pathlib.Path, test_file: pathlib.Path) -> None:
+    """Raises DatasetError where the test records are the training records."""
+    if test_file.expanduser().resolve() == path.expanduser().resolve():
+        raise DatasetError(
+            f"test_file={test_file} is the file of the training records itself: name "
+            "another one, or leave out test_file, and a test set is drawn."
+        )
 
 
 def _check_classes(name: str, label: str, texts: Sequence[str]) -> None:
@@ -193,7 +203,11 @@ def _rows(
     delimiter = "\t" if settings.delimiter == "tab" else settings.delimiter
     try:
         with path.expanduser().open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            # A quote after a space is a quote, too.
+            skip = delimiter != " "
+            reader = csv.reader(
+                file, delimiter=delimiter, strict=True, skipinitialspace=skip
+            )
             for number, row in enumerate(filter(None, reader)):
                 if "\0" in "".join(row):
                     raise csv.Error("it holds a zero byte")

@@ -146,6 +146,23 @@ def test_a_file_of_the_test_set(read, write):
     wider = write("bmi," + header + "\n1," + lines[0], name="wider.csv")
     with pytest.raises(DatasetError, match=r"differ in the columns bmi: add them"):
         read(test_file=wider, ranges="*=0:100")
+    same = write()
+    link = same.with_name("link.csv")
+    link.symlink_to(same)
+    for name in (same, link, same.parent / "." / same.name):
+        with pytest.raises(DatasetError, match=r"is the file of the training records"):
+            read(test_file=name)
+
+
+def test_a_quote_after_a_space_is_a_quote(read):
+    spaced = WARDS.replace(",ill", ', "ill"').replace(",Zug", ',  "Zug, east"')
+    dataset = read(spaced)
+    assert dataset.class_names == ("ill", "well")
+    assert dataset.client_names == ("Basel", "Bern", "Zug, east")
+    tabs = spaced.replace(", east", "").replace(",", "\t")
+    assert read(tabs, delimiter="tab").class_names == ("ill", "well")
+    with_gap = WARDS.replace(" m ", "m").replace(",", " ").replace("3 0 f", "3 0 ")
+    assert len(read(with_gap, delimiter=" ", categories="sex=|f|m").train) == 4
 
 
 def test_the_draw_of_the_test_set_is_by_class_and_fixed(read):
