@@ -90,11 +90,14 @@ class Clipping:
         """
         raise NotImplementedError
 
-    def cuts(self, total: Array) -> Array | None:
+    def cuts(self, norms: Array, total: Array) -> Array | None:
         """Returns which gradients are made shorter; None where norms do not tell.
 
+        The result is bool (B,), or (L, B) where parameter arrays are clipped apart.
+
         Args:
-            total: (B,), the norm of each example's gradient.
+            norms: (L, B), as in `factors`.
+            total: (B,), as in `factors`.
         """
         return None
 
@@ -148,7 +151,7 @@ class FlatClipping(Clipping):
         bound = self.clip_norm * (1.0 - ROUNDING_MARGIN)
         return bound / jnp.maximum(total, bound)
 
-    def cuts(self, total: Array) -> Array | None:
+    def cuts(self, norms: Array, total: Array) -> Array | None:
         """See `Clipping`."""
         return total > self.clip_norm
 
@@ -168,6 +171,10 @@ class PerLayerClipping(Clipping):
         """See `Clipping`."""
         bound = self.clip_norm * (1.0 - ROUNDING_MARGIN) / math.sqrt(len(norms))
         return bound / jnp.maximum(norms, bound)
+
+    def cuts(self, norms: Array, total: Array) -> Array | None:
+        """See `Clipping`."""
+        return norms > self.clip_norm / math.sqrt(len(norms))
 
 
 @dataclasses.dataclass(frozen=True)

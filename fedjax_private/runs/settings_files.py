@@ -43,6 +43,7 @@ from fedjax_private.runs.tuned import DEFAULT_EPSILON
 
 VERSION = 1
 MOST_BYTES = 1_000_000
+MOST = 1e15  # of any number; larger whole ones are none that a float holds
 
 CENTRAL, LOCAL = "central_dp", "local_dp"
 
@@ -245,9 +246,10 @@ def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 def _entries(content: Any, where: str) -> list[Any]:
     if not isinstance(content, dict) or content.keys() != {"version", "entries"}:
         raise ValueError(f"{where} must hold version and entries, and nothing else.")
-    if content["version"] != VERSION:
+    version = content["version"]
+    if isinstance(version, bool) or version != VERSION:
         raise ValueError(
-            f"{where} has version {content['version']!r}, and only {VERSION} is known."
+            f"{where} has version {version!r}, and only {VERSION} is known."
         )
     entries = content["entries"]
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
@@ -313,4 +315,6 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
     fits = number if kind is float else isinstance(value, kind)
     if not fits or (kind is int and not number):
         raise ValueError(f"{where} must be {words}, got {value!r}.")
+    if number and abs(value) > MOST:
+        raise ValueError(f"{where} must be at most {MOST:g}.")
     return float(value) if kind is float else value

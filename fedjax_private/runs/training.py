@@ -194,10 +194,11 @@ def _check_trained(prepared: Prepared, rounds: Sequence[Mapping[str, Any]]) -> N
     """Raises ValueError if every round of a run was void."""
     trust = prepared.trust
     if trust is not None and all(line["void"] for line in rounds):
+        lower = "drop_out" if trust.uploads == 1 else "drop_out or min_uploads"
         raise ValueError(
             f"every round of {prepared.spec.name} was void, and nothing was trained: "
             f"fewer uploads arrived than the {trust.uploads} that a sum must hold; "
-            "lower drop_out or min_uploads, or take more clients."
+            f"lower {lower}, or take more clients."
         )
 
 

@@ -106,13 +106,15 @@ def after_training(prepared: Prepared, first: Params, last: Params) -> list[str]
     test = prepared.dataset.test
     inputs, labels = test.inputs[:CHECKED_RECORDS], test.labels[:CHECKED_RECORDS]
     norms = _norms(prepared.model)
-    shares = []
+    anywhere, everywhere = [], []
     for params in (first, last):
-        cut = clipping.cuts(norms(params, inputs, labels))
+        cut = clipping.cuts(*norms(params, inputs, labels))
         if cut is None:
             return []
-        shares.append(float(cut.mean()))
-    return list(_of_clipping(clipping.clip_norm, shares))
+        arrays = np.atleast_2d(cut)
+        anywhere.append(float(arrays.any(axis=0).mean()))
+        everywhere.append(float(arrays.all(axis=0).mean()))
+    return list(_of_clipping(clipping.clip_norm, anywhere, everywhere))
 
 
 def of_loss(prepared: Prepared, loss: npt.NDArray[np.float64]) -> list[str]:
@@ -134,28 +136,34 @@ def of_loss(prepared: Prepared, loss: npt.NDArray[np.float64]) -> list[str]:
 
 
 @functools.cache
-def _norms(model: models.Model) -> Callable[[Params, Any, Any], Array]:
-    """(params, inputs, labels) -> (B,), the norm of each example's gradient."""
-    gradients = example_gradients(model.loss)
-    return jax.jit(
-        lambda params, inputs, labels: total_norms(gradients(params, inputs, labels))
-    )
+def _norms(model: models.Model) -> Callable[[Params, Any, Any], tuple[Array, Array]]:
+    """(params, inputs, labels) -> norms of gradients: (L, B) of arrays, (B,) of all."""
+    gradients_of = example_gradients(model.loss)
+
+    def norms(params: Params, inputs: Any, labels: Any) -> tuple[Array, Array]:
+        gradients = gradients_of(params, inputs, labels)
+        return gradients.norms, total_norms(gradients)
+
+    return jax.jit(norms)
 
 
-def _of_clipping(clip_norm: float, shares: Sequence[float]) -> Iterator[str]:
+def _of_clipping(
+    clip_norm: float, anywhere: Sequence[float], everywhere: Sequence[float]
+) -> Iterator[str]:
     """Warnings by the shares of test records that are cut, at the first and last model.
 
     Args:
         clip_norm: C.
-        shares: in [0, 1].
+        anywhere: shares, in [0, 1], of those with a parameter array that is cut.
+        everywhere: shares of those of which every array is cut.
     """
-    if max(shares) < FEW:
+    if max(anywhere) < FEW:
         yield (
             f"clip_norm={clip_norm:g} cuts the gradients of fewer than {FEW:.0%} of "
             "test records, at the first model and at the last: noise is scaled to "
             "clip_norm, so that a smaller one adds less for the same epsilon."
         )
-    if min(shares) > NEARLY_ALL:
+    if min(everywhere) > NEARLY_ALL:
         yield (
             f"clip_norm={clip_norm:g} cuts the gradients of more than {NEARLY_ALL:.0%} "
             "of test records, at the first model and at the last: the run is too "

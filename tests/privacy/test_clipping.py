@@ -168,7 +168,13 @@ def test_impossible_settings_are_refused(make):
         make()
 
 
-def test_flat_clipping_says_which_gradients_it_cuts():
-    assert FlatClipping(C).cuts(jnp.array([0.6, 0.8, jnp.inf])).tolist() == [0, 1, 1]
-    for kind in KINDS[1:]:
-        assert kind(C).cuts(jnp.ones(2)) is None
+def test_clippings_say_which_gradients_they_cut():
+    norms = jnp.array([[0.6, 0.8, jnp.inf]])
+    assert FlatClipping(C).cuts(norms, norms[0]).tolist() == [0, 1, 1]
+    # Of two arrays, each has C / sqrt(2).
+    edge = C / math.sqrt(2)
+    pair = jnp.array([[0.99 * edge, 1.01 * edge], [1.01 * edge, 0.0]])
+    cut = PerLayerClipping(C).cuts(pair, jnp.linalg.norm(pair, axis=0))
+    assert cut.tolist() == [[0, 1], [1, 0]]
+    for kind in set(KINDS) - {FlatClipping, PerLayerClipping}:
+        assert kind(C).cuts(jnp.ones((1, 2)), jnp.ones(2)) is None

@@ -148,6 +148,11 @@ def test_a_run_of_void_rounds_only_is_no_result(blobs, tmp_path):
     (ledger,) = (out / "ledger").iterdir()
     assert len(ledger.read_text().splitlines()) == 3  # a head, and a charge a round
     assert runs.checkpoints.names(out) == runs.read_rows(out / "runs.jsonl") == []
+    with pytest.raises(
+        ValueError, match=r"the 1 that .*; lower drop_out, or take more"
+    ):
+        settings = dataclasses.replace(settings, min_uploads=None)
+        runs.train(settings, out=tmp_path / "plain", dataset=blobs)
 
 
 def test_lost_uploads_are_told_where_there_are_uploads(train):

@@ -112,6 +112,25 @@ def test_the_share_is_that_of_gradients_longer_than_the_clip_norm(prepare):
     assert runs.after_training(middle, zero, zero) == []
 
 
+def test_layers_that_are_clipped_apart_are_judged_apart(prepare):
+    """Gradients of the kernel and of the bias are (p - y) x and p - y."""
+    run = prepare(arm="fl_dp")
+    zero = jax.tree.map(np.zeros_like, run.model.init(jax.random.key(0)))
+    x = np.asarray(run.dataset.test.inputs, np.float64)
+    of_bias, of_kernels = math.sqrt(2 / 3), np.linalg.norm(x, axis=1) * math.sqrt(2 / 3)
+    least, most = min(of_bias, of_kernels.min()), max(of_bias, of_kernels.max())
+    assert of_bias < most
+    for layer, expected in (
+        (0.99 * least, "more than 99%"),
+        (1.01 * of_bias, ""),
+        (1.01 * most, "fewer than 1%"),
+    ):
+        bound = layer * math.sqrt(2)  # two parameter arrays
+        run = prepare(arm="fl_dp", mechanism="per_layer", clip_norm=bound)
+        found = runs.after_training(run, zero, zero)
+        assert len(found) == bool(expected) and expected in "".join(found)
+
+
 def test_other_clippings_and_units_are_not_judged(prepare):
     for settings in (
         {"arm": "fl_dp", "mechanism": "automatic"},
