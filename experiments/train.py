@@ -7,6 +7,7 @@ from experiments import command
 from experiments.progress import progress
 from experiments.reports import comparison
 from experiments.settings import flags
+from experiments.settings.spellings import spelled
 from fedjax_private import runs
 from fedjax_private.faults import with_place
 
@@ -35,7 +36,7 @@ def train(argv: Sequence[str]) -> int:
         with progress(len(ready.schedule), console) as advance:
             (trained,) = runs.train_together([ready], directory, advance)
     except ValueError as error:  # such as training that diverged beyond encryption
-        words = flags.spelled(with_place(error), parsed.names)
+        words = spelled(with_place(error), parsed.names)
         print(f"error: {spec.name} failed: {words}", file=sys.stderr)
         return 1
     directory.add_run(trained.row)

@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 
 from absl import flags as absl_flags
 
+from experiments.settings.spellings import explained, spelled
 from fedjax_private.choices import Check, Entry, Registry, kinds, settings_of
 
 T = TypeVar("T")
@@ -184,36 +185,6 @@ def as_called(usage: str, program: str) -> str:
     return re.sub(r"python -m experiments\.(?=\w)", f"{PROGRAM} ", usage)
 
 
-def spelled(message: str, names: Iterable[str]) -> str:
-    """A library's sentence with its arguments spelled as flags.
-
-    Names with an underscore are arguments wherever they stand; others where the
-    sentence says so: `name=value`, `name must ...`, `give name`, `leave out name`.
-    """
-    for name in sorted(names, key=len, reverse=True):
-        free = r"(?<![\w\-=.:/'\"`])"
-        message = re.sub(rf"{free}{name}=True\b", f"--{name}", message)
-        message = re.sub(rf"{free}{name}=False\b", f"--no{name}", message)
-        if "_" in name:
-            message = re.sub(rf"{free}{name}(?![\w(/]|\.\w)", f"--{name}", message)
-            continue
-        message = re.sub(rf"{free}{name}(?==)", f"--{name}", message)
-        said = (
-            r"must|takes|lies|names|needs at least one value|has no effect|is no|"
-            r"is unknown|'"
-        )
-        message = re.sub(rf"^{name}(?= (?:{said}))", f"--{name}", message)
-        message = re.sub(rf"(?<=: ){name}(?= must)", f"--{name}", message)
-        verbs = r"give|leave out|set|raise|or|and"
-        message = re.sub(
-            rf"\b({verbs}) {name}(?=[,.;:] |[.]$)", rf"\1 --{name}", message
-        )
-        either = rf"\b(give|give either|leave out) {name}(?= (?:or|and)\b)"
-        message = re.sub(either, rf"\1 --{name}", message)
-        message = re.sub(rf"\b(another) {name}\b", rf"\1 --{name}", message)
-    return message
-
-
 def fail(message: str, names: Iterable[str] = ()) -> NoReturn:
     """Ends the command for bad input: one line on stderr, exit status 2."""
     print(f"error: {spelled(message, names)}", file=sys.stderr)
@@ -311,7 +282,7 @@ def parse(
             values.set_gnu_getopt()  # flags may stand between arguments
         rest = values(list(argv))[1:]
     except absl_flags.Error as error:
-        fail(_explained(error, values))
+        fail(explained(error, values))
     if rest and not arguments:
         fail(f"unexpected argument {rest[0]!r}: flags look like --name=value.")
     given = frozenset(name for name in values if values[name].present)
@@ -357,35 +328,6 @@ SWEPT = {
     "partition": "--partitions={}",
     "seed": "--seeds=3, which are the seeds 0 to 2 (--vary is for other flags)",
 }
-
-
-# What one command calls in the singular and another one in the plural.
-OTHER_SPELLING = {
-    "arm": "arms",
-    "arms": "arm",
-    "partition": "partitions",
-    "partitions": "partition",
-    "seed": "seeds",
-    "seeds": "seed",
-}
-COUNTED = {"seeds": "a count: --seeds=3 takes the seeds 0, 1 and 2"}
-
-
-def _explained(error: absl_flags.Error, known: Iterable[str]) -> str:
-    """What is wrong with a command line that absl refuses, in one sentence."""
-    message = str(error).removeprefix("ERROR:: ").replace("\n", " ")
-    if isinstance(error, absl_flags.UnrecognizedFlagError):
-        name = error.flagname
-        other = OTHER_SPELLING.get(name)
-        if other is not None and other in known:
-            meaning = f", {COUNTED[other]}" if other in COUNTED else ""
-            return (
-                f"--{name} is a flag of another command: here it is --{other}{meaning}."
-            )
-    for name, meaning in COUNTED.items():
-        if message.startswith(f"flag --{name}="):
-            return f"{message.removesuffix('.')}: it is {meaning}."
-    return message
 
 
 def _refuse_lists(flags: Iterable[Flag], argv: Sequence[str]) -> None:
