@@ -183,7 +183,12 @@ def more_warnings(row: Mapping[str, Any], told: Collection[str]) -> list[str]:
 def prepared(
     specs: Iterable[runs.Spec], inputs: runs.Inputs, parsed: Parsed
 ) -> dict[runs.Spec, runs.Prepared]:
-    """The runs at seed 0, prepared; one that cannot be run is bad input."""
+    """The runs at seed 0, prepared; one that cannot be run is bad input.
+
+    So are two runs of one name.
+    """
+    specs = list(specs)
+    parsed.checked(lambda: runs.check_names(specs))
     first = [spec for spec in specs if spec.seed == 0]
     return parsed.checked(
         lambda: {spec: runs.prepare(spec, inputs(spec)) for spec in first}

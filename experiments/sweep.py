@@ -166,7 +166,8 @@ def labelled(spec: runs.Spec, varied: Sequence[str]) -> runs.Spec:
 
 
 def _text(value: Any) -> str:
-    return str(getattr(value, "name", value))
+    """A value in a label: entries by their names, settings files by their paths."""
+    return str(getattr(value, "name", getattr(value, "path", value)))
 
 
 def sweep(argv: Sequence[str]) -> int:

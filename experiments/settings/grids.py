@@ -59,6 +59,8 @@ def spec_with(
 ) -> runs.Spec:
     """The spec with values of its fields, or of its entries' settings.
 
+    A setting that several of its entries have is set in all of them, as by its flag.
+
     Args:
         base: what else holds.
         values: as text; names of entries are read before their settings.
@@ -78,26 +80,27 @@ def spec_with(
     }
     spec = dataclasses.replace(base, **changes)
     for name in values.keys() - known.keys():
-        owner = _owner_of(spec, name, fields)
-        if owner is not None:
-            spec = _with_setting(spec, owner, name, values[name], argument)
-        elif not lenient:
+        owners = _owners_of(spec, name, fields)
+        if not owners and not lenient:
             raise ValueError(f"{argument} names {name!r}, which is nothing to vary.")
+        for owner in owners:
+            spec = _with_setting(spec, owner, name, values[name], argument)
     return spec
 
 
 def has(spec: runs.Spec, name: str, fields: Collection[str]) -> bool:
     """Whether a name is one of the fields, or a setting of what these choose."""
-    return name in fields or _owner_of(spec, name, fields) is not None
+    return name in fields or bool(_owners_of(spec, name, fields))
 
 
-def _owner_of(spec: runs.Spec, name: str, fields: Collection[str]) -> str | None:
-    """The field whose choice has a setting of that name; None where there is none."""
-    for field in fields:
-        choice = getattr(spec, field, None)
-        if isinstance(choice, Choice) and name in settings_of(choice.entry):
-            return field
-    return None
+def _owners_of(spec: runs.Spec, name: str, fields: Collection[str]) -> list[str]:
+    """The fields whose choices have a setting of that name."""
+    choices = {field: getattr(spec, field, None) for field in fields}
+    return [
+        field
+        for field, choice in choices.items()
+        if isinstance(choice, Choice) and name in settings_of(choice.entry)
+    ]
 
 
 def _with_setting(

@@ -2,6 +2,7 @@ from . import checkpoints as checkpoints, environment as environment
 from .arms import ARMS as ARMS, Arm as Arm
 from .batches import (
     Inputs as Inputs,
+    check_names as check_names,
     together as together,
     train_all as train_all,
 )

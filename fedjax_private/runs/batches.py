@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -55,6 +55,23 @@ def together(specs: Sequence[Spec], inputs: Inputs) -> list[list[Spec]]:
     return list(groups.values())
 
 
+def check_names(specs: Iterable[Spec]) -> None:
+    """Checks that no two runs have one name, under which files of both would be mixed.
+
+    Raises:
+        ValueError: two have.
+    """
+    names: set[str] = set()
+    for spec in specs:
+        if spec.name in names:
+            raise ValueError(
+                f"two runs have the name {spec.name!r}, and would write into the same "
+                "files: give each a label of its own, or train them into directories "
+                "of their own."
+            )
+        names.add(spec.name)
+
+
 def train_all(
     specs: Sequence[Spec],
     inputs: Inputs,
@@ -76,7 +93,11 @@ def train_all(
 
     Returns:
         What failed: a sentence each.
+
+    Raises:
+        ValueError: two runs have one name; nothing is trained.
     """
+    check_names(specs)
     form = "a RunDirectory, as RunDirectory.create(path) returns"
     check_kind("directory", directory, RunDirectory, form)
     failures = []

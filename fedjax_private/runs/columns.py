@@ -86,7 +86,8 @@ def _choices(prepared: Prepared) -> Iterable[tuple[str, Choice[Any]]]:
 def entry_settings(choices: Iterable[tuple[str, Choice[Any]]]) -> dict[str, Any]:
     """Returns the settings of entries, by name; None has been derived.
 
-    A name that two entries share is written with its kind, as in `partition.width`.
+    A name that two entries share is written with its kind, as in `partition.width`,
+    unless both have the same value, as where a flag set it.
     Tuples are text, separated by commas, as flags take them.
     """
     owned: dict[str, dict[str, Any]] = {}  # setting -> kind -> value
@@ -99,7 +100,7 @@ def entry_settings(choices: Iterable[tuple[str, Choice[Any]]]) -> dict[str, Any]
                     value = ",".join(map(str, value))
                 owned.setdefault(field.name, {})[kind] = value
     return {
-        name if len(values) == 1 else f"{kind}.{name}": value
+        name if len(set(values.values())) == 1 else f"{kind}.{name}": value
         for name, values in owned.items()
         for kind, value in values.items()
     }

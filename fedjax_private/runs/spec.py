@@ -1,6 +1,7 @@
 """A run as it is asked for. Its fields are also the flags of the commands."""
 
 import dataclasses
+import hashlib
 import os
 import re
 from typing import Any
@@ -47,6 +48,9 @@ DEFAULT_CLIENTS = 4
 
 NOISES = ("local", "distributed")
 
+# Bytes of a label that names of files hold; longer ones end in a digest.
+LABEL_BYTES, DIGEST_LETTERS = 120, 12
+
 
 def _known_optimizer(name: str) -> str | None:
     SERVER_OPTIMIZERS.find(name)  # raises ValueError, with the ones that there are
@@ -58,6 +62,15 @@ def setting(
 ) -> Any:
     """A field of `Spec`."""
     return choices.setting(default, help, check, group=group)
+
+
+def _shortened(label: str) -> str:
+    """A label that fits into the name of a file, whose 255 bytes hold more than it."""
+    encoded = label.encode()
+    if len(encoded) <= LABEL_BYTES:
+        return label
+    digest = hashlib.sha256(encoded).hexdigest()[:DIGEST_LETTERS]
+    return encoded[:LABEL_BYTES].decode(errors="ignore") + f"~{digest}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,8 +291,11 @@ class Spec(choices.Settings):
 
     @property
     def name(self) -> str:
-        """A name for files and lines: arm-clients-partition-seed, or label-arm-..."""
-        start = f"{self.label}-" if self.label else ""
+        """A name for files and lines: arm-clients-partition-seed, or label-arm-...
+
+        A long label is cut, and a digest of all of it stands for the rest.
+        """
+        start = f"{_shortened(self.label)}-" if self.label else ""
         name = (
             f"{start}{self.arm}-{self.client_count}-{self.partition_name}-{self.seed}"
         )

@@ -126,9 +126,12 @@ def _rules(
             "nothing is encrypted, and every upload arrives; give drop_out, or " + _OUT,
         )
     if not facts.shares_noise:
+        # The clients of an arm with shared noise share it unless `noise` forbids.
+        way = "leave out noise=local, or " + _OUT
         yield (
             ("honest_clients",),
-            f"clients of {name} share no noise; {_arms(lambda a: a.shared)}",
+            f"clients of {name} share no noise{' under noise=local' * arm.shared}; "
+            f"{way if arm.shared else _arms(lambda a: a.shared)}",
         )
     if facts.shares_noise:
         yield (
@@ -190,13 +193,14 @@ def values_of(spec: Settings) -> dict[str, Any]:
 def with_settings(spec: Settings, sentences: Mapping[str, str]) -> dict[str, str]:
     """Sentences on fields and on the settings of their choices, in order.
 
-    A choice without effect leaves its settings none.
+    A choice without effect leaves its settings none. A setting that several choices
+    have is found where it has no effect in any of them.
 
     Args:
         spec: whose choices count.
         sentences: on fields; names that are no field are left out.
     """
-    found = dict(sentences)
+    found, used = dict(sentences), set()
     for name, choice in choices_of(spec).items():
         why = without_effect(choice.settings)
         for setting in settings_of(choice.entry):
@@ -204,6 +208,10 @@ def with_settings(spec: Settings, sentences: Mapping[str, str]) -> dict[str, str
                 found[setting] = setting + sentences[name].removeprefix(name)
             elif setting in why:
                 found[setting] = why[setting]
+            else:
+                used.add(setting)
+    for setting in used:
+        found.pop(setting, None)
     return {name: found[name] for name in values_of(spec) if name in found}
 
 

@@ -6,13 +6,22 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
-from experiments.sweep import QUICK_ROUNDS, SweepConfig, quick, specs, sweep
+from experiments.sweep import (
+    QUICK_ROUNDS,
+    SweepConfig,
+    labelled,
+    quick,
+    specs,
+    sweep,
+)
 from experiments.tune import TuneConfig
 from fedjax_private.encryption.openfhe.backend import interpreter
 from fedjax_private.runs import ARMS, Spec, checkpoints, read_rows
+from fedjax_private.runs.settings_files import Entry, SettingsFile
 from tests.experiments.commands import SMALL, run
 from tests.runs.small import ROW_NAMES
 
@@ -262,6 +271,47 @@ class TestVaried:
         config = json.loads((varied / "config.json").read_text())
         assert config["vary"] == ["noise_multiplier", "alpha"]
         assert config["metric"] == "accuracy"
+
+
+def test_runs_of_one_name_are_refused_before_any_is_trained(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    files = [Path("a_b.csv"), Path("a/b.csv")]
+    files[1].parent.mkdir()
+    for file in files:
+        lines = [f"{n},{'yes' if n % 2 else 'no'}" for n in range(40)]
+        file.write_text("\n".join(["dose,label", *lines]))
+    out = tmp_path / "run"
+    flags = ("--arms=fl", "--partitions=iid", "--seeds=1", f"--out={out}")
+    named = ",".join(f"csv:{file}" for file in files)
+    with pytest.raises(SystemExit) as exit_:
+        vary = f"--vary=dataset={named};label=label;ranges=*=raw"
+        sweep(["sweep", *flags, *SMALL, vary])
+    assert exit_.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: two runs have the name ")
+    assert "dataset=csv_a_b.csv," in line
+    assert not out.exists()
+
+
+def test_runs_are_labelled_by_the_path_of_a_settings_file_alone(tmp_path):
+    values = tuple((name, 1) for name in ("rounds", "local_epochs", "batch_size"))
+    entry = Entry("mnist_5k", "linear", "fl", "fedavg", None, 3, values)
+    files = [tmp_path / "one.json", tmp_path / "two.json"]
+    for file in files:
+        SettingsFile(str(file), (entry,)).write()
+    text = ",".join(map(str, files))
+    what = SweepConfig(
+        arms=("fl",),
+        clients=(3,),
+        partitions=("iid",),
+        seeds=1,
+        vary=f"settings={text}",
+    )
+    cells = specs(what, Spec(model="linear"))
+    labels = [labelled(cell.used_only(), what.varied).label for cell in cells]
+    assert labels == [f"settings={file}" for file in files]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import dataclasses
 
 import jax
 import numpy as np
+import pytest
 
 from fedjax_private import runs
 from fedjax_private.models import MODELS
@@ -60,8 +61,8 @@ def test_seeds_of_pooled_data_go_together_where_devices_would_idle(blobs):
 def test_a_run_that_fails_stops_no_other(blobs, tmp_path):
     specs = [
         spec(seed=0),
-        spec(cohort=9),
-        spec(algorithm="scaffold", drop_out=0.5),
+        spec(cohort=9, label="a"),
+        spec(algorithm="scaffold", drop_out=0.5, label="b"),
         spec(seed=1),
     ]
     said, rows, advanced = [], {}, []
@@ -76,9 +77,22 @@ def test_a_run_that_fails_stops_no_other(blobs, tmp_path):
     assert list(rows) == [specs[0], specs[3]]
     assert [row["seed"] for row in rows.values()] == [0, 1]
     assert failures == said
-    assert [sentence.split(":")[1].strip() for sentence in said] == ["fl-3-iid-0"] * 2
+    names = [sentence.split(":")[1].strip() for sentence in said]
+    assert names == ["a-fl-3-iid-0", "b-fl-3-iid-0"]
     assert "cohort must" in said[0] and "leave out drop_out" in said[1]
     assert sum(row is not None for row in advanced) == 4
+
+
+def test_two_runs_of_one_name_are_refused_before_any_is_trained(blobs, tmp_path):
+    specs = [spec(), spec(learning_rate=0.2)]
+    with pytest.raises(ValueError, match="two runs have the name 'fl-3-iid-0'"):
+        runs.train_all(
+            specs,
+            Inputs(lambda spec: blobs),
+            RunDirectory.create(tmp_path),
+            finished=lambda spec, row: None,
+        )
+    assert runs.checkpoints.names(tmp_path) == []
 
 
 def test_a_seed_that_diverges_takes_no_other_seed_along(blobs, tmp_path, monkeypatch):

@@ -20,6 +20,17 @@ def test_names_tell_runs_apart():
     assert Spec(arm="fl", partition=own).name == "fl-4-.._my_parts_deal-0"
 
 
+def test_names_of_runs_with_long_labels_fit_into_file_names_and_differ():
+    def name(label):
+        return Spec(arm="fl", label=label).name
+
+    assert name("x" * 120) == "x" * 120 + "-fl-4-iid-0"  # as it is
+    long = [name("é" * 200 + end) for end in ("a", "b")]
+    assert len(set(long)) == 2
+    assert all(each.endswith("-fl-4-iid-0") for each in long)
+    assert all(len(each.encode()) < 200 for each in long)
+
+
 def test_choices_are_given_by_name_as_entries_or_with_settings():
     entry = models.MODELS.find("linear")
     named, given = Spec(model="linear"), Spec(model=entry)

@@ -11,9 +11,9 @@ from fedjax_private.aggregation import SCHEMES
 from fedjax_private.aggregation.plain import IDENTITY
 from fedjax_private.algorithms import ALGORITHMS
 from fedjax_private.algorithms.entry import Task
-from fedjax_private.choices import Choice, settings_of
+from fedjax_private.choices import Choice, Settings, positive, setting, settings_of
 from fedjax_private.clients.entries import CLIENTS
-from fedjax_private.datasets import Dataset, Examples, Normalization
+from fedjax_private.datasets import PARTITIONS, Dataset, Examples, Normalization
 from fedjax_private.runs import preparation
 from fedjax_private.runs.clients import shards
 from fedjax_private.trust import Adversary
@@ -327,3 +327,31 @@ def test_a_ready_model_is_trained_as_it_is(settings, named, images):
 def test_tables_have_no_shifted_copies(blobs):
     with pytest.raises(ValueError, match=r"augmentations shifts images.*shape \(6,\)"):
         runs.prepare(runs.Spec(arm="fl", model="linear", augmentations=2), blobs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shrinking(Settings):
+    alpha: float = setting(1.0, "factor of the step", positive)
+
+
+def test_a_setting_that_a_choice_in_use_shares_keeps_its_value():
+    """Pooled data have no partition, whose alpha the algorithm has as well."""
+    own = dataclasses.replace(ALGORITHMS.find("local"), settings=Shrinking)
+    asked = runs.Spec(
+        arm="centralized",
+        partition=PARTITIONS.choose("dirichlet", {"alpha": 0.1}),
+        algorithm=Choice(own, Shrinking(0.1)),
+    )
+    assert "partition" in asked.unused() and "alpha" not in asked.unused()
+    kept = asked.used_only()
+    assert kept.partition_name == "iid"
+    assert kept.algorithm.settings.alpha == kept.values()["alpha"] == 0.1
+
+
+def test_honest_clients_without_shared_noise_have_a_way_out():
+    for arm, noise, way in (
+        ("private_ai", "local", "; leave out noise=local, or leave it out"),
+        ("private_ai_local", None, "; choose arm private_ai, or leave it out"),
+    ):
+        spec = runs.Spec(arm=arm, noise=noise, honest_clients=2, clients=4)
+        assert way in spec.unused()["honest_clients"]

@@ -1,11 +1,16 @@
 """Grids of values, and the specs that they make."""
 
+import dataclasses
 import itertools
+import sys
+import types
 
 import pytest
 
-from experiments.settings import flags
+from experiments.settings import flags, grids
 from experiments.settings.grids import axes, combinations, spec_with
+from fedjax_private.algorithms.entry import ALGORITHMS
+from fedjax_private.choices import Settings, positive, setting
 from fedjax_private.runs import Spec
 
 FIELDS = tuple(flag.name for flag in flags.flags_of(Spec))
@@ -69,6 +74,26 @@ def test_settings_of_the_entries_that_are_chosen_with_them():
         spec = made(base, dict(order))
         assert spec.algorithm.described() == {"name": "fedprox", "proximal": 0.01}
         assert spec.partition.settings.alpha == 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Shrinking(Settings):
+    alpha: float = setting(1.0, "factor of the step", positive)
+
+
+def test_a_setting_that_two_entries_share_is_set_in_both_as_by_its_flag(monkeypatch):
+    own = dataclasses.replace(ALGORITHMS.find("fedavg"), settings=Shrinking)
+    spec = made(Spec(arm="fl", partition="dirichlet", algorithm=own), {"alpha": "0.1"})
+    assert spec.partition.settings.alpha == spec.algorithm.settings.alpha == 0.1
+    assert spec.values()["alpha"] == 0.1
+    assert grids.has(spec, "alpha", FIELDS)
+    module = types.ModuleType("shrinking")
+    module.entry = own
+    monkeypatch.setitem(sys.modules, "shrinking", module)
+    flags_given = ["train", "--arm=fl", "--partition=dirichlet", "--alpha=0.1"]
+    by_flag = flags.parse("", (Spec,), [*flags_given, "--algorithm=shrinking:entry"])
+    assert by_flag[Spec].partition == spec.partition
+    assert by_flag[Spec].algorithm.settings == spec.algorithm.settings
 
 
 @pytest.mark.parametrize(
