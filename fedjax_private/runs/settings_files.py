@@ -21,8 +21,11 @@ A file is JSON, to be read and edited by hand:
 An entry serves runs of its data set and model whose steps are of its kind (`steps_of`).
 Of several, a run takes one of its algorithm, if there is one, then the one with the
 nearest epsilon, then the one with the nearest cohort. Hyper-parameters that an entry
-lacks come from `runs.tuned`. `epsilon` and `cohort` are null where they do not apply,
-and `search` is left out where the values were written by hand.
+lacks come from `runs.tuned`; those that the run lacks are left out. Under `local_dp`,
+the learning rate is multiplied by sqrt(cohort of the entry / cohort of the run), as the
+noise of a mean grows with the number of clients. A run's `settings_from` tells both.
+`epsilon` and `cohort` are null where they do not apply, and `search` is left out where
+the values were written by hand.
 """
 
 import dataclasses

@@ -110,11 +110,16 @@ def settle(
         theirs = _values_of(entry, algorithm, cohort)
         if "local_epochs" in given:  # instead of the steps of the file
             theirs.pop("local_steps", None)
-        theirs = usual.applicable(theirs)
+        if lacking := theirs.keys() - (theirs := usual.applicable(theirs)).keys():
+            replaced.append(f"without {', '.join(_in_order(lacking))}")
+        if "learning_rate" in theirs and "learning_rate" not in given:
+            replaced += _rescaled(entry, cohort)
         usual = usual.replaced(theirs)
         own -= theirs.keys()
         searched_on = entry.dataset if entry.search is not None else None
-        if rest := _names(usual, {*theirs, *own, *given, "evaluate_every"}):
+        by_steps = {"local_epochs"} if "local_steps" in given else set()
+        elsewhere = {*theirs, *own, *given, *by_steps, "evaluate_every"}
+        if rest := _names(usual, elsewhere):
             replaced.append(f"{', '.join(rest)}: {origin}")
             searched_on = searched_on or origin.searched_on
         origin = _origin(file, entry, algorithm.name, searched_on)
@@ -142,6 +147,14 @@ def _values_of(entry: Entry, algorithm: AlgorithmEntry, cohort: int) -> dict[str
         # As in `tuned`: the noise of a mean grows with the number of clients.
         values["learning_rate"] *= math.sqrt(entry.cohort / cohort)
     return values
+
+
+def _rescaled(entry: Entry, cohort: int) -> list[str]:
+    """What `_values_of` did to the learning rate, in words."""
+    if entry.steps != LOCAL or entry.cohort in (None, cohort):
+        return []
+    rate = dict(entry.values)["learning_rate"]
+    return [f"learning_rate {rate:g} times sqrt({entry.cohort}/{cohort})"]
 
 
 def _names(values: Hyperparameters, other: Iterable[str]) -> list[str]:

@@ -226,7 +226,8 @@ class Origin:
         source: how its values were found.
         searched_on: the data set whose training data the search saw; None without one.
         borrowed: whether they are another data set's or another model's.
-        replaced: what the run takes from elsewhere: "given: rounds".
+        replaced: what the run takes from elsewhere, rescales or lacks: "given: rounds",
+            "learning_rate 2 times sqrt(8/2)", "without clip_norm".
         unlike: how the search differs from the run: "searched on partition iid, and the
             run takes natural".
     """

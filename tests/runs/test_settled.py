@@ -55,14 +55,25 @@ def test_steps_take_the_place_of_epochs_wherever_they_are_given(file):
     by_steps = Spec(arm="fl", model="linear", settings=path).hyperparameters
     assert (by_steps.local_steps, by_steps.local_epochs) == (5, None)
     by_epochs = Spec(arm="fl", model="linear", settings=path, local_epochs=2)
+    by_file = file(FL, {"rounds": 5})
+    both = Spec(arm="fl", model="linear", settings=by_file, local_steps=3)
+    assert "local_epochs" not in str(both.settings_from)
     values = by_epochs.hyperparameters
     assert (values.local_steps, values.local_epochs) == (None, 2)
 
 
 def test_what_the_run_lacks_is_left_out(file):
     path = file(FL, {"rounds": 7, "clip_norm": 1.0, "averaging": 0.5})
-    values = Spec(arm="fl", model="linear", settings=path).hyperparameters
+    spec = Spec(arm="fl", model="linear", settings=path)
+    values = spec.hyperparameters
     assert values.rounds == 7 and values.clip_norm is values.averaging is None
+    assert f"{path} (written by hand); without clip_norm, averaging; " in str(
+        spec.settings_from
+    )
+    local = file(DP, {"local_epochs": 3, "learning_rate": 0.2})
+    told = str(Spec(arm="fl_dp", model="linear", settings=local).settings_from)
+    assert "; without local_epochs; " in told
+    assert "without" not in str(Spec(arm="fl", model="linear").settings_from)
 
 
 def test_another_algorithm_keeps_its_own_values(file):
@@ -83,7 +94,11 @@ def test_steps_of_local_noise_fall_with_the_cohort(file):
         spec = Spec(arm="fl_dp", model="linear", clients=16, cohort=cohort)
         spec = dataclasses.replace(spec, settings=path)
         assert spec.hyperparameters.learning_rate == pytest.approx(rate)
-        assert f"{path} at epsilon 1, 4 clients" in str(spec.settings_from)
+        told = str(spec.settings_from)
+        assert f"{path} at epsilon 1, 4 clients" in told
+        assert (f"; learning_rate 0.2 times sqrt(4/{cohort})" in told) == (cohort != 4)
+        given = str(dataclasses.replace(spec, learning_rate=1.0).settings_from)
+        assert "times sqrt" not in given
 
 
 def test_a_file_that_serves_another_run_is_refused(file):

@@ -32,7 +32,8 @@ class Source:
             `DatasetError`.
         settings: the class of its settings.
         matches: whether a name is of that form, where the source has many data sets.
-        table: whether a record is a line of a table, and not an image.
+        table: whether a record is a line of a table, and not an image, as far as it is
+            known before data are loaded.
     """
 
     name: str
