@@ -106,19 +106,34 @@ def _derived(row: Row) -> set[str]:
 def cells(rows: Sequence[Row]) -> list[Cell]:
     """Groups rows into cells, ordered by partition, clients and arm.
 
-    Rows with different settings, whichever these are, are never in one cell.
+    Rows with different settings, whichever these are, are never in one cell. Where a
+    seed occurs twice with the same settings, rows do not say what differed: each is a
+    cell of its own, with its run as the setting `repeated_run`.
     """
     groups: dict[Hashable, list[Row]] = {}
     for row in rows:
         key = json.dumps(settings_of(row), sort_keys=True, default=str)
         groups.setdefault(key, []).append(row)
+    apart = [part for group in groups.values() for part in _without_repetitions(group)]
     order = list(ARMS)
     partitions = list(dict.fromkeys(row["partition"] for row in rows))
     return sorted(
         (
             Cell(row["arm"], row["partition"], row["clients"], group)
-            for group in groups.values()
+            for group in apart
             for row in group[:1]
         ),
         key=lambda c: (partitions.index(c.partition), c.clients, order.index(c.arm)),
     )
+
+
+def _without_repetitions(group: list[Row]) -> list[list[Row]]:
+    """The rows in one list, or where a seed occurs twice, each in its own."""
+    if len({row["seed"] for row in group}) == len(group):
+        return [group]
+    runs, names = [row.get("run") for row in group], []
+    for position, run in enumerate(runs):
+        again = runs[:position].count(run)
+        names.append(f"{run} ({again + 1})" if again else run)
+    apart = zip(group, names, strict=True)
+    return [[{**row, "repeated_run": name}] for row, name in apart]

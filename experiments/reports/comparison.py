@@ -14,13 +14,16 @@ from experiments.reports.cautions import told_once
 from experiments.reports.layout import (
     PLACES,
     Layout,
+    along,
     axis_values,
     columns,
     kinds,
     layout,
-    level,
+    lines,
+    missing,
     panels,
     shown,
+    tick,
     words,
 )
 from experiments.reports.markdown import (
@@ -257,22 +260,17 @@ def _values(grouped: Sequence[Cell], laid_out: Layout, metric: Metric) -> Iterat
     """A table for each panel: a line an arm, a column a value along the axis."""
     values, is_accuracy = axis_values(grouped, laid_out), metric is ACCURACY
     heads = [
-        f"{value} clients" if laid_out.axis == "clients" else shown(value)
+        f"{value} clients" if laid_out.axis == "clients" else tick(value)
         for value in values
     ]
     corner = "arm" if laid_out.axis == "clients" else f"arm, {words(laid_out.axis)}"
     varied = [name for name in laid_out.panels if name not in (*PLACES, "dataset")]
-    cited_cells = []
+    cited_cells, placed = [], []
     for panel in panels(grouped, laid_out):
         body = []
-        for arm in ARMS:
-            of_arm = [cell for cell in panel.cells if cell.arm == arm]
-            if not of_arm:
-                continue
-            at = {shown(cell.setting(laid_out.axis)): cell for cell in of_arm}
-            flat = [cell for cell in of_arm if level(cell, laid_out)]
-            everywhere = flat[0] if flat else None
-            row = [at.get(shown(value), everywhere) for value in values]
+        for arm, line in lines(panel).items():
+            row = along(line, values, laid_out)
+            placed += [cell for cell in row if cell]
             ours = [_shown(cell, metric) for cell in row]
             body.append([ARMS[arm].label, *ours])
             theirs = [
@@ -288,6 +286,8 @@ def _values(grouped: Sequence[Cell], laid_out: Layout, metric: Metric) -> Iterat
             name = "Accuracy" if is_accuracy else metric.label
             yield f"## {name[0].upper()}{name[1:]}: {panel.title}"
             yield markdown_table([corner, *heads], body)
+    lost = [cell.rows[0].get("run") for cell in missing(grouped, placed)]
+    assert not lost, f"runs that stand in no table: {lost}"
     if metric.note:
         yield metric.note
     if cited_cells:

@@ -10,11 +10,14 @@ from experiments.reports.averages import Cell, Row, cells
 from experiments.reports.layout import (
     Layout,
     Panel,
+    along,
     axis_values,
     layout,
     level,
+    lines,
     panels,
     shown,
+    tick,
     words,
 )
 from experiments.reports.metrics import ACCURACY, Metric
@@ -184,27 +187,29 @@ def _panel(
     metric: Metric,
 ) -> None:
     """Draws one panel."""
-    values = axis_values(grouped, laid_out)
+    values, of_arms = axis_values(grouped, laid_out), lines(panel)
     measured = {c.arm for c in grouped if c.mean(metric.name) is not None}
     arms = [arm for arm in STYLES if arm in measured]
     counts, numbers = laid_out.axis == "clients", _numbers(values)
     logarithmic = numbers and (counts or _spans_decades(values))
     width = values[-1] - values[0] if numbers else len(values) - 1
     for position, arm in enumerate(arms):
-        line = [cell for cell in panel.cells if cell.arm == arm]
-        line = [cell for cell in line if cell.mean(metric.name) is not None]
-        if not line:
+        of_arm = of_arms.get(arm, [])
+        at = [
+            (value, cell)
+            for value, cell in zip(values, along(of_arm, values, laid_out), strict=True)
+            if cell and cell.mean(metric.name) is not None
+        ]
+        if not at:
             continue
-        if flat := [cell for cell in line if level(cell, laid_out)]:
-            _level(axis, flat[0], metric, STYLES[arm])
+        places, line = zip(*at, strict=True)
+        if level(of_arm, laid_out):
+            _level(axis, line[0], metric, STYLES[arm])
             continue
         # A few per cent apart, so that equal values do not hide each other.
         aside = position - (len(arms) - 1) / 2
-        if numbers:
-            line.sort(key=lambda cell: cell.setting(laid_out.axis))
-            places = [cell.setting(laid_out.axis) for cell in line]
-        else:
-            places = [values.index(cell.setting(laid_out.axis)) for cell in line]
+        if not numbers:
+            places = [values.index(value) for value in places]
         if logarithmic:
             places = [place * (1.0 + 0.02 * aside) for place in places]
         else:
@@ -220,7 +225,7 @@ def _panel(
         if width:
             axis.set_xlim(values[0] - 0.06 * width, values[-1] + 0.06 * width)
     else:
-        names = [shown(value) for value in values]
+        names = [tick(value) for value in values]
         slanted = {"rotation": 25, "ha": "right"} if sum(map(len, names)) > 36 else {}
         axis.set_xticks(range(len(values)), names, **slanted)
         axis.set_xlim(-0.5, len(values) - 0.5)

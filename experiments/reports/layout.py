@@ -10,7 +10,7 @@ from experiments.reports.averages import Cell
 from fedjax_private.runs import ARMS
 
 # Flags whose value stands in rows under another name.
-COLUMNS = {"epsilon": "epsilon_target", "settings": "settings_from"}
+COLUMNS = {"epsilon": "epsilon_target"}
 
 # These place a run rather than set it; with data pooled they have no effect.
 PLACES = ("clients", "partition")
@@ -23,11 +23,14 @@ KINDS = ("dataset", "model", "directory")
 # differ from arm to arm, which should not stand in panels apart for that.
 TUNED = "tuned"
 
+# Stands for the null of a setting along an axis, where an arm also has values of it.
+NOT_SET = "not set"
+
 LABELS = {
     "epsilon_target": "target epsilon",
     "epsilon_against": "epsilon against",
     "dataset": "data set",
-    "settings_from": "settings",
+    "repeated_run": "run",
 }
 
 
@@ -82,6 +85,11 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return format(value, "g")
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def tick(value: Any) -> str:
+    """A value along an axis, where null needs a word too."""
+    return NOT_SET if value is None else shown(value)
 
 
 def varying(cells: Sequence[Cell], exact: bool = True) -> list[str]:
@@ -157,8 +165,35 @@ def panels(cells: Sequence[Cell], laid_out: Layout) -> list[Panel]:
     """The panels that hold cells, in order.
 
     A cell that a setting does not concern stands in the panels of all of its values:
-    FedAvg beside FedProx with any proximal term.
+    FedAvg beside FedProx with any proximal term. Every cell stands in some panel.
     """
+    kept = _panels(cells, laid_out)
+    seen = {_identity(cell) for panel in kept for cell in panel.cells}
+    left_over: dict[Hashable, list[Cell]] = {}
+    for cell in cells:
+        if _identity(cell) not in seen:
+            seen.add(_identity(cell))
+            key = _key(_own(cell, laid_out))
+            left_over.setdefault(key, []).append(cell)
+    for inside in left_over.values():
+        title = _title(_own(inside[0], laid_out)) or _title_of(inside[0])
+        kept.append(Panel(title, inside))
+    return kept
+
+
+def _own(cell: Cell, laid_out: Layout) -> dict[str, Any]:
+    """A cell's own values of the settings that tell panels apart."""
+    return {name: _value(cell, name, laid_out.exact) for name in laid_out.panels}
+
+
+def _identity(cell: Cell) -> Hashable:
+    """What tells a cell from all others; pooled arms repeat theirs at every place."""
+    pooled = PLACES if ARMS[cell.arm].pooled else ()
+    return _key([(n, v) for n, v in cell.settings.items() if n not in pooled])
+
+
+def _panels(cells: Sequence[Cell], laid_out: Layout) -> list[Panel]:
+    """The panels for combinations of values."""
     exact = laid_out.exact
     axes = [_values(cells, name, exact) for name in laid_out.panels]
     concerned = {
@@ -186,13 +221,44 @@ def panels(cells: Sequence[Cell], laid_out: Layout) -> list[Panel]:
 
 
 def axis_values(cells: Sequence[Cell], laid_out: Layout) -> list[Any]:
-    """The values along the axis, in order; numbers by size."""
-    return [v for v in _values(cells, laid_out.axis) if v is not None] or [None]
+    """The values along the axis, in order; numbers by size.
+
+    None stands last, where an arm of a panel has it beside values.
+    """
+    values = [v for v in _values(cells, laid_out.axis) if v is not None]
+    mixed = any(
+        not level(line, laid_out)
+        and any(cell.setting(laid_out.axis) is None for cell in line)
+        for panel in panels(cells, laid_out)
+        for line in lines(panel).values()
+    )
+    return values + [None] * (mixed or not values)
 
 
-def level(cell: Cell, laid_out: Layout) -> bool:
-    """Whether the setting along the axis does not concern a cell."""
-    return not _concerns_cell(cell, laid_out.axis)
+def lines(panel: Panel) -> dict[str, list[Cell]]:
+    """Arm -> its cells in a panel, in the order of `ARMS`."""
+    found = {arm: [c for c in panel.cells if c.arm == arm] for arm in ARMS}
+    return {arm: line for arm, line in found.items() if line}
+
+
+def level(line: Sequence[Cell], laid_out: Layout) -> bool:
+    """Whether the setting along the axis concerns no cell of an arm in a panel."""
+    return not any(_concerns_cell(cell, laid_out.axis) for cell in line)
+
+
+def along(
+    line: Sequence[Cell], values: Sequence[Any], laid_out: Layout
+) -> list[Cell | None]:
+    """The cell of an arm at each value of the axis; everywhere the same if level."""
+    at = {_key(cell.setting(laid_out.axis)): cell for cell in line}
+    everywhere = line[0] if level(line, laid_out) else None
+    return [at.get(_key(value), everywhere) for value in values]
+
+
+def missing(cells: Sequence[Cell], placed: Sequence[Cell]) -> list[Cell]:
+    """The cells that stand at no place, which a report must never have."""
+    seen = set(map(_identity, placed))
+    return [cell for cell in cells if _identity(cell) not in seen]
 
 
 def _key(value: Any) -> str:
@@ -236,7 +302,7 @@ def _inside(
     cells: Sequence[Cell], axis: str, wanted: Mapping[str, Any], exact: bool
 ) -> list[Cell]:
     """The cells of a panel: for each arm and place on the axis those that fit best."""
-    best: dict[Hashable, tuple[int, list[Cell]]] = {}
+    best: dict[Hashable, tuple[int, Cell]] = {}
     for cell in cells:
         fits = all(
             _value(cell, name, exact) == value or not _concerns_cell(cell, name)
@@ -245,13 +311,10 @@ def _inside(
         if not fits:
             continue
         place = (cell.arm, _key(cell.setting(axis)))
-        most, group = best.get(place, (-1, []))
         own = _matches(cell, wanted, exact)
-        if own > most:
-            best[place] = (own, [cell])
-        elif own == most:
-            group.append(cell)
-    return [cell for _, group in best.values() for cell in group]
+        if place not in best or own > best[place][0]:
+            best[place] = (own, cell)
+    return [cell for _, cell in best.values()]
 
 
 def _matches(cell: Cell, wanted: Mapping[str, Any], exact: bool) -> int:
@@ -295,7 +358,7 @@ def _phrase(name: str, value: Any) -> str:
         return "IID" if value == "iid" else f"non-IID ({value})"
     if name == "clients":
         return f"{value} clients"
-    if name in ("dataset", "directory", "settings_from"):
+    if name in ("dataset", "directory"):
         return str(value)
     if value == TUNED:
         return f"{words(name)} tuned, not given"

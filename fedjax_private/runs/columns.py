@@ -45,6 +45,9 @@ def columns(prepared: Prepared) -> dict[str, Any]:
         "epsilon_target": (spec.epsilon or DEFAULT_EPSILON) if calibrated else None,
         "epsilon_against": spec.epsilon_against if calibrated else None,
         "noise_seed": spec.noise_seed,
+        "client_statistics": spec.client_statistics,
+        "settings": getattr(spec.settings, "path", None),
+        "signal_bound": values.signal_bound,
         **entry_settings(_choices(prepared)),
     }
     return {"noise": _noise(prepared)} | {

@@ -85,7 +85,7 @@ def run_row(
         warnings: a sentence each.
     """
     spec, last, privacy = prepared.spec, rounds[-1], prepared.privacy
-    values, federated = prepared.hyperparameters, prepared.spec.traits.federated
+    values, arm = prepared.hyperparameters, prepared.spec.traits
 
     def total(name: str, combine: Callable[[list[Any]], Any] = sum) -> Any:
         # Void rounds measured nothing.
@@ -119,7 +119,7 @@ def run_row(
             if prepared.trust and spec.shares_noise
             else None
         ),
-        "encryption": spec.scheme.name if spec.encrypts else None,
+        "encryption": spec.scheme.name if arm.encrypted else None,
         "seconds_total": seconds_total,
         "seconds_train": total("seconds_train"),
         "seconds_encrypt": total("seconds_encrypt"),
@@ -127,8 +127,8 @@ def run_row(
         "seconds_decrypt": total("seconds_decrypt"),
         "upload_bytes_per_client_round": total("upload_bytes_per_client", max),
         "max_aggregation_error": total("max_aggregation_error", max),
-        "void_rounds": sum(row["void"] for row in rounds) if federated else None,
-        "lost_uploads": sum(row["lost"] for row in rounds) if federated else None,
+        "void_rounds": sum(row["void"] for row in rounds) if arm.federated else None,
+        "lost_uploads": sum(row["lost"] for row in rounds) if arm.federated else None,
         **client_accuracy(prepared, evaluation.correct),
         "directory": os.fspath(directory.resolve()),
         "time": datetime.datetime.now(datetime.timezone.utc).isoformat("T", "seconds"),

@@ -93,4 +93,7 @@ ROW_NAMES = (
     "epsilon_target",
     "epsilon_against",
     "noise_seed",
+    "client_statistics",
+    "settings",
+    "signal_bound",
 )

@@ -60,6 +60,19 @@ def test_settings_of_schemes_stand_in_encrypted_arms_alone(prepare):
     assert columns(prepare(arm="fl_he", encryption=tree))["fan_out"] == 8
 
 
+def test_what_no_other_column_tells_apart_is_a_column(prepare, tmp_path):
+    plain = columns(prepare())
+    assert plain["client_statistics"] is plain["settings"] is None
+    assert columns(prepare(client_statistics=False))["client_statistics"] is False
+    bound = {"arm": "private_ai", "encryption": "threshold_exact", "signal_bound": 0.5}
+    assert columns(prepare(**bound))["signal_bound"] == 0.5
+
+
+def test_sums_in_the_clear_are_named_in_arms_that_would_encrypt(train):
+    assert train(arm="fl_he", encryption="none").row["encryption"] == "none"
+    assert train().row["encryption"] is None
+
+
 def test_a_row_s_settings_are_in_it(train):
     row = train(partition=PARTITIONS.choose("dirichlet", {"alpha": 0.3})).row
     assert list(row) == [*ROW_NAMES, "size_skew", "alpha"]

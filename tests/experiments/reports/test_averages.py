@@ -90,3 +90,19 @@ def test_what_follows_from_the_seed_tells_no_cells_apart():
 def test_rows_of_older_directories_lack_names():
     (cell,) = cells([{"arm": "fl", "partition": "iid", "clients": 4, "seed": 0}])
     assert cell.mean("accuracy") is None and cell.setting("alpha") is None
+
+
+def test_a_seed_that_occurs_twice_with_the_same_settings_is_not_averaged():
+    """Its rows do not say what differed, and a mean of them would hide it."""
+    rows = [row("fl", 4, seed, 0.1 * seed, run=f"a-{seed}") for seed in (1, 2)]
+    rows += [row("fl", 4, 1, 0.9, run="b-1"), row("fl", 8, 1, 0.4)]
+    rows.append(row("fl", 4, 1, 0.8, run="b-1"))
+    several = cells(rows)
+    assert [(c.setting("repeated_run"), c.mean("accuracy")) for c in several] == [
+        ("a-1", 0.1),
+        ("a-2", 0.2),
+        ("b-1", 0.9),
+        ("b-1 (2)", 0.8),
+        (None, 0.4),
+    ]
+    assert all(cell.deviation("accuracy") is None for cell in several)

@@ -342,3 +342,97 @@ def test_what_differs_too_much_for_a_figure_is_said_to(tmp_path, config):
     text = (tmp_path / "report.md").read_text()
     assert "**The runs differ in momentum, too much for a figure" in text
     assert "comparison.png" not in text
+
+
+def mixed(**axes):
+    """Rows of which some have null where others of their arm have a value."""
+    rows = [
+        row("fl_he", 4, seed, 0.1 * number + seed / 100, **values)
+        for number, values in enumerate(axes["varied"], start=1)
+        for seed in (0, 1)
+    ]
+    return [*rows, row("fl", accuracy=0.95)]
+
+
+MIXED = {
+    "schemes": (
+        ["encryption", "precision"],
+        [
+            {"encryption": "ckks", "precision": 1e-3},
+            {"encryption": "ckks", "precision": 1e-5},
+            {"encryption": "exact"},
+            {"encryption": "none"},
+        ],
+    ),
+    "bounds": (
+        ["encryption", "value_bound"],
+        [
+            {"encryption": "none"},
+            {"encryption": "exact", "value_bound": 0.01},
+            {"encryption": "exact", "value_bound": 100.0},
+        ],
+    ),
+    "local work": ([], [{"local_epochs": 2}, {"local_steps": 1}, {"local_steps": 2}]),
+    "null first": (["value_bound"], [{"value_bound": None}, {"value_bound": 0.5}]),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_every_run_stands_in_a_table_with_its_own_value(name, config):
+    """Means are recomputed from rows, and each is found in the column of its value."""
+    vary, varied = MIXED[name]
+    rows = mixed(varied=varied)
+    text = comparison.markdown(rows, config, [], vary=vary)
+    parts = [p for p in text.split("\n## ") if p.startswith("Accuracy: ")]
+    found = {}
+    for part in parts:
+        for entries in table(part):
+            (corner, arm), *values = entries.items()
+            axis = corner.removeprefix("arm, ").replace(" ", "_")
+            for head, value in values:
+                if arm == "FL + HE":
+                    found.setdefault((axis, head), set()).add(value)
+    shown = {value for values in found.values() for value in values} - {""}
+    wanted = {
+        f"{(first + second) / 2:.3f} ± {abs(second - first) / 2**0.5:.3f}"
+        for first, second in zip(
+            *([r["accuracy"] for r in rows[s:-1:2]] for s in (0, 1)), strict=True
+        )
+    }
+    assert shown == wanted
+    for number, values in enumerate(varied, start=1):
+        (axis,) = {axis for axis, _ in found}
+        value = values.get(axis, "ckks" if axis == "encryption" else None)
+        head = "not set" if value is None else str(value)
+        assert any(
+            v.startswith(f"{0.1 * number + 0.005:.3f}") for v in found[axis, head]
+        )
+
+
+def test_a_given_multiplier_and_a_target_stand_beside_each_other(config):
+    rows = [
+        row("fl_dp", noise_multiplier=0.5, epsilon=50.0),
+        row("fl_dp", epsilon_target=1.0, epsilon=0.99),
+    ]
+    epsilon = METRICS["epsilon"]
+    text = comparison.markdown(rows, config, [], metric=epsilon)
+    (line,) = table(section(text, "Epsilon"))
+    assert [float(value) for value in list(line.values())[1:]] == [50.0, 0.99]
+
+
+def test_a_run_that_no_table_holds_is_an_error(monkeypatch, config):
+    """The last check: a fault of the layout is never silent."""
+    lose = lambda line, values, laid_out: [None] * len(values)  # noqa: E731
+    monkeypatch.setattr(comparison, "along", lose)
+    with pytest.raises(AssertionError, match="stand in no table: .*fl-4-iid-0"):
+        comparison.markdown(ROWS, config, [])
+
+
+def test_sums_in_the_clear_have_no_cost_of_encryption(config):
+    clear = row("fl_he", encryption="none", seconds_encrypt=None)
+    text = comparison.markdown([clear], config, [])
+    assert "## Encryption" not in text
+    own = row("fl_he", encryption="their:scheme")  # whose code is not at hand
+    text = comparison.markdown([clear, own], config, [])
+    (line,) = table(section(text, "Encryption"))
+    assert line["encryption"] == "their:scheme"

@@ -155,3 +155,33 @@ def test_bars_end_where_values_do(tmp_path, monkeypatch):
         pytest.approx((0.5 - spread, 0.5 + spread)),
         pytest.approx((0.9 - spread, 1.0)),
     ]
+
+
+def test_points_of_an_arm_without_a_value_are_drawn_beside_the_others(
+    tmp_path, monkeypatch
+):
+    """No point becomes a level line that stands for the rest."""
+    seen = []
+
+    @contextlib.contextmanager
+    def drawn(*args, **options):
+        with figures_drawn(*args, **options) as (figure, axes):
+            yield figure, axes
+            ticks = [label.get_text() for label in axes[0].get_xticklabels()]
+            for container in axes[0].containers:
+                xs, ys = container.lines[0].get_data()
+                at = {ticks[round(x)]: y for x, y in zip(xs, ys, strict=True)}
+                seen.append((container.get_label(), at))
+            seen.extend(
+                (line.get_label(), line.get_ydata()[0])
+                for line in axes[0].lines
+                if line.get_label() == "FL"
+            )
+
+    figures_drawn = figures.drawn
+    monkeypatch.setattr(figures, "drawn", drawn)
+    rows = [row("fl_dp", accuracy=0.4), row("fl", accuracy=0.9)]
+    rows += [row("fl_dp", accuracy=value, epsilon_target=value) for value in (0.6, 0.5)]
+    found = layout(cells(rows), ["epsilon"])
+    figures.draw(tmp_path / "figure.png", rows, found)
+    assert seen == [("FL + DP", {"0.5": 0.5, "0.6": 0.6, "not set": 0.4}), ("FL", 0.9)]

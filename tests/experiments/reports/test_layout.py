@@ -5,12 +5,16 @@ import pytest
 from experiments.reports.averages import cells
 from experiments.reports.layout import (
     Layout,
+    along,
     axis_values,
     columns,
     kinds,
     layout,
     level,
+    lines,
+    missing,
     panels,
+    tick,
     varying,
 )
 from tests.experiments.reports.made_up import row
@@ -152,13 +156,13 @@ def test_arms_that_a_flag_does_not_concern_stand_in_every_panel():
     assert [p.title for p in several] == ["target epsilon 1", "target epsilon 2"]
     for panel in several:
         assert [cell.arm for cell in panel.cells].count("fl") == 1
-    levels = {cell.arm: level(cell, found) for cell in grouped}
+    levels = {cell.arm: level([cell], found) for cell in grouped}
     assert levels == {"fl": True, "fl_dp": False}
 
 
 def test_pooled_arms_are_level_over_clients():
     grouped = swept(("centralized", "fl"), clients=(4, 8))
-    levels = {cell.arm: level(cell, layout(grouped)) for cell in grouped}
+    levels = {cell.arm: level([cell], layout(grouped)) for cell in grouped}
     assert levels == {"centralized": True, "fl": False}
 
 
@@ -183,7 +187,7 @@ def test_a_setting_of_one_partition_only_leaves_no_panel_of_repetitions():
     over_alpha = layout(grouped, ["alpha"])
     assert axis_values(grouped, over_alpha) == [0.1, 10.0]
     iid, skewed = panels(grouped, over_alpha)
-    assert [level(cell, over_alpha) for cell in iid.cells] == [True, True]
+    assert [level([cell], over_alpha) for cell in iid.cells] == [True, True]
     assert len(skewed.cells) == 3
     by_alpha = Layout("epsilon_target", ("partition", "alpha"))
     titles = [panel.title for panel in panels(grouped, by_alpha)]
@@ -203,3 +207,47 @@ def test_what_a_setting_does_not_concern_stands_beside_all_of_its_values():
     for panel in found:
         names = [cell.setting("algorithm") for cell in panel.cells]
         assert names == ["fedavg", "fedprox"]
+
+
+LOCAL_WORK = [
+    row("fl", accuracy=0.6, local_epochs=2, directory="C1"),
+    row("fl", accuracy=0.7, local_steps=1, directory="C2"),
+]
+
+
+def test_null_has_a_place_where_an_arm_also_has_values():
+    grouped = cells([*LOCAL_WORK, row("fl_dp", accuracy=0.5)])
+    found = layout(grouped)
+    values = axis_values(grouped, found)
+    assert (found.axis, values) == ("local_epochs", [2, None])
+    assert [tick(value) for value in values] == ["2", "not set"]
+    (panel,) = panels(grouped, found)
+    at = {
+        arm: [cell.mean("accuracy") for cell in along(line, values, found)]
+        for arm, line in lines(panel).items()
+    }
+    assert at == {"fl": [0.6, 0.7], "fl_dp": [0.5, 0.5]}
+
+
+def test_cells_without_a_panel_of_their_own_are_left_over_for_others():
+    """Each of two arms has a setting of which the other knows nothing."""
+    rows = [row("fl_he", c, value_bound=v) for c in (4, 8) for v in (0.1, 1.0)]
+    rows += [row("fl_dp", c, noise_multiplier=v) for c in (4, 8) for v in (2.0, 3.0)]
+    grouped = cells(rows)
+    found = Layout("clients", ("value_bound", "noise_multiplier"))
+    several = panels(grouped, found)
+    titles = [panel.title for panel in several]
+    assert sorted(titles) == [
+        "noise multiplier 2",
+        "noise multiplier 3",
+        "value bound 0.1",
+        "value bound 1",
+    ]
+    placed = [cell for panel in several for cell in panel.cells]
+    assert len(placed) == len(grouped) and missing(grouped, placed) == []
+    assert missing(grouped, placed[1:]) == placed[:1]
+
+
+def test_pooled_cells_are_repeated_and_so_never_missing():
+    grouped = swept(("centralized", "fl"), clients=(4, 8))
+    assert missing(grouped, grouped[1:]) == []  # centralised at 4 stands at 8 too
