@@ -189,7 +189,9 @@ def _own(cell: Cell, laid_out: Layout) -> dict[str, Any]:
 def _identity(cell: Cell) -> Hashable:
     """What tells a cell from all others; pooled arms repeat theirs at every place."""
     pooled = PLACES if ARMS[cell.arm].pooled else ()
-    return _key([(n, v) for n, v in cell.settings.items() if n not in pooled])
+    return _key(
+        sorted((n, _key(v)) for n, v in cell.settings.items() if n not in pooled)
+    )
 
 
 def _panels(cells: Sequence[Cell], laid_out: Layout) -> list[Panel]:

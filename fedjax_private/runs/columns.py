@@ -23,6 +23,7 @@ def columns(prepared: Prepared) -> dict[str, Any]:
     """
     spec, values, idle = prepared.spec, prepared.hyperparameters, prepared.spec.unused()
     ready_model = prepared.model_name != spec.model_entry.name
+    summed_exactly = spec.shares_noise and spec.scheme.entry.exact
     calibrated = spec.noise_multiplier is None
     settings = {
         "client": _client(prepared),
@@ -47,7 +48,7 @@ def columns(prepared: Prepared) -> dict[str, Any]:
         "noise_seed": spec.noise_seed,
         "client_statistics": spec.client_statistics,
         "settings": getattr(spec.settings, "path", None),
-        "signal_bound": values.signal_bound,
+        "signal_bound": values.signal_bound if summed_exactly else None,
         **entry_settings(_choices(prepared)),
     }
     return {"noise": _noise(prepared)} | {

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 
 import pytest
 
@@ -62,10 +63,22 @@ def test_settings_of_schemes_stand_in_encrypted_arms_alone(prepare):
 
 def test_what_no_other_column_tells_apart_is_a_column(prepare, tmp_path):
     plain = columns(prepare())
-    assert plain["client_statistics"] is plain["settings"] is None
+    names = ("client_statistics", "settings", "signal_bound")
+    assert [plain[name] for name in names] == [None] * 3
     assert columns(prepare(client_statistics=False))["client_statistics"] is False
-    bound = {"arm": "private_ai", "encryption": "threshold_exact", "signal_bound": 0.5}
-    assert columns(prepare(**bound))["signal_bound"] == 0.5
+    path = tmp_path / "mine.json"
+    kind = {"dataset": "blobs", "model": "linear", "steps": "fl", "algorithm": "fedavg"}
+    entry = kind | {"hyperparameters": {"learning_rate": 0.3}}
+    path.write_text(json.dumps({"version": 1, "entries": [entry]}))
+    assert columns(prepare(settings=path))["settings"] == str(path)
+
+
+@pytest.mark.needs_openfhe
+def test_the_bound_of_a_signal_counts_where_noise_is_priced_by_it(prepare):
+    exact = prepare(arm="private_ai", epsilon=2.0, encryption="exact")
+    bound = exact.hyperparameters.signal_bound
+    assert bound is not None and columns(exact)["signal_bound"] == bound
+    assert columns(prepare(arm="private_ai", epsilon=2.0))["signal_bound"] is None
 
 
 def test_sums_in_the_clear_are_named_in_arms_that_would_encrypt(train):

@@ -424,7 +424,7 @@ def test_a_run_that_no_table_holds_is_an_error(monkeypatch, config):
     """The last check: a fault of the layout is never silent."""
     lose = lambda line, values, laid_out: [None] * len(values)  # noqa: E731
     monkeypatch.setattr(comparison, "along", lose)
-    with pytest.raises(AssertionError, match="stand in no table: .*fl-4-iid-0"):
+    with pytest.raises(AssertionError, match=r"stand in no table: .*fl-4-iid-0"):
         comparison.markdown(ROWS, config, [])
 
 
