@@ -27,7 +27,7 @@ from typing import Any
 from experiments import command
 from experiments.settings import flags, grids
 from experiments.settings.search import Score, Values, search
-from experiments.settings.trials import Trials, kept
+from experiments.settings.trials import NOT_HELD, Trials, kept
 from experiments.sweep import SweepConfig
 from fedjax_private import datasets, runs
 from fedjax_private.choices import (
@@ -46,7 +46,7 @@ usage: python -m experiments.tune --arm=fl_dp --dataset=breast_cancer [flags]"""
 
 TRIALS = 16
 
-# What is searched over: fields of a spec, and settings of what these choose.
+# What a grid may know: fields of a spec, and settings of what these choose.
 SEARCHED = tuple(
     flag.name
     for flag in flags.flags_of(runs.Spec)
@@ -107,6 +107,13 @@ class TuneConfig(Settings):
         return Path(self.log or Path(self.settings_out).with_suffix(".jsonl"))
 
 
+# What a settings file holds, and so hands on to the runs that read it.
+HELD = tuple(
+    field.name
+    for field in dataclasses.fields(Hyperparameters)
+    if field.name not in NOT_HELD
+)
+
 # What the search must not choose: more privacy loss always scores better.
 GIVEN = ("epsilon", "noise_multiplier", "delta")
 
@@ -119,7 +126,14 @@ def searched(base: runs.Spec, values: grids.Values) -> runs.Spec:
                 f"grid names {name!r}, and would choose the least private value: give "
                 f"{name} as a flag, and search once for each value."
             )
-    return grids.spec_with(base, values, "grid", fields=SEARCHED)
+    spec = grids.spec_with(base, values, "grid", fields=SEARCHED)
+    for name in values:
+        if name not in HELD:
+            raise ValueError(
+                f"grid names {name!r}, which a settings file does not hold: give "
+                f"{name} as a flag, and search once for each value."
+            )
+    return spec
 
 
 def tune(argv: Sequence[str]) -> int:

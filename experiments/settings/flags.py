@@ -271,6 +271,7 @@ def parse(
                 )
             of_entries[flag.name] = flag
     flags += of_entries.values()
+    _refuse_repeats(flags, argv)
     if varied is not None:
         _refuse_lists(of_entries.values(), argv)
     if any(arg in ("--help", "-h", "--helpfull", "-help") for arg in argv[1:]):
@@ -343,6 +344,25 @@ def _refuse_lists(flags: Iterable[Flag], argv: Sequence[str]) -> None:
                 f"--{flag.name} takes one value, got {text!r}: for a run with each, "
                 f"give experiments.sweep {way}."
             )
+
+
+def _refuse_repeats(flags: Sequence[Flag], argv: Sequence[str]) -> None:
+    """Ends the command where a flag is given twice, of which only the last would count.
+
+    What a file of flags gives, the command line may give anew.
+    """
+    values = _values(flags)
+    values.set_gnu_getopt()  # reads on after the value of a flag that it does not know
+    typed = [arg for arg in argv if not re.match("--?flagfile(=|$)", arg)]
+    try:
+        values(typed, known_only=True)
+    except absl_flags.Error:
+        return  # said by the strict reading that follows
+    for flag in flags:
+        if values[flag.name].present > 1:
+            several = typing.get_origin(flag.kind) is tuple
+            way = ", with commas between its values" if several else ""
+            fail(f"--{flag.name} is given more than once: give it once{way}.")
 
 
 def _given(name: str, argv: Sequence[str]) -> str | None:

@@ -20,6 +20,9 @@ from fedjax_private.faults import with_place
 from fedjax_private.runs.settings_files import Entry, SettingsFile, steps_of
 from fedjax_private.runs.tuned import DEFAULT_EPSILON
 
+# Hyper-parameters that a settings file does not hold: these change no model.
+NOT_HELD = ("evaluate_every",)
+
 HELD_OUT = 0.2
 SPLIT_SEED = 2017
 
@@ -181,7 +184,7 @@ class Trials:
 
 def _values(ready: runs.Prepared) -> tuple[tuple[str, Any], ...]:
     """The hyper-parameters that a run has, as a file holds them."""
-    left_out = {"evaluate_every"}
+    left_out = set(NOT_HELD)
     values = dataclasses.asdict(ready.hyperparameters)
     if values["server_optimizer"] not in SERVER_OPTIMIZERS.built_in:
         left_out.add("server_optimizer")  # a file imports nothing

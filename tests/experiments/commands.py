@@ -17,3 +17,13 @@ def run(command, *argv, **options):
         check=False,
         **options,
     )
+
+
+def last(*argv):
+    """The arguments; of a flag that is named twice, only the last."""
+    by_name = {}
+    for argument in map(str, argv):
+        name = argument.partition("=")[0]
+        by_name.pop(name, None)
+        by_name[name] = argument
+    return list(by_name.values())

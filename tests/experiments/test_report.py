@@ -10,7 +10,7 @@ from experiments.report import report
 from experiments.reports.comparison import FILES
 from experiments.train import train
 from fedjax_private.runs import RunDirectory, read_rows
-from tests.experiments.commands import SMALL
+from tests.experiments.commands import SMALL, last
 from tests.experiments.reports.made_up import row, section, table
 
 
@@ -41,7 +41,7 @@ def refused(capsys, *argv):
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("trained") / "run"
     flags = ("--arm=fl_dp", "--noise_multiplier=1", "--client_statistics")
-    assert train(["train", *SMALL, *flags, f"--out={out}"]) == 0
+    assert train(last("train", *SMALL, *flags, f"--out={out}")) == 0
     return out
 
 

@@ -22,7 +22,7 @@ from experiments.tune import TuneConfig
 from fedjax_private.encryption.openfhe.backend import interpreter
 from fedjax_private.runs import ARMS, Spec, checkpoints, read_rows
 from fedjax_private.runs.settings_files import Entry, SettingsFile
-from tests.experiments.commands import SMALL, run
+from tests.experiments.commands import SMALL, last, run
 from tests.runs.small import ROW_NAMES
 
 
@@ -85,7 +85,7 @@ def test_bad_settings_are_refused_in_python_too():
 def test_a_small_sweep_in_this_process(tmp_path, capsys):
     out = tmp_path / "run"
     flags = ("--arms=centralized,fl,local", "--partitions=iid,dirichlet", "--alpha=1")
-    assert sweep(["sweep", *flags, *SMALL, "--seeds=2", f"--out={out}"]) == 0
+    assert sweep(last("sweep", *flags, *SMALL, "--seeds=2", f"--out={out}")) == 0
     rows = read_rows(out / "runs.jsonl")
     cells = {(r["arm"], r["clients"], r["partition"], r["seed"]) for r in rows}
     assert len(rows) == len(cells) == 3 * 1 * 2 * 2
@@ -103,7 +103,7 @@ def test_a_small_sweep_in_this_process(tmp_path, capsys):
 def test_a_warning_that_runs_share_is_printed_once(tmp_path, capsys):
     out = tmp_path / "run"
     flags = ("--arms=fl_dp", "--partitions=iid", "--noise_multiplier=5", "--delta=0.1")
-    assert sweep(["sweep", *flags, *SMALL, "--seeds=2", f"--out={out}"]) == 0
+    assert sweep(last("sweep", *flags, *SMALL, "--seeds=2", f"--out={out}")) == 0
     shared = "Warning: delta=0.1 is above 1/4000"
     assert capsys.readouterr().out.count(shared) == 1
     assert all(len(row["warnings"]) for row in read_rows(out / "runs.jsonl"))
@@ -121,7 +121,7 @@ def test_nothing_is_written_before_all_cells_are_checked(tmp_path, capsys):
         ("--arms=fl --partitions=iid --epsilon=1", "--epsilon has no effect"),
     ):
         with pytest.raises(SystemExit) as exit_:
-            sweep(["sweep", "--arms=fl", *SMALL, *flag.split(), f"--out={out}"])
+            sweep(last("sweep", "--arms=fl", *SMALL, *flag.split(), f"--out={out}"))
         assert exit_.value.code == 2
         assert named in capsys.readouterr().err
     assert not out.exists()
@@ -224,7 +224,7 @@ def test_without_openfhe_plain_arms_run_and_encrypted_ones_say_why(tmp_path):
 def test_a_run_that_fails_is_reported_beside_the_others(tmp_path, capsys):
     out = tmp_path / "run"
     flags = ("--arms=fl,fl_he", "--partitions=iid", "--seeds=1", "--learning_rate=1e30")
-    assert sweep(["sweep", *flags, *SMALL, f"--out={out}"]) == 1
+    assert sweep(last("sweep", *flags, *SMALL, f"--out={out}")) == 1
     assert [row["arm"] for row in read_rows(out / "runs.jsonl")] == ["fl"]
     assert "Failed: fl_he-3-iid-0: client " in capsys.readouterr().out
     assert "Failed: fl_he-3-iid-0: client " in (out / "report.md").read_text()
@@ -236,7 +236,7 @@ def varied(tmp_path_factory):
     out = tmp_path_factory.mktemp("varied") / "run"
     flags = ("--arms=fl,fl_dp", "--partitions=iid,dirichlet", "--seeds=2")
     vary = "--vary=noise_multiplier=0.5,8;alpha=0.1,10"
-    assert sweep(["sweep", *flags, vary, *SMALL, f"--out={out}"]) == 0
+    assert sweep(last("sweep", *flags, vary, *SMALL, f"--out={out}")) == 0
     return out
 
 
@@ -287,7 +287,7 @@ def test_runs_of_one_name_are_refused_before_any_is_trained(
     named = ",".join(f"csv:{file}" for file in files)
     with pytest.raises(SystemExit) as exit_:
         vary = f"--vary=dataset={named};label=label;ranges=*=raw"
-        sweep(["sweep", *flags, *SMALL, vary])
+        sweep(last("sweep", *flags, *SMALL, vary))
     assert exit_.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: two runs have the name ")
@@ -334,7 +334,7 @@ def test_runs_are_labelled_by_the_path_of_a_settings_file_alone(tmp_path):
 def test_what_cannot_vary_is_bad_input(flags, named, tmp_path, capsys):
     out = tmp_path / "run"
     with pytest.raises(SystemExit) as exit_:
-        sweep(["sweep", "--arms=fl", *SMALL, *flags.split(), f"--out={out}"])
+        sweep(last("sweep", "--arms=fl", *SMALL, *flags.split(), f"--out={out}"))
     assert exit_.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert named in line
@@ -344,7 +344,7 @@ def test_what_cannot_vary_is_bad_input(flags, named, tmp_path, capsys):
 def test_another_metric_is_compared(tmp_path, capsys):
     out = tmp_path / "run"
     flags = ("--arms=fl", "--partitions=iid", "--seeds=1", "--metric=loss")
-    argv = ["sweep", *flags, *SMALL, "--clients=2,3", f"--out={out}"]
+    argv = last("sweep", *flags, *SMALL, "--clients=2,3", f"--out={out}")
     assert sweep(argv) == 0
     assert (out / "report.md").read_text().startswith("# Test loss against clients")
     assert "test loss" in capsys.readouterr().out

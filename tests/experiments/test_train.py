@@ -11,14 +11,14 @@ import pytest
 from experiments.train import train
 from fedjax_private import runs
 from fedjax_private.runs import read_rows
-from tests.experiments.commands import SMALL, run
+from tests.experiments.commands import SMALL, last, run
 
 RESEARCH = Path(__file__).parent.parent / "runs"  # holds research.py
 
 
 def trained(out, *flags):
     """The row of a run that ends well."""
-    assert train(["train", *SMALL, *flags, f"--out={out}"]) == 0
+    assert train(last("train", *SMALL, *flags, f"--out={out}")) == 0
     (row,) = read_rows(out / "runs.jsonl")
     return row
 
@@ -26,7 +26,7 @@ def trained(out, *flags):
 def refused(capsys, out, *flags):
     """The sentence with which a run is refused before any work."""
     with pytest.raises(SystemExit) as exit_:
-        train(["train", *SMALL, *flags, f"--out={out}"])
+        train(last("train", *SMALL, *flags, f"--out={out}"))
     assert exit_.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
@@ -75,7 +75,7 @@ def test_a_seeded_run_repeats_in_another_process(tmp_path):
     for name in ("here", "there"):
         out = tmp_path / name
         flags = ("--arm=fl_dp", "--noise_multiplier=1", "--noise_seed=7")
-        finished = run("train", *SMALL, *flags, f"--out={out}")
+        finished = run(*last("train", *SMALL, *flags, f"--out={out}"))
         assert finished.returncode == 0, finished.stderr
         (row,) = read_rows(out / "runs.jsonl")
         ledger = out / "ledger" / "fl_dp-3-iid-0.jsonl"
@@ -189,7 +189,7 @@ def test_noise_that_cannot_be_shared_is_bad_input(flag, named, tmp_path, capsys)
 
 
 def test_bad_input_of_a_process_is_one_line_and_leaves_nothing(tmp_path):
-    finished = run("train", "--arm=fl", *SMALL, "--clients=4001", cwd=tmp_path)
+    finished = run(*last("train", "--arm=fl", *SMALL, "--clients=4001"), cwd=tmp_path)
     assert finished.returncode == 2
     (line,) = finished.stderr.splitlines()
     assert line.startswith("error: --clients=4001")
@@ -204,7 +204,7 @@ def test_a_directory_that_cannot_be_written_is_named(capsys):
 def test_a_directory_that_holds_a_run_is_not_written_again(tmp_path, capsys):
     (tmp_path / "runs.jsonl").write_text("{}\n")
     with pytest.raises(SystemExit) as exit_:
-        train(["train", "--arm=fl", *SMALL, f"--out={tmp_path}"])
+        train(last("train", "--arm=fl", *SMALL, f"--out={tmp_path}"))
     assert exit_.value.code == 2
     assert "or pass --overwrite" in capsys.readouterr().err
     assert (tmp_path / "runs.jsonl").read_text() == "{}\n"
@@ -260,7 +260,7 @@ def test_faults_of_own_clients_end_with_one_sentence(
     monkeypatch.delitem(sys.modules, "own_clients", raising=False)
     out = tmp_path / "run"
     client = f"--client=own_clients:{name}"
-    assert train(["train", "--arm=fl", *SMALL, client, f"--out={out}"]) == 1
+    assert train(last("train", "--arm=fl", *SMALL, client, f"--out={out}")) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: fl-3-iid-0 failed: ") and sentence in line
     assert read_rows(out / "runs.jsonl") == []
@@ -271,7 +271,7 @@ def test_faults_of_own_clients_end_with_one_sentence(
 @pytest.mark.needs_openfhe
 def test_training_that_cannot_be_encrypted_ends_with_one_sentence(tmp_path, capsys):
     out = tmp_path / "run"
-    argv = ["train", "--arm=fl_he", *SMALL, "--learning_rate=1e30", f"--out={out}"]
+    argv = last("train", "--arm=fl_he", *SMALL, "--learning_rate=1e30", f"--out={out}")
     assert train(argv) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: fl_he-3-iid-0 failed: ")
@@ -280,7 +280,7 @@ def test_training_that_cannot_be_encrypted_ends_with_one_sentence(tmp_path, caps
 
 def test_a_run_of_void_rounds_only_is_no_result(tmp_path, capsys):
     flags = ("--arm=fl", "--clients=2", "--drop_out=0.999", f"--out={tmp_path / 'o'}")
-    assert train(["train", *SMALL, *flags]) == 1
+    assert train(last("train", *SMALL, *flags)) == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("error: fl-2-iid-0 failed: every round of ")
     assert "lower --drop_out" in said

@@ -9,14 +9,23 @@ from experiments.tune import searched, tune
 from fedjax_private import runs
 from fedjax_private.datasets import load
 from fedjax_private.runs import Spec, read_rows
-from tests.experiments.commands import SMALL
+from tests.experiments.commands import SMALL, last
 
 
-def test_settings_of_entries_are_searched_too():
-    base = Spec(arm="fl_dp", mechanism="adaptive")
-    two = searched(base, {"clip_quantile": "0.3", "clip_share": "0.1"})
-    settings = two.mechanism.settings
-    assert (settings.clip_quantile, settings.clip_share) == (0.3, 0.1)
+def test_what_a_settings_file_does_not_hold_is_not_searched():
+    base = Spec(arm="fl", algorithm="fedprox")
+    for name, value in (
+        ("proximal", "0.1"),
+        ("algorithm", "fedavg"),
+        ("drop_out", "0.1"),
+        ("evaluate_every", "2"),
+    ):
+        wanted = (
+            f"grid names '{name}', which a settings file does not hold: give {name}"
+        )
+        with pytest.raises(ValueError, match=wanted):
+            searched(base, {name: value})
+    assert searched(base, {"momentum": "0.5"}).momentum == 0.5
 
 
 @pytest.mark.parametrize(
@@ -39,7 +48,7 @@ def test_bad_values_are_refused(values, named):
 
 def tuned(folder, *flags, arm="fl"):
     """The lines of the log and the entries of the file of a search that ends well."""
-    argv = ["tune", f"--arm={arm}", *SMALL, *flags]
+    argv = last("tune", f"--arm={arm}", *SMALL, *flags)
     assert tune([*argv, f"--settings_out={folder / 'mine.json'}"]) == 0
     return read_rows(folder / "mine.jsonl"), entries(folder / "mine.json")
 

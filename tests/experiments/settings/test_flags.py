@@ -63,6 +63,30 @@ class TestReading:
         spec = parse_train(f"--flagfile={file}", "--clients=6")[runs.Spec]
         assert (spec.arm, spec.clients, spec.learning_rate) == ("fl", 6, 0.25)
 
+    @pytest.mark.parametrize(
+        ("typed", "name"),
+        [
+            ("--clients=2 --clients=3", "clients"),
+            ("--clients 2 --seed=1 -clients=2", "clients"),
+            ("--arm=fl --overwrite --nooverwrite", "overwrite"),
+            ("--partition=dirichlet --alpha=1 --alpha=2", "alpha"),
+        ],
+    )
+    def test_flags_are_given_once(self, typed, name, capsys):
+        wanted = f"error: --{name} is given more than once: give it once."
+        assert refused(capsys, parse_train, *typed.split()) == wanted
+
+    def test_lists_are_given_once_with_commas(self, capsys):
+        said = refused(capsys, parse_sweep, "--clients=2", "--clients=3")
+        assert said.endswith("once: give it once, with commas between its values.")
+
+    def test_a_command_line_overrides_a_flagfile(self, tmp_path):
+        file = tmp_path / "flags"
+        file.write_text("--clients=2\n")
+        for flagfile in ([f"--flagfile={file}"], ["--flagfile", str(file)]):
+            spec = parse_train(*flagfile, "--clients=6")[runs.Spec]
+            assert spec.clients == 6
+
     def test_booleans_are_given_and_taken_back(self):
         spec = parse_train("--noprotect")[runs.Spec]
         assert spec.scheme.settings.protect is False
