@@ -127,7 +127,7 @@ def _rules(
         )
     if not facts.shares_noise:
         # The clients of an arm with shared noise share it unless `noise` forbids.
-        way = "leave out noise=local, or " + _OUT
+        way = "leave out noise=local or honest_clients"
         yield (
             ("honest_clients",),
             f"clients of {name} share no noise{' under noise=local' * arm.shared}; "

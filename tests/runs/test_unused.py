@@ -350,7 +350,7 @@ def test_a_setting_that_a_choice_in_use_shares_keeps_its_value():
 
 def test_honest_clients_without_shared_noise_have_a_way_out():
     for arm, noise, way in (
-        ("private_ai", "local", "; leave out noise=local, or leave it out"),
+        ("private_ai", "local", "; leave out noise=local or honest_clients"),
         ("private_ai_local", None, "; choose arm private_ai, or leave it out"),
     ):
         spec = runs.Spec(arm=arm, noise=noise, honest_clients=2, clients=4)
