@@ -7,6 +7,7 @@ from experiments.train import train
 from fedjax_private import runs
 from fedjax_private.datasets import SOURCES
 from fedjax_private.runs import read_rows
+from tests.experiments.commands import last
 
 COLUMNS = (
     "--label=outcome",
@@ -33,7 +34,7 @@ def table(tmp_path):
 
 def command(out, *flags):
     usual = ("--arm=fl", "--model=linear", "--rounds=8", "--learning_rate=0.5")
-    return ["train", *usual, *flags, f"--out={out}"]
+    return last("train", *usual, *flags, f"--out={out}")
 
 
 def test_a_table_is_divided_by_hospital(table, tmp_path, capsys):
