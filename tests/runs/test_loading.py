@@ -164,7 +164,7 @@ def test_an_entry_is_loaded_with_its_activation_and_settings(blobs, train):
         settings=Sizes,
     )
     choice = models.MODELS.choose(entry, {"widths": (5, 3)})
-    result = train(model=choice, activation="square")
+    result = train(model=choice, activation="square", learning_rate=1e-4)
     assert result.prepared.parameters == 6 * 5 + 5 + 5 * 3 + 3 + 3 * 3 + 3
     for model in (entry, choice):
         loaded = runs.load(result.directory, model=model)
