@@ -286,8 +286,16 @@ def _values(grouped: Sequence[Cell], laid_out: Layout, metric: Metric) -> Iterat
             name = "Accuracy" if is_accuracy else metric.label
             yield f"## {name[0].upper()}{name[1:]}: {panel.title}"
             yield markdown_table([corner, *heads], body)
-    lost = [cell.rows[0].get("run") for cell in missing(grouped, placed)]
-    assert not lost, f"runs that stand in no table: {lost}"
+    # No layout may hide a run: what it has no place for stands by itself.
+    if lost := missing(grouped, placed):
+        yield "## Runs that the tables above have no place for"
+        yield markdown_table(
+            ["arm", "run", metric.label],
+            [
+                [ARMS[c.arm].label, str(c.rows[0].get("run")), _shown(c, metric)]
+                for c in lost
+            ],
+        )
     if metric.note:
         yield metric.note
     if cited_cells:

@@ -258,7 +258,7 @@ def along(
 
 
 def missing(cells: Sequence[Cell], placed: Sequence[Cell]) -> list[Cell]:
-    """The cells that stand at no place, which a report must never have."""
+    """The cells that stand at no place."""
     seen = set(map(_identity, placed))
     return [cell for cell in cells if _identity(cell) not in seen]
 
