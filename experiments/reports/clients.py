@@ -164,6 +164,7 @@ def draw(path: Path, config: Mapping[str, Any]) -> bool:
                     width=0.85,
                 )
                 below = [a + b for a, b in zip(below, heights, strict=True)]
+            axis.set_ylim(0, 1.05 * max(below))
             axis.set_title(title, fontsize=10)
             if who is None:
                 axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)

@@ -194,7 +194,8 @@ def _panel(
     logarithmic = numbers and (counts or _spans_decades(values))
     width = values[-1] - values[0] if numbers else len(values) - 1
     for position, arm in enumerate(arms):
-        of_arm = of_arms.get(arm, [])
+        if (of_arm := of_arms.get(arm)) is None:  # it stands in other panels
+            continue
         at = [
             (value, cell)
             for value, cell in zip(values, along(of_arm, values, laid_out), strict=True)

@@ -18,7 +18,7 @@ def test_value_bound_is_enforced_at_its_edge(reals):
         vector[-1] = edge
         reals.upload(0, 0, vector)
         vector[-1] = np.nextafter(edge, 2 * edge)
-        with pytest.raises(ValueError, match=r"client 3: .*declared bound of 2;"):
+        with pytest.raises(ValueError, match=r"client 3: .*declared bound of 2: "):
             reals.upload(3, 0, vector)
 
 

@@ -6,7 +6,7 @@ import pytest
 from experiments.reports import figures
 from experiments.reports.averages import cells
 from experiments.reports.layout import layout
-from experiments.reports.metrics import METRICS
+from experiments.reports.metrics import ACCURACY, METRICS
 from fedjax_private.runs import ARMS
 from tests.experiments.reports.made_up import row
 
@@ -185,3 +185,14 @@ def test_points_of_an_arm_without_a_value_are_drawn_beside_the_others(
     found = layout(cells(rows), ["epsilon"])
     figures.draw(tmp_path / "figure.png", rows, found)
     assert seen == [("FL + DP", {"0.5": 0.5, "0.6": 0.6, "not set": 0.4}), ("FL", 0.9)]
+
+
+def test_an_arm_may_stand_in_some_panels_only(tmp_path):
+    rows = [
+        row("fl_dp", partition=name, epsilon_target=epsilon)
+        for name in ("iid", "shards")
+        for epsilon in (1.0, 2.0)
+    ]
+    rows.append(row("private_ai", partition="shards", epsilon_target=1.0))
+    figures.draw(tmp_path / "f.png", rows, layout(cells(rows), ("epsilon",)), ACCURACY)
+    assert is_png(tmp_path / "f.png")
