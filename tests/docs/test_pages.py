@@ -6,7 +6,6 @@ from tests.docs import pages
 
 # Pages whose blocks are run, without and with OpenFHE.
 PLAIN = (
-    "trust",
     "howto/data",
     "howto/partitions",
     "howto/clients",
@@ -15,7 +14,7 @@ PLAIN = (
     "howto/mechanisms",
     "howto/schemes",
 )
-ENCRYPTED = ("tutorial", "encrypted_sums", "howto/sweeps")
+ENCRYPTED = ("trust", "tutorial", "encrypted_sums", "howto/sweeps")
 LONG = ("user_level",)
 
 
