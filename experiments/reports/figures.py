@@ -1,6 +1,7 @@
 """Figures: a metric against what was varied, accuracy against epsilon, costs."""
 
 import contextlib
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,9 @@ STYLES: dict[str, dict[str, Any]] = {
 
 # Panels in a row of a figure, at most.
 COLUMNS = 4
+
+# Letters of a name along an axis.
+LONGEST = 24
 
 # An axis is logarithmic where its values, all positive, span a factor of so much.
 DECADE = 10
@@ -226,12 +230,23 @@ def _panel(
         if width:
             axis.set_xlim(values[0] - 0.06 * width, values[-1] + 0.06 * width)
     else:
-        names = [tick(value) for value in values]
+        names = _tick_names([tick(value) for value in values])
         slanted = {"rotation": 25, "ha": "right"} if sum(map(len, names)) > 36 else {}
         axis.set_xticks(range(len(values)), names, **slanted)
         axis.set_xlim(-0.5, len(values) - 0.5)
     frame(axis, words(laid_out.axis))
     axis.set_title(panel.title, fontsize=10)
+
+
+def _tick_names(names: Sequence[str]) -> list[str]:
+    """Names without the folders that all of them share, and their ends if long."""
+    folders = [name.split("/")[:-1] for name in names]
+    same = itertools.takewhile(
+        lambda level: len(set(level)) == 1, zip(*folders, strict=False)
+    )
+    shared = len(list(same)) if len(names) > 1 else 0
+    ends = ["/".join(name.split("/")[shared:]) for name in names]
+    return [end if len(end) <= LONGEST else f"…{end[1 - LONGEST :]}" for end in ends]
 
 
 def accuracy_against_epsilon(path: Path, curves: Mapping[str, Sequence[Cell]]) -> None:

@@ -196,3 +196,21 @@ def test_an_arm_may_stand_in_some_panels_only(tmp_path):
     rows.append(row("private_ai", partition="shards", epsilon_target=1.0))
     figures.draw(tmp_path / "f.png", rows, layout(cells(rows), ("epsilon",)), ACCURACY)
     assert is_png(tmp_path / "f.png")
+
+
+@pytest.mark.filterwarnings("error")
+def test_long_names_leave_room_for_the_panel(tmp_path, monkeypatch):
+    shown = []
+    draw_panel = figures._panel
+    monkeypatch.setattr(
+        figures,
+        "_panel",
+        lambda axis, *rest: draw_panel(shown.append(axis) or axis, *rest),
+    )
+    folder = "/a/long/way/from/the/root/" + "x" * 90
+    names = ("one", "two", "y" * 90)
+    rows = [row("fl", directory=f"{folder}/{name}") for name in names]
+    figures.draw(tmp_path / "f.png", rows, layout(cells(rows)))
+    (axis,) = shown
+    labels = [label.get_text() for label in axis.get_xticklabels()]
+    assert labels == ["one", "two", "…" + "y" * 23]
