@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeVar
 
 from absl import flags as absl_flags
 
-from experiments.settings.spellings import explained, spelled
+from experiments.settings.spellings import explained, spelled, swept
 from fedjax_private.choices import Check, Entry, Registry, kinds, settings_of
 
 T = TypeVar("T")
@@ -322,15 +322,6 @@ def _chosen(flag: Flag, value: Any, settings: Mapping[str, Any], used: set[str])
     return flag.registry.choose(entry, known)
 
 
-# What a sweep varies by a flag of its own, in place of --vary.
-SWEPT = {
-    "arm": "--arms={}",
-    "clients": "--clients={}",
-    "partition": "--partitions={}",
-    "seed": "--seeds=3, which are the seeds 0 to 2 (--vary is for other flags)",
-}
-
-
 def _refuse_lists(flags: Iterable[Flag], argv: Sequence[str]) -> None:
     """Ends the command where several values are given to a flag that takes one."""
     for flag in flags:
@@ -339,10 +330,9 @@ def _refuse_lists(flags: Iterable[Flag], argv: Sequence[str]) -> None:
         text = _given(flag.name, argv) or ""
         parts = [part.strip() for part in text.split(",")]
         if len(parts) > 1 and not flag.takes(text) and all(map(flag.takes, parts)):
-            way = SWEPT.get(flag.name, f'--vary="{flag.name}={{}}"').format(text)
             fail(
                 f"--{flag.name} takes one value, got {text!r}: for a run with each, "
-                f"give experiments.sweep {way}."
+                f"give experiments.sweep {swept(flag.name, text)}."
             )
 
 
@@ -351,15 +341,10 @@ def _refuse_repeats(flags: Sequence[Flag], argv: Sequence[str]) -> None:
 
     What a file of flags gives, the command line may give anew.
     """
-    values = _values(flags)
-    values.set_gnu_getopt()  # reads on after the value of a flag that it does not know
     typed = [arg for arg in argv if not re.match("--?flagfile(=|$)", arg)]
-    try:
-        values(typed, known_only=True)
-    except absl_flags.Error:
-        return  # said by the strict reading that follows
+    values = _read_ahead(flags, typed)
     for flag in flags:
-        if values[flag.name].present > 1:
+        if values is not None and values[flag.name].present > 1:
             several = typing.get_origin(flag.kind) is tuple
             way = ", with commas between its values" if several else ""
             fail(f"--{flag.name} is given more than once: give it once{way}.")
@@ -367,27 +352,33 @@ def _refuse_repeats(flags: Sequence[Flag], argv: Sequence[str]) -> None:
 
 def _given(name: str, argv: Sequence[str]) -> str | None:
     """The text that a flag is given on a command line; None where it is not."""
-    values = _values([Flag(name, str, None, "", "")])
+    values = _read_ahead([Flag(name, str, None, "", "")], argv)
+    text: str | None = None if values is None else values[name].value
+    return text
+
+
+def _read_ahead(
+    flags: Iterable[Flag], argv: Sequence[str]
+) -> absl_flags.FlagValues | None:
+    """The values of some flags of a command line, whatever else stands there.
+
+    None where absl refuses it; the strict reading that follows says why.
+    """
+    values = _values(flags)
     values.set_gnu_getopt()  # reads on after the value of a flag that it does not know
     try:
         values(list(argv), known_only=True)
     except absl_flags.Error:
-        return None  # said by the strict reading that follows
-    text: str | None = values[name].value
-    return text
+        return None
+    return values
 
 
 def _own_entries(flags: Sequence[Flag], argv: Sequence[str]) -> dict[str, list[Entry]]:
     """Kind -> entries of the user's own that the command line names."""
     choosing = [flag for flag in flags if flag.registry is not None]
-    values = _values(
-        dataclasses.replace(flag, kind=str, default=None) for flag in choosing
-    )
-    values.set_gnu_getopt()  # reads on after the value of a flag that it does not know
-    try:
-        values(list(argv), known_only=True)
-    except absl_flags.Error:
-        return {}  # said by the strict reading that follows
+    texts = (dataclasses.replace(flag, kind=str, default=None) for flag in choosing)
+    if (values := _read_ahead(texts, argv)) is None:
+        return {}
     own: dict[str, list[Entry]] = {}
     for flag in choosing:
         assert flag.registry is not None

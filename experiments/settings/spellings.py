@@ -16,6 +16,19 @@ OTHER_SPELLING = {
 }
 COUNTED = {"seeds": "a count: --seeds=3 takes the seeds 0, 1 and 2"}
 
+# What a sweep varies by a flag of its own, in place of --vary.
+SWEPT = {
+    "arm": "--arms={}",
+    "clients": "--clients={}",
+    "partition": "--partitions={}",
+    "seed": "--seeds=3, which are the seeds 0 to 2 (--vary is for other flags)",
+}
+
+
+def swept(name: str, values: str) -> str:
+    """How a sweep takes several values of a flag that takes one elsewhere."""
+    return SWEPT.get(name, f'--vary="{name}={{}}"').format(values)
+
 
 def explained(error: absl_flags.Error, known: Iterable[str]) -> str:
     """What is wrong with a command line that absl refuses, in one sentence."""
