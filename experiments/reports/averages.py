@@ -13,10 +13,28 @@ from fedjax_private.runs.tuned import given_in
 
 Row = Mapping[str, Any]
 
-# What a row measured or derived, and its own name, place and time. Everything else is
-# a setting, also what an entry of the user's own brings along.
+# What a run measures, with a mean and a deviation over seeds.
+MEASURED = (
+    "accuracy",
+    "loss",
+    "client_accuracy_mean",
+    "client_accuracy_worst_tenth",
+    "epsilon",
+    "epsilon_insider",
+    "seconds_total",
+    "seconds_train",
+    "seconds_encrypt",
+    "seconds_add",
+    "seconds_decrypt",
+    "upload_bytes_per_client_round",
+    "max_aggregation_error",
+)
+
+# That, what else a run derives, and its own name, place and time. Everything else of a
+# row is a setting, also what an entry of the user's own brings along.
 NOT_SETTINGS = frozenset(
     (
+        *MEASURED,
         "run",
         "seed",
         "time",
@@ -24,23 +42,10 @@ NOT_SETTINGS = frozenset(
         "version",
         "warnings",
         "settings_from",
-        "accuracy",
-        "loss",
-        "epsilon",
-        "epsilon_insider",
         "epsilon_claimed",
         "steps",
-        "seconds_total",
-        "seconds_train",
-        "seconds_encrypt",
-        "seconds_add",
-        "seconds_decrypt",
-        "upload_bytes_per_client_round",
-        "max_aggregation_error",
         "void_rounds",
         "lost_uploads",
-        "client_accuracy_mean",
-        "client_accuracy_worst_tenth",
     )
 )
 

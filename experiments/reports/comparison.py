@@ -9,7 +9,7 @@ import rich.box
 import rich.table
 
 from experiments.reports import clients, encryption, figures, paper, privacy
-from experiments.reports.averages import Cell, Row, cells
+from experiments.reports.averages import MEASURED, Cell, Row, cells
 from experiments.reports.cautions import told_once
 from experiments.reports.layout import (
     PLACES,
@@ -127,22 +127,8 @@ def _cited(cell: Cell, differ: Sequence[str]) -> str:
     return paper.cited(cell.rows[0]["dataset"], *cell[:3])
 
 
-SUMMARY_VALUES = (
-    "accuracy",
-    "loss",
-    "client_accuracy_mean",
-    "client_accuracy_worst_tenth",
-    "epsilon",
-    "epsilon_insider",
-    "noise_multiplier",
-    "seconds_total",
-    "seconds_train",
-    "seconds_encrypt",
-    "seconds_add",
-    "seconds_decrypt",
-    "upload_bytes_per_client_round",
-    "max_aggregation_error",
-)
+# The noise multiplier follows from the target, and may differ with the seed.
+SUMMARY_VALUES = (*MEASURED, "noise_multiplier")
 
 
 def write_summary(path: Path, grouped: Sequence[Cell]) -> None:
