@@ -24,7 +24,7 @@ QUICK = "--quick: few rounds and a single seed; a look, not a result."
 
 @dataclasses.dataclass(frozen=True)
 class OutputConfig(Settings):
-    """Output."""
+    """Where results are written."""
 
     out: str | None = setting(None, "directory (default runs/<command>-<timestamp>)")
     overwrite: bool = setting(False, "replace the run that the directory holds")

@@ -54,7 +54,7 @@ def token_in(token_file: str | None, read: Callable[[Path], bytes]) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class ServerConfig(Settings):
-    """The server."""
+    """Which server is asked."""
 
     url: str = setting("http://127.0.0.1:8443", "of the server")
     token_file: str | None = setting(

@@ -121,7 +121,7 @@ class TablesConfig(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig(Settings):
-    """Data."""
+    """Which data are learned."""
 
     dataset: "str | Source | Choice[Source]" = chosen(
         SOURCES, "mnist_5k", "what is learned"

@@ -207,7 +207,7 @@ def test_long_names_leave_room_for_the_panel(tmp_path, monkeypatch):
         "_panel",
         lambda axis, *rest: draw_panel(shown.append(axis) or axis, *rest),
     )
-    folder = "/a/long/way/from/the/root/" + "x" * 90
+    folder = "/a/long/way/down/" + "x" * 90
     names = ("one", "two", "y" * 90)
     rows = [row("fl", directory=f"{folder}/{name}") for name in names]
     figures.draw(tmp_path / "f.png", rows, layout(cells(rows)))

@@ -248,7 +248,7 @@ def test_help_is_grouped_and_exits_with_zero(capsys):
         "Model and training",
         "Privacy, for arms with DP.",
         "Encryption, for arms with HE.",
-        "Output.",
+        "Where results are written.",
         "Settings of partition.",
     ):
         assert f"\n{group}" in text
