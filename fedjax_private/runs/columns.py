@@ -103,8 +103,10 @@ def entry_settings(choices: Iterable[tuple[str, Choice[Any]]]) -> dict[str, Any]
                 if isinstance(value, tuple):
                     value = ",".join(map(str, value))
                 owned.setdefault(field.name, {})[kind] = value
-    return {
-        name if len(set(values.values())) == 1 else f"{kind}.{name}": value
-        for name, values in owned.items()
-        for kind, value in values.items()
-    }
+    columns: dict[str, Any] = {}
+    for name, values in owned.items():
+        first, *others = values.values()
+        shared = all(other == first for other in others)
+        for kind, value in values.items():
+            columns[name if shared else f"{kind}.{name}"] = value
+    return columns

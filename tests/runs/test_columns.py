@@ -105,6 +105,8 @@ def test_a_name_that_two_entries_share_is_written_with_its_kind():
     assert entry_settings(several) == {"model.width": "8,4", "partition.width": "1"}
     several[1] = ("partition", choices.Choice(part, Widths()))
     assert entry_settings(several) == {"width": "8,4"}  # one meaning, as of a flag
+    lists = [(kind, choices.Choice(each.entry, Widths([8]))) for kind, each in several]
+    assert entry_settings(lists) == {"width": [8]}
 
 
 def test_rows_are_read_into_a_table_as_they_are(train):
