@@ -1,4 +1,10 @@
-"""The only import of OpenFHE: when it is first needed, and never in a forked child."""
+"""The only import of OpenFHE: when it is first needed, and never in a forked child.
+
+A child that was forked after OpenFHE was loaded repeats the random numbers of its
+parent and its siblings. Where this file loaded OpenFHE, it remembers in which process.
+Where other code loaded it before, the kernel must prove that this process has not been
+forked: see `_executed`.
+"""
 
 import dataclasses
 import functools
@@ -15,6 +21,9 @@ from fedjax_private.encryption.errors import ForkedProcessError, OpenFHEUnavaila
 # ciphertexts. OpenFHE's share the few moduli of one ciphertext and wait for one
 # another, on busy cores for tens of milliseconds.
 _OPENMP_THREADS = "OMP_NUM_THREADS"
+
+# PF_FORKNOEXEC of Linux's include/linux/sched.h: set by every fork, cleared by exec.
+_FORKED_WITHOUT_EXEC = 0x40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +59,10 @@ def load() -> Backend:
     Raises:
         OpenFHEUnavailable: if the extension cannot be imported: on macOS, on Arm, with
             older C libraries, or under a Python for which there is no wheel.
+        ForkedProcessError: if other code loaded OpenFHE before the first call, and this
+            process may have been forked after that.
     """
+    process = _loading_process()
     limited = _OPENMP_THREADS not in os.environ
     try:
         if limited:
@@ -65,13 +77,34 @@ def load() -> Backend:
     finally:
         if limited:
             os.environ.pop(_OPENMP_THREADS, None)
-    return Backend(module, _loading_process())
+    return Backend(module, process)
 
 
 @functools.cache
 def _loading_process() -> int:
     # Cached so that a forked child inherits its parent's answer and is detected.
+    if sys.modules.get("openfhe") is not None and not _executed():
+        raise ForkedProcessError(
+            "openfhe was imported by other code, and this process was forked, so its "
+            "random numbers may repeat those of its parent; use threads, or start "
+            "processes with the 'spawn' method."
+        )
     return os.getpid()
+
+
+def _executed() -> bool:
+    """Whether this process began with exec, which leaves no memory of a parent.
+
+    A process that runs under Linux has other flags too. A system that shows none at
+    all, as some sandboxes do, proves nothing.
+    """
+    try:
+        stat = Path("/proc/self/stat").read_text()
+    except OSError:
+        return False
+    # The fields after the name, which is in brackets and may hold any character.
+    flags = int(stat.rpartition(")")[2].split()[6])
+    return flags != 0 and not flags & _FORKED_WITHOUT_EXEC
 
 
 def interpreter() -> list[str]:

@@ -5,6 +5,7 @@ import pytest
 from fedjax_private.encryption.errors import OpenFHEUnavailable
 from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.wire import AUTHORITY
+from fedjax_private.encryption.openfhe import backend
 from fedjax_private.encryption.openfhe.backend import load
 from fedjax_private.encryption.parameters import Scheme, SumRequest
 from fedjax_private.encryption.parties.authority import KeyAuthority
@@ -142,3 +143,88 @@ result = before, after, os.environ.get("OMP_NUM_THREADS")
     )
     assert after == before
     assert setting is None
+
+
+# A parent that used `openfhe` itself, before this library.
+
+_CHILDREN = """
+import importlib, os
+{before}
+def child():
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        try:
+            {inside}
+        except Exception as error:
+            said = f"{{type(error).__name__}}: {{error}}".encode()
+        os.write(writing, said[:1000])
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        return pipe.read()
+result = child(), child()
+"""
+
+_MAKE_A_KEY = """
+            from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
+            from fedjax_private.encryption.parameters import Scheme, SumRequest, derive
+            scheme = HomomorphicScheme(derive(SumRequest(Scheme.EXACT, 10, 1)))
+            said = scheme.ring.pack(scheme.generate_keys()[0])[:1000]
+"""
+
+_USE_IT = """
+openfhe = importlib.import_module("openfhe")
+settings = openfhe.CCParamsBGVRNS()
+settings.SetPlaintextModulus(65537)
+settings.SetMultiplicativeDepth(1)
+context = openfhe.GenCryptoContext(settings)
+context.Enable(openfhe.PKE)
+context.KeyGen()
+"""
+
+
+@pytest.mark.needs_openfhe
+def test_children_of_a_parent_that_used_openfhe_itself_make_no_keys(in_new_process):
+    script = _CHILDREN.format(before=_USE_IT, inside=_MAKE_A_KEY)
+    for said in in_new_process(script):
+        assert said.startswith(b"ForkedProcessError: openfhe was imported by other")
+        assert said.endswith(b"'spawn' method.")
+
+
+@pytest.mark.needs_openfhe
+def test_children_that_load_openfhe_themselves_make_different_keys(in_new_process):
+    one, other = in_new_process(_CHILDREN.format(before="", inside=_MAKE_A_KEY))
+    assert len(one) == len(other) == 1000
+    assert one != other
+
+
+@pytest.mark.needs_openfhe
+def test_a_process_that_was_not_forked_may_have_used_openfhe_before(in_new_process):
+    loaded = in_new_process(
+        _USE_IT.replace("openfhe =", "import importlib\nopenfhe =", 1)
+        + "from fedjax_private.encryption.openfhe.backend import load\n"
+        + "result = load().openfhe is openfhe"
+    )
+    assert loaded
+
+
+@pytest.mark.parametrize(
+    ("stat", "executed"),
+    [
+        ("1 (python) S 0 1 1 0 -1 4194304 7", True),
+        ("1 (a) b (c) S 0 1 1 0 -1 4194304 7", True),
+        ("1 (python) S 0 1 1 0 -1 4194368 7", False),  # 0x40: forked, no exec since
+        ("1 (python) S 0 1 1 0 -1 0 7", False),  # a system that shows no flags
+        (None, False),
+    ],
+)
+def test_only_the_kernels_word_proves_that_a_process_is_fresh(
+    stat, executed, monkeypatch
+):
+    def read(path):
+        if stat is None:
+            raise FileNotFoundError(path)
+        return stat
+
+    monkeypatch.setattr(backend.Path, "read_text", read)
+    assert backend._executed() is executed
