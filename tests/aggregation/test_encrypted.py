@@ -112,6 +112,25 @@ class TestSums:
         with pytest.raises(RefusedError, match=r"0 has been opened.*make another"):
             released(aggregation, slots)
 
+    @pytest.mark.parametrize("name", ENCRYPTED)
+    @pytest.mark.parametrize("topology", ["star", "ring"])
+    def test_no_round_has_a_second_sum_after_a_rotation(self, name, topology):
+        settings = {"topology": topology}
+        if name != "exact":
+            settings["query_budget"] = 1
+        aggregation = made(name, 2, most_uploads=3, settings=settings)
+        slots = encoded(aggregation, np.zeros((3, 10)))
+        released(aggregation, slots, round_number=7)
+        for ids in (np.arange(2), np.arange(3, 6)):
+            # Whoever opens rounds may forget; the parties do not.
+            aggregation._opened.clear()
+            aggregation._key = aggregation._make_key()
+            match = "has decrypted" if ids[0] else "has uploaded"
+            with pytest.raises(RefusedError, match=f"{match} in round 7 already"):
+                released(aggregation, slots[ids % 3], ids, round_number=7)
+        aggregation._opened.clear()
+        released(aggregation, slots, round_number=8)
+
     def test_a_discarded_round_does_not_release_a_later_one(self):
         aggregation = made("exact", 2)
         slots = encoded(aggregation, np.full((2, 10), 0.25))

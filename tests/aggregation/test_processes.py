@@ -122,6 +122,20 @@ def test_keys_are_rotated_when_the_budget_is_used_up():
         for number in range(4):
             _, report = released(aggregation, slots, number)
             assert (report.seconds_keys > 0) is (number % 2 == 0)
+        # Two rotations later the parties know what they did in round 0, though whoever
+        # opens rounds has forgotten.
+        aggregation._opened.clear()
+        session = aggregation.open(0)
+        with pytest.raises(RefusedError, match="has uploaded in round 0 already"):
+            session.add(np.arange(K), slots)
+        session = aggregation.open(4)
+        session.add(np.arange(K, 2 * K), slots)
+        session.release()
+        aggregation._opened.clear()
+        session = aggregation.open(4)
+        session.add(np.arange(2 * K, 3 * K), slots)
+        with pytest.raises(RefusedError, match="has decrypted in round 4 already"):
+            session.release()
 
 
 def test_dead_processes_are_named_and_none_is_left():

@@ -109,8 +109,10 @@ class Network:
     def upload(
         self, client: int, number: int, vector: Any, receiver: int = SERVER
     ) -> bytes:
-        party = self.clients[client]
-        return self.encryptor.encrypt(party, receiver, number, np.asarray(vector))
+        """An upload of a client that may have made another one in the round."""
+        party, vectors = self.clients[client], [np.asarray(vector)]
+        (ciphertexts,) = self.encryptor.ciphertexts([client], vectors)
+        return self.forge(party, number, ciphertexts, receiver=receiver)
 
     def add(self, number: int, vectors: Iterable[Any]) -> None:
         """Uploads a vector of each client, the first of the first."""
@@ -135,7 +137,7 @@ class Network:
         self,
         party: Party,
         number: int,
-        payload: bytes | None = None,
+        payload: bytes | memoryview | None = None,
         *,
         kind: Kind = Kind.UPLOAD,
         numbers: Sequence[int] | None = None,

@@ -51,7 +51,7 @@ def test_memory_stays_flat_over_500_rounds(network, kind):
     finally:
         tracemalloc.stop()
     assert rotations == (0 if kind == "exact" else ROUNDS // 25 - 1)
-    # A ciphertext a round would be 20 MB; a number for each round there may be.
-    assert after[0] - before[0] < 100_000
+    # A ciphertext a round would be 20 MB; the authority keeps the number of each round.
+    assert after[0] - before[0] < 150_000
     assert after[1] - before[1] < 5_000_000
     assert np.isfinite(total).all()

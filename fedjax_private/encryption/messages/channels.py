@@ -8,6 +8,7 @@ CCS 2017). From these, each pair derives its own keys, one set for each directio
 import dataclasses
 import hmac
 import os
+import threading
 from collections.abc import Mapping
 
 from cryptography.exceptions import InvalidTag
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import (
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from fedjax_private.encryption.errors import WireError
+from fedjax_private.encryption.errors import RefusedError, WireError
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -111,7 +112,11 @@ Directory = Mapping[int, bytes]
 
 
 class Party:
-    """A party: its number, its identity, and its channels to and from other parties.
+    """A party: its number, its identity, its channels, and its record of rounds.
+
+    The record lives as long as the party, and so longer than any key. It is in memory
+    only: a party that starts anew needs a new identity, under which it knows nothing of
+    what it did before.
 
     Args:
         number: of a client, or one that `wire` reserves for servers and the authority.
@@ -122,6 +127,29 @@ class Party:
         self.number, self.identity = number, Identity()
         self._directory = directory
         self._channels: dict[tuple[bytes, bytes], Channel] = {}
+        self._done: dict[str, set[int]] = {}
+        self._recording = threading.Lock()
+
+    def once(self, act: str, round_number: int) -> None:
+        """Records that the party does something in a round, under whichever key.
+
+        Safe to call from several threads: of several calls, one succeeds.
+
+        Args:
+            act: what it does, as a participle: `decrypted` or `uploaded`.
+            round_number: the round.
+
+        Raises:
+            RefusedError: if the party has done it in that round before.
+        """
+        with self._recording:
+            rounds = self._done.setdefault(act, set())
+            if round_number in rounds:
+                raise RefusedError(
+                    f"party {self.number} has {act} in round {round_number} already: "
+                    "it does so once a round, whichever the key."
+                )
+            rounds.add(round_number)
 
     def channel_to(self, receiver: int) -> Channel:
         """Returns the channel to the party with that number.

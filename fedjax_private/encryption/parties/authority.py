@@ -66,7 +66,7 @@ class KeyAuthority:
         self.material = Material.of_key(
             self._scheme.parameters, self._scheme.ring.pack(public)
         )
-        self._log = DecryptionLog(self.material, trust)
+        self._log = DecryptionLog(party, self.material, trust)
         self._party, self._workers = party, workers
 
     @property

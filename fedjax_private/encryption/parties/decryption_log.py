@@ -1,4 +1,6 @@
-"""The sums that one key has decrypted, and the number that it still may."""
+"""The sums that a party may still decrypt under one key."""
+
+import threading
 
 from fedjax_private.encryption.errors import RefusedError
 from fedjax_private.encryption.messages.channels import Party
@@ -39,9 +41,13 @@ def read_sum(
 
 
 class DecryptionLog:
-    """The rounds whose sums were decrypted under one key, and the key's budget.
+    """Says which sums a party may decrypt under one key.
+
+    The number of sums is counted for the key. That a round is decrypted once holds for
+    the party, whatever its key: see `Party.once`. Safe to use from several threads.
 
     Args:
+        party: the one that decrypts.
         material: of the key.
         trust: states the fewest uploads that a decrypted sum holds.
 
@@ -49,12 +55,13 @@ class DecryptionLog:
         ValueError: if the trust model asks for more uploads than a sum can hold.
     """
 
-    def __init__(self, material: Material, trust: Trust) -> None:
+    def __init__(self, party: Party, material: Material, trust: Trust) -> None:
         request = material.parameters.request
         check_uploads(trust, request)
+        self._party = party
         self._least, self._most = trust.uploads, request.uploads
         self._left = material.parameters.sums_per_key
-        self._rounds: set[int] = set()
+        self._recording = threading.Lock()
 
     @property
     def used_up(self) -> bool:
@@ -67,8 +74,8 @@ class DecryptionLog:
         Call it before the decryption, so that a decryption that fails is not retried.
 
         Raises:
-            RefusedError: if the sum has too few or too many uploads, if a sum of the
-                round was decrypted before, or if the key is used up.
+            RefusedError: if the sum has too few or too many uploads, if the key is used
+                up, or if the party has decrypted a sum of the round, under any key.
         """
         if len(clients) < self._least:
             raise RefusedError(
@@ -80,13 +87,12 @@ class DecryptionLog:
                 f"a sum of {len(clients)} uploads may wrap around: the parameters "
                 f"hold at most {self._most}."
             )
-        if round_number in self._rounds:
-            raise RefusedError(f"round {round_number} has been decrypted already.")
-        if self.used_up:
-            raise RefusedError(
-                "this key has decrypted as many sums as its noise protects: the next "
-                "round needs a fresh one."
-            )
-        self._rounds.add(round_number)
-        if self._left is not None:
-            self._left -= 1
+        with self._recording:
+            if self.used_up:
+                raise RefusedError(
+                    "this key has decrypted as many sums as its noise protects: the "
+                    "next round needs a fresh one."
+                )
+            self._party.once("decrypted", round_number)
+            if self._left is not None:
+                self._left -= 1

@@ -23,7 +23,7 @@ class Encryptor:
     the parties named at `KeyAuthority` or `KeyHolder`. Its length depends on the
     vector's size only. Encryption is randomised afresh by the operating system's
     entropy: equal vectors give different uploads, and no seed of a simulation reaches
-    it.
+    it. A client makes one upload a round, whatever becomes of keys: see `Party.once`.
 
     Args:
         material: with the public key.
@@ -62,6 +62,7 @@ class Encryptor:
             ValueError: if the vector has another shape, an entry that is not finite, or
                 one beyond the declared bound, which could wrap the sum around.
             WireError: if a number is negative or too large for the message.
+            RefusedError: if the client has uploaded in that round, under any key.
         """
         (ciphertexts,) = self.ciphertexts([party.number], [vector])
         return self.upload(party, receiver, round_number, ciphertexts)
@@ -105,8 +106,14 @@ class Encryptor:
     def upload(
         self, party: Party, receiver: int, round_number: int, ciphertexts: memoryview
     ) -> bytes:
-        """Returns the upload that carries the packed ciphertexts of a client."""
-        return write(
+        """Returns the upload that carries the packed ciphertexts of a client.
+
+        Raises:
+            WireError: as `encrypt` does.
+            RefusedError: as `encrypt` does: whoever got two ciphertexts of one round
+                could put either into a sum.
+        """
+        message = write(
             party,
             receiver,
             Kind.UPLOAD,
@@ -115,6 +122,8 @@ class Encryptor:
             key_id=self.material.key_id,
             numbers=(party.number,),
         )
+        party.once("uploaded", round_number)
+        return message
 
     def _check(self, client: int, vector: npt.NDArray[np.floating]) -> None:
         # The maximum propagates NaN, so one pass serves both checks.

@@ -95,7 +95,7 @@ class KeyHolder(KeyGeneration):
 
     @functools.cached_property
     def _log(self) -> DecryptionLog:
-        return DecryptionLog(self.material, self._trust)
+        return DecryptionLog(self._party, self.material, self._trust)
 
     @property
     def used_up(self) -> bool:

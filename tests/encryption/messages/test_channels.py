@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from fedjax_private.encryption.errors import ProtocolError, WireError
+from fedjax_private.encryption.errors import ProtocolError, RefusedError, WireError
 from fedjax_private.encryption.messages.channels import (
     SEAL_BYTES,
     Channel,
@@ -156,3 +156,13 @@ def test_keys_are_neither_shown_nor_pickled(parties):
     for holder in (parties[1], parties[1].identity):
         with pytest.raises(TypeError):
             pickle.dumps(holder)
+
+
+def test_a_party_records_what_it_did_in_which_round(parties):
+    one, other = parties[1], parties[2]
+    one.once("uploaded", 3)
+    with pytest.raises(RefusedError, match="1 has uploaded in round 3 already"):
+        one.once("uploaded", 3)
+    one.once("uploaded", 2)
+    one.once("decrypted", 3)
+    other.once("uploaded", 3)

@@ -1,9 +1,14 @@
 """Decryption logs: which sums a key may still decrypt."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from fedjax_private.encryption.errors import RefusedError
+from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.material import Material
+from fedjax_private.encryption.messages.wire import AUTHORITY
 from fedjax_private.encryption.parameters import Scheme, SumRequest, derive
 from fedjax_private.encryption.parties.decryption_log import DecryptionLog
 from fedjax_private.trust import Decryptor, Trust
@@ -12,9 +17,10 @@ from tests.encryption.fixtures import sum_request
 EXACT = SumRequest(Scheme.EXACT, 9000, 4)
 
 
-def log_of(request, least=2):
+def log_of(request, least=2, party=None):
     material = Material(derive(request), bytes(16))
-    return DecryptionLog(material, Trust(least, Decryptor.KEY_AUTHORITY))
+    trust = Trust(least, Decryptor.KEY_AUTHORITY)
+    return DecryptionLog(party or Party(AUTHORITY, {}), material, trust)
 
 
 def test_sums_of_too_few_and_too_many_uploads_are_refused():
@@ -30,9 +36,44 @@ def test_sums_of_too_few_and_too_many_uploads_are_refused():
 def test_a_round_is_recorded_once():
     log = log_of(EXACT)
     log.record(3, (0, 1))
-    with pytest.raises(RefusedError, match="round 3 has been decrypted already"):
+    with pytest.raises(RefusedError, match="has decrypted in round 3 already"):
         log.record(3, (0, 1, 2))
     log.record(1, (0, 1))
+
+
+def test_a_round_is_recorded_once_whatever_happens_to_keys():
+    party = Party(AUTHORITY, {})
+    log_of(EXACT, party=party).record(3, (0, 1, 2))
+    after_rotation = log_of(EXACT, party=party)
+    with pytest.raises(RefusedError, match="has decrypted in round 3 already"):
+        after_rotation.record(3, (0, 1))
+    after_rotation.record(4, (0, 1))
+
+
+def test_of_threads_that_ask_for_one_round_one_gets_it():
+    log, barrier = log_of(EXACT), threading.Barrier(8)
+
+    def ask(number):
+        barrier.wait()
+        try:
+            log.record(number, (0, 1))
+        except RefusedError:
+            return 0
+        return 1
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(200):
+            assert sum(pool.map(ask, [number] * 8)) == 1
+
+
+def test_what_a_used_up_key_refuses_is_left_for_the_next_key():
+    request = sum_request(Scheme.CKKS, 5000, 2, query_budget=1)
+    party = Party(AUTHORITY, {})
+    log = log_of(request, party=party)
+    log.record(0, (0, 1))
+    with pytest.raises(RefusedError, match="as many sums"):
+        log.record(1, (0, 1))
+    log_of(request, party=party).record(1, (0, 1))
 
 
 def test_a_budget_counts_sums():

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fedjax_private.encryption.errors import WireError
-from fedjax_private.encryption.messages.wire import SERVER
+from fedjax_private.encryption.errors import RefusedError, WireError
+from fedjax_private.encryption.messages.wire import FIRST_EDGE, SERVER
 from fedjax_private.encryption.parties.encryptor import Encryptor
 from tests.encryption.fixtures import VALUES
 
@@ -53,6 +53,22 @@ def test_impossible_numbers_are_refused(exact):
     for client in (-1, 2**64):
         with pytest.raises(WireError, match="do not fit"):
             exact.encryptor.encrypt(exact.party(client), SERVER, 0, vector)
+
+
+def test_a_client_uploads_once_a_round_whatever_happens_to_keys(small):
+    party, vector = small.clients[0], np.zeros(10, np.int64)
+    wrong = np.zeros(11, np.int64)
+    with pytest.raises(ValueError, match="was declared"):
+        small.encryptor.encrypt(party, SERVER, 0, wrong)
+    # What could not be encrypted is no upload.
+    small.encryptor.encrypt(party, SERVER, 0, vector)
+    small.rotate()
+    for receiver in (SERVER, FIRST_EDGE):
+        small.party(receiver)
+        with pytest.raises(RefusedError, match="party 0 has uploaded in round 0"):
+            small.encryptor.encrypt(party, receiver, 0, vector)
+    small.encryptor.encrypt(party, SERVER, 1, vector)
+    small.encryptor.encrypt(small.clients[1], SERVER, 0, vector)
 
 
 def test_length_does_not_depend_on_the_values(net):

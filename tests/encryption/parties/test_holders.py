@@ -129,7 +129,7 @@ def test_a_holder_decrypts_one_sum_a_round(federation):
     smaller, _ = federation.fusion(LEAST_CLIENTS, number)
     other, _ = federation.fusion(round_number=number)
     for data in (replayed, smaller.requests()[0], other.requests()[0]):
-        with pytest.raises(RefusedError, match="decrypted already"):
+        with pytest.raises(RefusedError, match="has decrypted in round"):
             federation.holders[0].partially_decrypt(data)
 
 
