@@ -1,0 +1,164 @@
+"""Attacks by clients: on the server, on the sum, and on the key.
+
+No client proves that its upload is an encryption. So one that departs from the protocol
+can spoil a sum, and can even read the key from a sum that everybody sees.
+"""
+
+import math
+
+import numpy as np
+import pytest
+
+from fedjax_private.encryption.math import plaintexts
+from fedjax_private.encryption.math.packing import pack
+from tests.attacks.runs import SCHEMES, UPLOADS, run_of
+
+pytestmark = pytest.mark.needs_openfhe
+
+MALICIOUS = UPLOADS - 1
+
+
+def unit_of(parameters, ring):
+    """(K, what K s becomes in a released sum, over s) for uploads (0, K)."""
+    request, q = parameters.request, math.prod(ring.moduli)
+    if not request.scheme.exact:
+        return q // 32, q // 32
+    unit = 1 << request.bits - 4
+    if request.scheme.threshold:  # BFV: messages stand above the noise
+        return round(q * unit / parameters.plaintext_modulus), unit
+    return unit, unit
+
+
+def constant(number, ring):
+    """Replaces an upload by (0, number), without knowing any key."""
+
+    def replace(honest):
+        polynomials = np.zeros_like(honest)
+        for limb, q in enumerate(ring.moduli):
+            polynomials[1::2, limb] = number % q
+        return polynomials
+
+    return replace
+
+
+def key_in(total, known, parameters, unit):
+    """The key's coefficients, as anybody reads them in a released sum.
+
+    Args:
+        total: the released sum.
+        known: what the reader expects without the attack, up to a sixteenth of 2^b.
+        parameters: of the sums.
+        unit: what one in a coefficient of the key becomes.
+    """
+    if not parameters.request.scheme.exact:
+        (coefficients,) = plaintexts._to_coefficients(
+            pack(total, parameters), parameters.scale
+        )
+        return np.rint(coefficients / unit).astype(int)
+    modulus, first = 1 << parameters.request.bits, parameters.ring_dimension
+    rest = (total - known)[:first] + modulus // 2
+    return np.rint((rest % modulus - modulus // 2) / unit).astype(int)
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_one_client_reads_the_key_from_a_released_sum(name):
+    """Client: uploads (0, K) instead of an encryption -> the sum shows the secret key
+    to everybody; whoever has ciphertexts of that key, as the server, reads them."""
+    run = run_of(name)
+    number, unit = unit_of(run.parameters, run.scheme.ring)
+    run.replaced[MALICIOUS] = constant(number, run.scheme.ring)
+    vectors = run.vectors()
+    total = run.round(0, vectors)
+    # Whoever reads the key expects sums of small numbers, and no more than that.
+    key = key_in(total, UPLOADS * 4, run.parameters, unit)
+    np.testing.assert_array_equal(key, run.secret_key())
+    for client in range(MALICIOUS):
+        read = run.decrypted(key, client)
+        np.testing.assert_allclose(read, vectors[client], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["ckks", "threshold_ckks"])
+def test_a_key_that_a_client_read_opens_no_round_of_the_next_key(name):
+    """Client: uploads (0, K) where a key serves one round -> the key of that round, and
+    no upload of another."""
+    run = run_of(name, query_budget=1)
+    number, unit = unit_of(run.parameters, run.scheme.ring)
+    run.replaced[MALICIOUS] = constant(number, run.scheme.ring)
+    key = key_in(run.round(0, run.vectors()), 0, run.parameters, unit)
+    np.testing.assert_array_equal(key, run.secret_key())
+    run.replaced.clear()
+    vectors = run.vectors(1)
+    run.round(1, vectors)
+    for client in range(UPLOADS):
+        read = run.decrypted(key, client)
+        assert np.abs(read - vectors[client]).max() > 1
+        assert abs(np.corrcoef(read, vectors[client])[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_one_client_spoils_a_sum(name):
+    """Client: uploads random numbers instead of a ciphertext -> the sum is garbage, for
+    all; nothing is learned."""
+    run = run_of(name)
+    ring, rng = run.scheme.ring, np.random.default_rng(0)
+
+    def garbage(honest):
+        return np.stack(
+            [rng.integers(0, q, honest[:, 0].shape, np.uint64) for q in ring.moduli], 1
+        )
+
+    run.replaced[MALICIOUS] = garbage
+    vectors = run.vectors()
+    total = run.round(0, vectors)
+    honest = vectors[:MALICIOUS].sum(axis=0)
+    assert abs(np.corrcoef(total, honest)[0, 1]) < 0.1
+    # The next round is not concerned.
+    run.replaced.clear()
+    total = run.round(1, vectors)
+    np.testing.assert_allclose(total, vectors.sum(axis=0), rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["ckks", "threshold_exact"])
+def test_a_client_adds_what_it_likes(name):
+    """Client: shifts its upload by a message of its own, beyond any bound -> the sum is
+    wrong by exactly that: nothing checks an upload's size."""
+    run = run_of(name)
+    scheme = run.scheme
+    vectors = run.vectors()
+    shift = np.zeros_like(vectors[0])
+    shift[5] = run.parameters.request.sum_bound if name == "ckks" else 2**12
+    (message,) = scheme.encode(pack(shift, run.parameters))
+
+    def shifted(honest):
+        changed = honest.copy()
+        changed[0] = scheme.ring.add(changed[0], message)
+        return changed
+
+    run.replaced[MALICIOUS] = shifted
+    total = run.round(0, vectors)
+    expected = vectors.sum(axis=0) + shift
+    np.testing.assert_allclose(total, expected, rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("topology", ["star", "tree", "ring"])
+def test_copies_of_one_upload_add_up_in_the_errors_deviation(topology):
+    """Clients: send another's ciphertext, less its message, as their own -> the error
+    of U copies is U times one upload's, where independent ones give its root."""
+    uploads = 16
+    run = run_of("ckks", uploads=uploads, topology=topology)
+    scheme = run.scheme
+    zeros = np.zeros((uploads, run.parameters.request.values))
+
+    def error():
+        sums = scheme.ring.reduce(sum(run.ciphertexts.values())).reshape(
+            -1, 2, scheme.ring.limbs, scheme.ring.dimension
+        )
+        values = scheme._decrypted(run.factor(run.secret_key()), sums)
+        return np.square(plaintexts.centred(values, scheme.ring)).mean()
+
+    run.round(0, zeros)
+    honest = error()
+    for client in range(1, uploads):
+        run.replaced[client] = lambda own: run.ciphertexts[0]
+    run.round(1, zeros)
+    assert 0.6 * uploads < error() / honest < 1.5 * uploads
