@@ -3,7 +3,6 @@
 import functools
 import os
 
-import numpy as np
 import pytest
 
 from fedjax_private.encryption.errors import ProtocolError, RefusedError, WireError
@@ -151,100 +150,3 @@ def test_a_sum_under_a_former_key_is_refused():
     with pytest.raises(WireError, match="another key"):
         federation.holders[0].partially_decrypt(former.requests()[0])
     federation.works()
-
-
-# To holders that make a key
-
-
-@pytest.mark.parametrize("position", [0, 1000, -1])
-def test_an_altered_contribution_makes_no_key(keyless, position):
-    keyless.commit()
-    contributions = keyless.contributions()
-    contributions[5] = altered(contributions[5], position)
-    for holder in keyless.holders.values():
-        with pytest.raises(WireError, match="holder 5 did not commit"):
-            holder.finish(contributions)
-
-
-def test_who_chooses_a_contribution_in_view_of_the_others_is_found_out(keyless):
-    # It would cancel the others, and make the joint key one of its own.
-    keyless.commit()
-    contributions, ring = keyless.contributions(), keyless.ring
-    own, _ = keyless.scheme.generate_share(keyless.common)
-    moduli = np.array(ring.moduli, np.uint64)[:, None]
-    others = [ring.unpack(contributions[n])[0] for n in HOLDERS[:-1]]
-    chosen = ring.reduce(own + moduli - ring.reduce(sum(others)))
-    contributions[HOLDERS[-1]] = ring.pack(chosen[None])
-    for number in HOLDERS[:-1]:
-        with pytest.raises(WireError, match="holder 12 did not commit"):
-            keyless.holders[number].finish(contributions)
-
-
-@pytest.mark.parametrize("make", [lambda n: b"", bytes, lambda n: b"\xff" * n])
-def test_what_was_committed_to_must_be_a_polynomial(keyless, make):
-    data = make(keyless.ring.polynomial_bytes - (make is bytes))
-    keyless.commit(forged={5: data})
-    contributions = keyless.contributions() | {5: data}
-    with pytest.raises(WireError, match=r"no polynomial|not below the modulus"):
-        keyless.holders[0].finish(contributions)
-
-
-def test_a_commitment_is_a_holders_and_cannot_be_taken_back(keyless):
-    keyless.commit()
-    holder = keyless.holders[0]
-    other = write(keyless.parties[5], 0, Kind.COMMITMENT, 0, os.urandom(32))
-    with pytest.raises(RefusedError, match="5 has committed to something else"):
-        holder.accept_commitment(other)
-    stranger = write(keyless.parties[1], 0, Kind.COMMITMENT, 0, os.urandom(32))
-    with pytest.raises(RefusedError, match="not among the holders"):
-        holder.accept_commitment(stranger)
-
-
-def test_a_commitment_that_was_altered_or_misdirected_is_refused(keyless):
-    common = keyless.holders[3].begin()
-    data = keyless.holders[5].commit(common[5])[0]
-    for position in (0, 20, 70, -1):
-        with pytest.raises(WireError):
-            keyless.holders[0].accept_commitment(altered(data, position))
-    with pytest.raises(WireError):
-        keyless.holders[11].accept_commitment(data)
-
-
-def test_the_first_holder_begins_and_once(keyless):
-    with pytest.raises(RefusedError, match="first holder"):
-        keyless.holders[0].begin()
-    common = keyless.holders[3].begin()
-    with pytest.raises(RefusedError, match="once"):
-        keyless.holders[3].begin()
-    for data in (altered(common[0], 1000), common[5]):
-        with pytest.raises(WireError):
-            keyless.holders[0].commit(data)
-    usurped = bytes(keyless.ring.polynomial_bytes)
-    with pytest.raises(ProtocolError):
-        keyless.holders[0].commit(
-            write(keyless.parties[11], 0, Kind.COMMON, 0, usurped)
-        )
-    keyless.holders[0].commit(common[0])
-    with pytest.raises(RefusedError, match="once"):
-        keyless.holders[0].commit(common[0])
-
-
-def test_a_share_is_taken_whole_once_and_from_a_holder(keyless):
-    shares = keyless.deal()
-    holder, data = keyless.holders[0], shares[5][0]
-    for position in (0, 20, 70, 100, len(data) // 2, -40, -1):
-        with pytest.raises(WireError):
-            holder.accept_share(altered(data, position))
-    with pytest.raises(WireError):
-        holder.accept_share(shares[5][11])
-    holder.accept_share(data)
-    with pytest.raises(RefusedError, match="unexpected"):
-        holder.accept_share(data)
-    key_id, size = holder.material.key_id, keyless.ring.polynomial_bytes
-    stranger, other = keyless.parties[1], keyless.parties[11]
-    sealed = stranger.channel_to(0).seal(bytes(size))
-    with pytest.raises(RefusedError, match="unexpected"):
-        holder.accept_share(write(stranger, 0, Kind.SHARE, 0, sealed, key_id=key_id))
-    for unsealed in (os.urandom(len(sealed)), other.channel_to(5).seal(bytes(size))):
-        with pytest.raises(WireError):
-            holder.accept_share(write(other, 0, Kind.SHARE, 0, unsealed, key_id=key_id))

@@ -137,7 +137,7 @@ def test_a_part_over_what_it_decrypts_is_no_share(federation):
 
 def test_shares_are_sealed_on_their_way(keyless):
     for receiver, data in keyless.deal()[5].items():
-        keyless.holders[receiver].accept_share(data)
+        keyless.holders[receiver].accept(Kind.SHARE, [data])
         packed = keyless.ring.pack(keyless.shares[5][receiver][None])
         assert len(data) > len(packed)
         assert not any(packed[i : i + 16] in data for i in range(0, len(packed), 999))

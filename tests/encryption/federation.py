@@ -3,7 +3,6 @@
 Its secrets come from messages that the holders exchange, opened by their receivers.
 """
 
-import hashlib
 import itertools
 
 import numpy as np
@@ -24,6 +23,7 @@ from fedjax_private.encryption.parameters import Scheme, derive
 from fedjax_private.encryption.parties.encryptor import Encryptor
 from fedjax_private.encryption.parties.fusion import Fusion
 from fedjax_private.encryption.parties.holders import KeyHolder
+from fedjax_private.encryption.parties.joint_key import STAGES
 from fedjax_private.encryption.parties.server import AggregationServer
 from fedjax_private.trust import Decryptor, Trust
 from tests.encryption.fixtures import sum_request
@@ -86,49 +86,40 @@ class Federation:
 
     # Making a key
 
-    def commit(self, forged=None):
-        """Carries the first messages of a key generation.
+    def exchange(self, stage, alter=None):
+        """Carries the messages of a stage between all holders; returns them.
 
         Args:
-            forged: holder -> data that it commits to instead of its contribution.
+            stage: the next stage of the key generation.
+            alter: (sender, receiver, message) -> what is delivered instead.
         """
-        common = self.holders[self.names[0]].begin()
-        self.read_common(common)
-        for number, holder in self.holders.items():
-            commitments = holder.commit(common[number])
-            if number in (forged or {}):
-                digest, party = hashlib.sha256(forged[number]), self.parties[number]
-                commitments = {
-                    receiver: write(
-                        party, receiver, Kind.COMMITMENT, 0, digest.digest()
-                    )
-                    for receiver in self.names
-                    if receiver != number
-                }
-            for receiver, data in commitments.items():
-                self.holders[receiver].accept_commitment(data)
+        sent = {number: holder.send(stage) for number, holder in self.holders.items()}
+        alter = alter or (lambda sender, receiver, data: data)
+        for receiver, holder in self.holders.items():
+            for sender, messages in sent.items():
+                holder.accept(stage, [alter(sender, receiver, messages[receiver])])
+        return sent
 
-    def read_common(self, messages):
-        number, size = self.names[0], self.ring.polynomial_bytes
-        message = read(
-            self.parties[number], messages[number], Kind.COMMON, payload=size
-        )
-        (self.common,) = self.ring.unpack(message.payload)
-
-    def contributions(self):
-        return {number: holder.reveal() for number, holder in self.holders.items()}
+    def exchange_until(self, stage):
+        """Carries the messages of all stages before one."""
+        for each in STAGES[: STAGES.index(stage)]:
+            self.exchange(each)
 
     def deal(self):
         """Makes a key; its shares are not handed out yet."""
-        self.commit()
-        contributions = self.contributions()
-        dealt = {n: h.finish(contributions) for n, h in self.holders.items()}
-        self.material = self.holders[self.names[0]].material
+        self.exchange_until(Kind.SHARE)
+        dealt = {n: holder.send(Kind.SHARE) for n, holder in self.holders.items()}
+        self.material = self.holders[self.names[0]]._joint
         self.shares = {
             owner: {n: self.opened(owner, n, data) for n, data in messages.items()}
             for owner, messages in dealt.items()
         }
         return dealt
+
+    def rewritten(self, stage, sender, receiver, payload, **fields):
+        """A message of a stage with a payload that its sender does not owe."""
+        fields = {"key_id": self.holders[sender]._session, **fields}
+        return write(self.parties[sender], receiver, stage, 0, payload, **fields)
 
     def opened(self, owner, receiver, data):
         """The share (L, N) in a message, as its receiver opens it."""
@@ -141,7 +132,9 @@ class Federation:
     def with_key(self):
         for messages in self.deal().values():
             for receiver, data in messages.items():
-                self.holders[receiver].accept_share(data)
+                self.holders[receiver].accept(Kind.SHARE, [data])
+        for holder in self.holders.values():
+            holder.finish()
         self.use(self.material)
         return self
 

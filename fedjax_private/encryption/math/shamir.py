@@ -23,6 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fedjax_private.encryption.math.expansion import below
 from fedjax_private.encryption.math.modular import lazy_product, quotients
 from fedjax_private.encryption.math.rings import Residues, Ring
 
@@ -69,7 +70,7 @@ def share(secret: Residues, ring: Ring, threshold: int, count: int) -> Residues:
     coefficients = np.empty((threshold - 1, *secret.shape), np.uint64)
     for row, q in enumerate(ring.moduli):
         target = coefficients[:, row]
-        target[...] = _uniform(target.size, q).reshape(target.shape)
+        target[...] = below(q, target.size, os.urandom).reshape(target.shape)
     *lower, highest = secret, *coefficients
     shares = np.empty((count, *secret.shape), np.uint64)
     for index in range(count):
@@ -118,17 +119,3 @@ def scale(values: Residues, factors: Sequence[int], ring: Ring) -> Residues:
     constants = np.array(reduced, np.uint64)[:, np.newaxis]
     product = lazy_product(values, constants, np.stack(shoup), ring.column)
     return np.minimum(product, product - ring.column)
-
-
-def _uniform(size: int, modulus: int) -> Residues:
-    """Returns values (size,), uint64, uniform below `modulus`.
-
-    Draws words with as many bits as the modulus and drops those that are too large.
-    Reducing them instead would favour small values.
-    """
-    mask = np.uint64(2 ** (modulus - 1).bit_length() - 1)
-    values = np.empty(0, np.uint64)
-    while values.size < size:
-        words = np.frombuffer(os.urandom(8 * (size - values.size)), np.uint64) & mask
-        values = np.concatenate([values, words[words < np.uint64(modulus)]])
-    return values

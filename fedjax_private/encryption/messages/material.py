@@ -60,7 +60,7 @@ class Material:
 
     def to_bytes(self) -> bytes:
         """Returns the bytes that `from_bytes` reads."""
-        request = _packed(self.parameters.request)
+        request = packed_request(self.parameters.request)
         return request + self.key_id + self.public_key
 
     @classmethod
@@ -101,8 +101,8 @@ class Material:
         return cls(parameters, key_id, public_key)
 
 
-def _packed(request: SumRequest) -> bytes:
-    """The request's bytes: the header without the key's name."""
+def packed_request(request: SumRequest) -> bytes:
+    """Returns the bytes of a request: the header of material without the key id."""
     fields = []
     for name, _, choices in _SETTINGS:
         value = getattr(request.settings, name)
@@ -114,4 +114,4 @@ def _packed(request: SumRequest) -> bytes:
 
 
 def _name(request: SumRequest, public_key: bytes) -> bytes:
-    return hashlib.sha256(_packed(request) + public_key).digest()[:KEY_ID_BYTES]
+    return hashlib.sha256(packed_request(request) + public_key).digest()[:KEY_ID_BYTES]

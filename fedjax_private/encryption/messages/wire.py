@@ -16,7 +16,7 @@ from fedjax_private.encryption.errors import WireError
 from fedjax_private.encryption.messages.channels import Party
 
 MAGIC = b"FJPE"
-VERSION = 3
+VERSION = 4
 KEY_ID_BYTES = 16
 TAG_BYTES = 32
 
@@ -42,11 +42,12 @@ class Kind(enum.IntEnum):
     PARTIAL = 3  # a partial decryption of a sum
     RECOVERY_REQUEST = 4  # the missing holders, and those that stand in
     RECOVERY = 5  # partial decryptions with shares of missing holders' keys
-    COMMON = 6  # joint key: the common polynomial of all holders
-    COMMITMENT = 7  # joint key: the hash of a holder's contribution
-    CONTRIBUTION = 8  # joint key: the contribution itself
-    SHARE = 9  # a sealed share of one holder's key for another holder
-    RELEASED = 10  # a decrypted sum
+    SEED_COMMITMENT = 6  # joint key: the hash of a holder's seed
+    SEED = 7  # joint key: the seed
+    COMMITMENT = 8  # joint key: the hash of a holder's contribution
+    CONTRIBUTION = 9  # joint key: the contribution itself
+    SHARE = 10  # joint key: a sealed share of one holder's key for another holder
+    RELEASED = 11  # a decrypted sum
 
 
 # Number of a receiver -> the message for it.

@@ -55,15 +55,13 @@ class KeyHolder(KeyGeneration):
     holders can have up to n - T + 1 others stand in for one holder in one sum, each
     with fresh noise, where the budget counts two. A server that sends different sums to
     different holders gets nothing meaningful, but is not found out; a holder can spoil
-    a sum. That contributions are committed to before any is shown keeps holders from
-    choosing the joint key, not the lead from choosing a weak common polynomial.
+    a sum. `KeyGeneration` says what holds while the key is made.
 
     Args:
         party: the holder, and the parties that it knows.
         request: what is to be summed, by `request.holders` holders.
         trust: states who decrypts, and the fewest uploads that a decrypted sum holds.
-        holders: the numbers of all holders, in an order that all agree on; the first
-            leads the key generation.
+        holders: the numbers of all holders, in an order that all agree on.
         quorum: T, the number of holders that can stand in for missing ones: more than
             half.
 

@@ -52,7 +52,7 @@ def with_field(data, name, value):
 def test_round_trip_and_layout():
     data = upload(numbers=(5, 1))
     assert len(data) == size(2, 7) == 58 + 16 + 7 + 32
-    header = b"FJPE\x03\x01" + KEY + struct.pack("<QQQIQ", 7, 1, SERVER, 2, 7)
+    header = b"FJPE\x04\x01" + KEY + struct.pack("<QQQIQ", 7, 1, SERVER, 2, 7)
     body = header + struct.pack("<QQ", 5, 1) + PAYLOAD
     assert data[:-32] == body
     assert data[-32:] == PARTIES[SERVER].channel_from(1).tag(body)
@@ -246,7 +246,7 @@ def test_a_sender_that_does_not_fit_does_not_write():
 @given(st.binary(max_size=200))
 @settings(deadline=None, max_examples=300)
 def test_random_bytes_are_refused(data):
-    for altered in (data, data + bytes(size(1, 7) - len(data)), b"FJPE\x03\x01" + data):
+    for altered in (data, data + bytes(size(1, 7) - len(data)), b"FJPE\x04\x01" + data):
         with pytest.raises(WireError):
             received(altered)
 

@@ -165,11 +165,11 @@ def test_a_budget_below_one_sum_decrypts_that_one():
 
 def test_without_a_key_nothing_is_decrypted(keyless):
     holder = keyless.holders[0]
-    for call in (holder.partially_decrypt, holder.stand_in, holder.accept_share):
+    for call in (holder.partially_decrypt, holder.stand_in):
         with pytest.raises(RefusedError):
             call(b"")
     with pytest.raises(RefusedError):
-        holder.reveal()
+        holder.finish()
     assert not holder.used_up
 
 

@@ -1,5 +1,6 @@
 """Making a joint key, when all holders follow the protocol or drop out."""
 
+import hashlib
 import itertools
 import math
 
@@ -7,8 +8,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedjax_private.encryption.errors import RefusedError, WireError
-from fedjax_private.encryption.parties.joint_key import check_quorum, make_joint_key
+from fedjax_private.encryption.errors import RefusedError
+from fedjax_private.encryption.math.expansion import uniform_polynomial
+from fedjax_private.encryption.messages.material import packed_request
+from fedjax_private.encryption.messages.wire import Kind
+from fedjax_private.encryption.parties.joint_key import (
+    STAGES,
+    check_quorum,
+    make_joint_key,
+)
 from tests.encryption.federation import (
     CKKS,
     HOLDERS,
@@ -64,55 +72,61 @@ def test_the_joint_key_is_that_of_the_sum_of_ternary_secrets(federation):
 
 def test_each_contribution_is_a_key_of_its_own(keyless):
     keyless.deal()
-    ring, common = keyless.ring, keyless.common
-    for number, data in keyless.contributions().items():
+    ring = keyless.ring
+    _, common = ring.unpack(keyless.material.public_key)
+    for number in HOLDERS:
+        data = keyless.holders[0]._received[Kind.CONTRIBUTION][number]
         (term,) = ring.unpack(data)
         shifted = ring.reduce(term + product(common, keyless.secret(number), ring))
         error = coefficients(shifted, ring).astype(float)
         assert error.std() == pytest.approx(3.19, rel=0.07)
 
 
-def test_nothing_is_revealed_before_everyone_has_committed(keyless):
-    common = keyless.holders[HOLDERS[0]].begin()
-    for number in HOLDERS[:-1]:
-        for receiver, data in keyless.holders[number].commit(common[number]).items():
-            keyless.holders[receiver].accept_commitment(data)
-    for holder in list(keyless.holders.values())[:-1]:
-        with pytest.raises(RefusedError, match=r"holders \[12\] have not committed"):
-            holder.reveal()
+def test_the_common_polynomial_follows_from_all_seeds(keyless):
+    # An independent computation: SHA-256 of lengths and parts, then ChaCha20.
+    keyless.deal()
+    ring, request = keyless.ring, keyless.request
+    seeds = keyless.holders[0]._received[Kind.SEED]
+    numbers = [n.to_bytes(8, "little") for n in (QUORUM, *HOLDERS)]
+    parts = [packed_request(request), *numbers, *(seeds[n] for n in HOLDERS)]
+    data = b"fedjax_private joint key 1"
+    for part in (b"common polynomial", *parts):
+        data += len(part).to_bytes(8, "little") + part
+    found = uniform_polynomial(hashlib.sha256(data).digest(), ring)
+    _, common = ring.unpack(keyless.material.public_key)
+    np.testing.assert_array_equal(common, found)
+    assert len({bytes(seed) for seed in seeds.values()}) == len(HOLDERS)
 
 
-def test_a_missing_contribution_makes_no_key(keyless):
-    keyless.commit()
-    contributions = keyless.contributions()
-    del contributions[11]
-    for holder in keyless.holders.values():
-        with pytest.raises(WireError, match="holder 11 did not commit"):
-            holder.finish(contributions)
+@pytest.mark.parametrize("stage", STAGES)
+def test_nothing_is_sent_before_everyone_has_sent_the_message_before(keyless, stage):
+    keyless.exchange_until(stage)
+    sent = {n: keyless.holders[n].send(stage) for n in HOLDERS}
+    following = STAGES[STAGES.index(stage) + 1 :]
+    for number, holder in keyless.holders.items():
+        holder.accept(stage, [sent[n][number] for n in HOLDERS[:-1]])
+        with pytest.raises(RefusedError, match=r"holders \[12\] have not sent"):
+            holder.send(following[0]) if following else holder.finish()
         with pytest.raises(RefusedError, match="not been made"):
             _ = holder.material
 
 
-def test_who_never_got_a_share_does_not_stand_in_for_its_owner(keyless):
-    for owner, messages in keyless.deal().items():
-        for receiver, data in messages.items():
-            if (owner, receiver) != (5, 0):
-                keyless.holders[receiver].accept_share(data)
-    keyless.use(keyless.holders[0].material)
-    keyless.works()
-    fusion, _ = keyless.fusion()
-    keyless.answer(fusion, (0, 3, 11, 12))
-    with pytest.raises(RefusedError):
-        keyless.holders[0].stand_in(fusion.recovery_requests()[0])
-
-
-def test_a_key_is_finished_once(keyless):
+def test_stages_follow_one_another_once_each(keyless):
+    holder = keyless.holders[0]
+    for stage in STAGES:
+        for other in STAGES:
+            if other is not stage:
+                with pytest.raises(RefusedError, match="follow one another"):
+                    holder.send(other)
+        with pytest.raises(RefusedError, match="not sent its own"):
+            holder.accept(stage, [])
+        keyless.exchange(stage)
+    holder.finish()
     # A second time would forget which sums have been decrypted.
-    keyless.commit()
-    contributions = keyless.contributions()
-    keyless.holders[0].finish(contributions)
-    with pytest.raises(RefusedError):
-        keyless.holders[0].finish(contributions)
+    with pytest.raises(RefusedError, match="follow one another"):
+        holder.finish()
+    with pytest.raises(RefusedError, match="follow one another"):
+        holder.send(STAGES[0])
 
 
 def test_a_quorum_of_shares_gives_the_key_of_their_owner(federation):
