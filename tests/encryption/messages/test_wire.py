@@ -125,8 +125,8 @@ def test_every_altered_field_is_refused(name):
     ("name", "value", "message"),
     [
         ("magic", b"FJPK", "another magic number"),
-        ("version", 2, "another format version"),
-        ("version", 4, "another format version"),
+        ("version", 3, "another format version"),
+        ("version", 5, "another format version"),
         ("kind", Kind.SUM, "another kind"),
         ("kind", 0, "another kind"),
         ("kind", 255, "another kind"),
