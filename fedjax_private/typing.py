@@ -35,8 +35,8 @@ class ClientKeys(NamedTuple):
 
     `sampling` may be known: it comes from the simulation's seed and orders the batches
     of training without privacy. `noise` must stay secret: it draws the noise and the
-    samples of private training, and comes from the operating system's entropy unless a
-    noise seed is given.
+    samples of private training: 64 bits from the operating system unless a noise seed
+    is given.
     """
 
     sampling: PRNGKey

@@ -101,12 +101,14 @@ class EncryptedAggregation(EncryptedSums):
 
     All parties live in this process because the run is a simulation; they still
     exchange bytes only. One session is open at a time: opening the next discards an
-    unfinished one. When a key has decrypted as much as its noise protects, the next
-    round starts with a new one, and uploads under the old key are refused.
+    unfinished one. When a key has decrypted as much as its noise protects, or has
+    served `key_rounds` rounds, the next round starts with a new one, and uploads under
+    the old key are refused.
 
     Formal guarantees: those of `KeyAuthority`, `KeyHolder` and `Encryptor`: a server
     reads no upload, only the released sums, unless it colludes with the key authority,
-    or with T holders. A client whose vector leaves the declared range of CKKS stops the
+    with T holders, or with a client that departs from the protocol: such a client can
+    learn the key of its rounds (see `AggregationServer`). A client whose vector leaves the declared range of CKKS stops the
     run with an error, which is itself visible; declare a bound that noise exceeds with
     negligible probability. Exact schemes saturate instead, and count it.
 
@@ -117,6 +119,7 @@ class EncryptedAggregation(EncryptedSums):
         topology: one of `TOPOLOGIES`.
         fan_out: clients of one edge server, in a tree; at least 1.
         workers: threads for ciphertexts; by default one for each usable core.
+        key_rounds: rounds until a new key is made; None until its budget is used up.
 
     Raises:
         ValueError: if no parameters serve the request, or the arguments disagree.
@@ -132,8 +135,9 @@ class EncryptedAggregation(EncryptedSums):
         topology: str = "star",
         fan_out: int = 8,
         workers: Workers | None = None,
+        key_rounds: int | None = None,
     ) -> None:
-        super().__init__(request, trust, quorum, topology)
+        super().__init__(request, trust, quorum, topology, key_rounds)
         self.fan_out = fan_out
         self._workers = workers or Workers.start()
         self._parties = Parties()
@@ -146,7 +150,7 @@ class EncryptedAggregation(EncryptedSums):
             RefusedError: the round has been opened before.
         """
         self._open_once(round_number)
-        if self._key.decryption.used_up:
+        if self._takes_new_key(self._key.decryption.used_up):
             self._key = self._make_key()
         self._key.server.open(round_number)
         seconds = self._taken_seconds_keys()

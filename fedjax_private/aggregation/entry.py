@@ -88,8 +88,8 @@ class SchemeEntry:
             `quantization_bits`, which say which grid that is.
         quorum: (settings, holders) -> how many holders of key shares can decrypt
             together; None where nobody holds shares.
-        protects: (settings) -> whether released sums may be shown to everybody: they
-            reveal nothing about a key.
+        protects: (settings) -> whether released sums may be shown to everybody, as
+            long as every upload is an encryption.
         ranged: (settings, bound, bits) -> the settings with these in the place of a
             range that was not given; noise that clients share derives it.
         encrypted_fraction: (settings) -> the share of a vector's entries that is

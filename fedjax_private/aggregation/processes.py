@@ -49,6 +49,7 @@ class ProcessAggregation(EncryptedSums):
         request: what is to be summed.
         trust: who decrypts, and the fewest uploads that a released sum holds.
         quorum: holders that can stand in for others; unused with an authority.
+        key_rounds: rounds until a new key is made; None until its budget is used up.
 
     Attributes:
         children: the processes by name: `server`, `authority` where one key is used,
@@ -65,8 +66,9 @@ class ProcessAggregation(EncryptedSums):
         trust: Trust,
         *,
         quorum: int = 1,
+        key_rounds: int | None = None,
     ) -> None:
-        super().__init__(request, trust, quorum, "star")
+        super().__init__(request, trust, quorum, "star", key_rounds)
         self._holders = range(request.holders if request.scheme.threshold else 0)
         self.children: dict[str, Child] = {}
         folder = tempfile.mkdtemp(prefix="fedjax_private-")
@@ -105,7 +107,8 @@ class ProcessAggregation(EncryptedSums):
         """
         self._open_once(round_number)
         decryptors = [self._authority] if self._authority else self._clients
-        if any(call_all("used_up", dict.fromkeys(decryptors, ()))):
+        used_up = any(call_all("used_up", dict.fromkeys(decryptors, ())))
+        if self._takes_new_key(used_up):
             self._make_key()
         self._server.call("open", round_number)
         seconds = self._taken_seconds_keys()

@@ -23,6 +23,11 @@ class SumSettings(CipherSettings):
         encrypted_fraction: share of entries that is encrypted; see
             `SelectiveAggregation`.
         processes: whether server, clients and decryptors are separate processes.
+        key_rounds: rounds until a new key is made. One client that departs from the
+            protocol can learn a key from a sum that is released, and with the
+            ciphertexts it reads every upload under that key: this bounds how many
+            rounds those are of. None: a new key is made when the old one has decrypted
+            as much as its noise protects, which exact schemes of one key never have.
 
     Raises:
         ValueError: a value outside its range, or fields that exclude each other.
@@ -56,6 +61,11 @@ class SumSettings(CipherSettings):
     )
     processes: bool = choices.setting(
         False, "server and clients as processes that exchange bytes over sockets"
+    )
+    key_rounds: int | None = choices.setting(
+        None,
+        "rounds until a new key is made (default: when its budget is used up)",
+        choices.at_least(1),
     )
 
     def __post_init__(self) -> None:

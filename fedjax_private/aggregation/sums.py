@@ -36,16 +36,23 @@ class EncryptedSums:
         trust: who decrypts, and the fewest uploads that a released sum holds.
         quorum: holders that can stand in for others; unused with an authority.
         topology: how uploads travel.
+        key_rounds: rounds until a new key is made; None until its budget is used up.
 
     Raises:
         ValueError: if no parameters serve the request.
     """
 
     def __init__(
-        self, request: SumRequest, trust: Trust, quorum: int, topology: str
+        self,
+        request: SumRequest,
+        trust: Trust,
+        quorum: int,
+        topology: str,
+        key_rounds: int | None = None,
     ) -> None:
         self.request, self.trust, self.quorum = request, trust, quorum
         self.topology, self.parameters = topology, derive(request)
+        self.key_rounds, self._rounds_of_key = key_rounds, 0
         self._seconds_keys = 0.0
         self._opened: set[int] = set()
 
@@ -62,7 +69,7 @@ class EncryptedSums:
         request, scheme = self.request, self.request.scheme
         ring = (
             f"ring dimension {parameters.ring_dimension}, a modulus of "
-            f"{parameters.modulus_bits} bits, 128-bit security, "
+            f"{parameters.modulus_bits} bits, ring-LWE at 128 bits, "
             f"{parameters.bytes_per_value:.2f} bytes a value"
         )
         if scheme.exact:
@@ -81,16 +88,20 @@ class EncryptedSums:
                 "(one sigma)."
             )
         if parameters.sums_per_key is not None:
+            bits = (request.settings.statistical_bits + 1) / 2
             what += (
-                " Gaussian noise floods what decryption would tell of the key, to "
-                f"within 2^-{request.settings.statistical_bits} in KL divergence over "
-                f"{parameters.sums_per_key} sums a key; then a new key is made."
+                " Gaussian noise floods the error of decryption, which depends on the "
+                f"key, to a statistical distance of 2^-{bits:g} over the "
+                f"{parameters.sums_per_key} sums that one key may decrypt."
             )
         elif scheme.exact:
-            what += " What is released is exact, and tells nothing of the key."
+            what += (
+                " What is released depends on the plaintexts alone, as long as every "
+                "upload is an encryption."
+            )
         else:
             what += (
-                " UNPROTECTED: released sums tell of the key; they may be shown only "
+                " UNPROTECTED: released sums depend on the key; they may be shown only "
                 "to those who hold it."
             )
         if scheme.threshold:
@@ -110,7 +121,27 @@ class EncryptedSums:
                 "A key authority, assumed not to collude, decrypts one sum of at least "
                 f"{least} uploads a round."
             )
-        return f"{what} {who} Uploads travel as a {self.topology}."
+        rotation = f" {self._rotation}" if self._rotation else ""
+        return f"{what}{rotation} {who} Uploads travel as a {self.topology}."
+
+    @property
+    def _rotation(self) -> str:
+        """When a new key is made, as a sentence."""
+        sums, rounds = self.parameters.sums_per_key, self.key_rounds
+        if rounds is None or (sums is not None and sums <= rounds):
+            return "" if sums is None else f"A new key is made after {sums} sums."
+        every = "every round" if rounds == 1 else f"every {rounds} rounds"
+        return f"A new key is made {every}."
+
+    def _takes_new_key(self, used_up: bool) -> bool:
+        """Counts a round; returns whether it needs a new key.
+
+        Args:
+            used_up: whether the key has decrypted as much as its noise protects.
+        """
+        new = used_up or self._rounds_of_key == self.key_rounds
+        self._rounds_of_key = 1 if new else self._rounds_of_key + 1
+        return new
 
     def _open_once(self, round_number: int) -> None:
         """Notes that a round is opened; raises RefusedError the second time."""

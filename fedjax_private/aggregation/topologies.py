@@ -1,4 +1,8 @@
-"""How uploads travel to the server: star, tree or ring. The sums are bit-identical."""
+"""How uploads travel to the server: star, tree or ring.
+
+The order of additions does not change an encrypted sum. Two releases of equal sums are
+equal under exact schemes, and differ by the decryption's noise under CKKS.
+"""
 
 import abc
 from collections.abc import Callable, Container, Mapping

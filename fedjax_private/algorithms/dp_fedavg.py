@@ -30,8 +30,8 @@ mechanisms on a sum of clipped differences, where "one record" is one client wit
 holds and neighbours differ in a client's presence (`Neighbors.ADD_REMOVE`). They hold
 against everybody who sees the global models of all rounds, other clients included, but
 not against the server. Conditions: the server keeps secret the differences, its key and
-the clients that joined; noise keys come from the operating system's entropy; arithmetic
-is real (see `privacy.gaussian`), sums without error included; and the codec adds at
+the clients that joined; noise keys are 64 bits from the operating system; arithmetic is
+real (see `privacy.gaussian`), sums without error included; and the codec adds at
 most `ClientLevelPlan.rounding` to the norm of a client's vector.
 """
 
@@ -201,8 +201,8 @@ def dp_fedavg(
         codec: of the aggregation, whose vectors have the params' size.
         params_like: params or their shapes, by which vectors are unpacked.
         server_key: called by every `init`; returns the root key of a run's noise, which
-            must differ from the run's other keys. The default is the operating system's
-            entropy; `noise_key(seed, "server")` makes a simulation repeatable.
+            must differ from the run's other keys. The default takes 64 bits from the
+            operating system; `noise_key(seed, "server")` makes a simulation repeatable.
         backend: see `for_each_client`.
     """
     optimizer = optimizer_of(optimizer)

@@ -233,9 +233,9 @@ def nbafl(
         codec: of the aggregation, whose vectors have the params' size.
         params_like: params or their shapes, by which vectors are unpacked.
         server_key: called by every `init`; returns the root key of a run's downlink
-            noise, which must differ from the run's other keys. The default is the
-            operating system's entropy; `noise_key(seed, "server")` makes a simulation
-            repeatable.
+            noise, which must differ from the run's other keys. The default takes
+            64 bits from the operating system; `noise_key(seed, "server")` makes a
+            simulation repeatable.
         backend: see `for_each_client`.
     """
     unpack = unpacker(params_like)

@@ -254,7 +254,7 @@ class Spec(choices.Settings):
         PRIVACY,
         None,
         "lets noise and samples repeat, for simulations; CKKS' own randomness does "
-        "not (default: OS entropy)",
+        "not (default: a key of 64 bits from the operating system)",
     )
 
     encryption: "str | SchemeEntry | Choice[SchemeEntry]" = chosen(

@@ -23,7 +23,7 @@ def root_keys(seed: int, noise_seed: int | None = None, run: str = "") -> Client
     Args:
         seed: of the batches of training without privacy.
         noise_seed: of privacy noise and private samples, which those who know `seed`
-            must not know; None takes the operating system's entropy.
+            must not know; None takes 64 bits from the operating system.
         run: see `privacy.noise_key`.
 
     Raises:

@@ -149,6 +149,37 @@ class TestSums:
                 _, report = released(aggregation, slots, round_number=round_number)
                 assert (report.seconds_keys > 0) is (round_number % 2 == 0)
 
+    @pytest.mark.parametrize("name", ENCRYPTED)
+    @pytest.mark.parametrize("rounds", [1, 2])
+    def test_keys_are_rotated_after_so_many_rounds(self, name, rounds):
+        aggregation = made(name, 2, settings={"key_rounds": rounds})
+        slots = encoded(aggregation, np.zeros((2, 10)))
+        keys = []
+        for number in range(4):
+            _, report = released(aggregation, slots, round_number=number)
+            assert (report.seconds_keys > 0) is (number % rounds == 0)
+            keys.append(aggregation._key.server.material.key_id)
+        assert len(set(keys)) == 4 // rounds
+        every = "every round" if rounds == 1 else "every 2 rounds"
+        assert f"A new key is made {every}." in aggregation.description
+
+    def test_a_round_without_a_release_counts_for_its_key(self):
+        aggregation = made("exact", 2, settings={"key_rounds": 2})
+        first = aggregation._key.server.material.key_id
+        for number in range(3):
+            aggregation.open(number)
+            now = aggregation._key.server.material.key_id
+            assert (now == first) is (number < 2)
+
+    def test_the_smaller_of_rounds_and_budget_counts(self):
+        settings = {"query_budget": 2, "key_rounds": 3}
+        aggregation = made("ckks", 2, settings=settings)
+        assert "A new key is made after 2 sums." in aggregation.description
+        slots = encoded(aggregation, np.zeros((2, 10)))
+        for number in range(6):
+            _, report = released(aggregation, slots, round_number=number)
+            assert (report.seconds_keys > 0) is (number % 2 == 0)
+
     def test_duplicates_are_refused(self):
         session = made("ckks").open(0)
         session.add(np.array([0]), np.zeros((1, 10)))
@@ -168,8 +199,10 @@ class TestSums:
 
     def test_descriptions_say_what_is_released_and_who_decrypts(self):
         text = made("ckks").description
-        for part in ("4096", "60 bits", "128-bit", "3 uploads", "key authority", "KL"):
+        for part in ("4096", "60 bits", "at 128 bits", "3 uploads", "key authority"):
             assert part in text
+        assert "a statistical distance of 2^-15.5 over the" in text
+        assert "A new key is made after" in text
         assert "UNPROTECTED" in made("ckks", settings={"protect": False}).description
         text = made("threshold_exact").description
         for part in ("BFV", "All 3 holders", "2 of them can stand in", "mod 2^16"):

@@ -138,6 +138,16 @@ def test_keys_are_rotated_when_the_budget_is_used_up():
             session.release()
 
 
+def test_keys_are_rotated_after_so_many_rounds():
+    request, trust = arguments("exact")
+    with contextlib.closing(ProcessAggregation(request, trust, key_rounds=2)) as sums:
+        slots = encoded(sums)
+        for number in range(4):
+            _, report = released(sums, slots, number)
+            assert (report.seconds_keys > 0) is (number % 2 == 0)
+        assert "A new key is made every 2 rounds." in sums.description
+
+
 def test_dead_processes_are_named_and_none_is_left():
     aggregation = started("exact")
     slots = encoded(aggregation)

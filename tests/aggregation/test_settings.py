@@ -10,6 +10,7 @@ from fedjax_private.choices import settings_of
         ({"topology": "line"}, "topology must be one of star, tree, ring, got line"),
         ({"fan_out": 0}, "fan_out must be at least 1, got 0"),
         ({"recovery_threshold": 0}, "recovery_threshold must be at least 1"),
+        ({"key_rounds": 0}, "key_rounds must be at least 1, got 0"),
         ({"key_holder": "server"}, "key_holder must be one of authority, clients"),
         ({"encrypted_fraction": 0.0}, r"encrypted_fraction must lie in \(0, 1\]"),
         ({"value_bound": -1.0}, "value_bound must be positive"),
@@ -52,5 +53,5 @@ def test_schemes_share_the_settings_that_concern_them_all():
     for entry in SCHEMES.entries():
         used = set(settings_of(entry))
         if entry.name != "none":
-            assert {"value_bound", "topology", "processes"} <= used
+            assert {"value_bound", "topology", "processes", "key_rounds"} <= used
         assert entry.exact is ("quantization_bits" in used)

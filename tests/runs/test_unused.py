@@ -189,6 +189,7 @@ CHANGES = {
     "query_budget": [50],
     "key_holder": ["clients"],
     "recovery_threshold": [4],
+    "key_rounds": [1],
     "topology": ["ring"],
     "fan_out": [2],
     "encrypted_fraction": [0.5],

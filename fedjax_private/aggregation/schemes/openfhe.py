@@ -85,7 +85,9 @@ def _unavailable() -> str | None:
 def _describe(scheme: Scheme, settings: SumSettings, task: SumTask) -> str:
     request = request_for(scheme, settings, task)
     quorum = _quorum(settings, request.holders)
-    sums = EncryptedSums(request, task.trust, quorum, settings.topology)
+    sums = EncryptedSums(
+        request, task.trust, quorum, settings.topology, settings.key_rounds
+    )
     text = sums.description
     if settings.encrypted_fraction < 1:
         exposed = 1 - settings.encrypted_fraction
@@ -103,12 +105,15 @@ def _make(scheme: Scheme, settings: SumSettings, task: SumTask) -> Aggregation:
     if settings.processes:
         if mask is not None:
             raise ValueError("processes encrypt every entry: encrypted must be None.")
-        return ProcessAggregation(request, task.trust, quorum=quorum)
+        return ProcessAggregation(
+            request, task.trust, quorum=quorum, key_rounds=settings.key_rounds
+        )
     sums = EncryptedAggregation(
         request,
         task.trust,
         quorum=quorum,
         topology=settings.topology,
         fan_out=settings.fan_out,
+        key_rounds=settings.key_rounds,
     )
     return sums if mask is None else SelectiveAggregation(sums, mask)

@@ -17,23 +17,28 @@ from fedjax_private.trust import Decryptor, Trust
 class KeyAuthority:
     """Makes one key and decrypts one sum a round with it. `ckks` and `exact`.
 
-    Held by the named party that all participants trust not to collude with the server:
-    never by the server, and by no client. The secret key never leaves the object.
+    Held by the named party that all participants trust not to collude with the server.
+    That is never the server, and no client either, except where every client holds the
+    key (`SumSettings.key_holder`, a baseline). The secret key never leaves the object.
 
     Formal guarantees: against anyone without the secret key, uploads are IND-CPA secure
     under the hardness of ring learning with errors with ternary secrets at 128 bits
-    (Lyubashevsky, Peikert and Regev, EUROCRYPT 2010). What it releases may be shown to
-    everybody (IND-CPA-D; Li and Micciancio, EUROCRYPT 2021): `exact` sums, because they
-    are a function of the plaintexts alone while decryption cannot fail, which the noise
-    budget of `derive` bounds by 2^-100; `ckks` sums, because Gaussian noise floods
-    their error, up to 2^-s in Kullback-Leibler divergence over the query budget (see
-    `Parameters.flooding_std`), after which the key refuses. Without `protect` nothing
-    is added: then the sums may be shown only to those who hold the key anyway.
+    (Lyubashevsky, Peikert and Regev, EUROCRYPT 2010). As long as all uploads of a sum
+    are encryptions, the sum may be shown to everybody (IND-CPA-D; Li and Micciancio,
+    EUROCRYPT 2021): `exact` sums, because they are a function of the plaintexts alone
+    while decryption cannot fail, which the noise budget of `derive` bounds by 2^-100;
+    `ckks` sums, because Gaussian noise floods their error. All that one key decrypts is
+    then within a statistical distance of 2^-(s+1)/2 of what does not depend on the
+    error (see `Parameters.flooding_std`): 2^-15.5 by default, and not 2^-128. After
+    that many sums the key refuses. Without `protect` nothing is added: then the sums
+    may be shown only to those who hold the key anyway.
 
     Not guaranteed: the authority can decrypt every single upload that it gets hold of;
     that it does not, and does not collude with the server, is an assumption. It takes
     the server's word for which uploads a sum holds: a server outside the
-    honest-but-curious model could pass off one upload as a sum. None of this noise
+    honest-but-curious model could pass off one upload as a sum. One client that departs
+    from the protocol can learn the key from a released sum, and with the server it then
+    reads every upload under this key (see `AggregationServer`). None of this noise
     counts as differential privacy.
 
     Args:

@@ -20,10 +20,12 @@ class Encryptor:
 
     Formal guarantees: an upload reveals its round, its sender and its size, and nothing
     else about the vector to anyone who cannot decrypt, under the assumption and against
-    the parties named at `KeyAuthority` or `KeyHolder`. Its length depends on the
-    vector's size only. Encryption is randomised afresh by the operating system's
-    entropy: equal vectors give different uploads, and no seed of a simulation reaches
-    it. A client makes one upload a round, whatever becomes of keys: see `Party.once`.
+    the parties named at `KeyAuthority` or `KeyHolder`, as long as no client under the
+    same key departs from the protocol (see `AggregationServer`). Its length depends on
+    the vector's size only. Encryption is randomised afresh by OpenFHE's generator,
+    which the operating system seeds: equal vectors give different uploads, and no seed
+    of a simulation reaches it. A client makes one upload a round, whatever becomes of
+    keys: see `Party.once`.
 
     Args:
         material: with the public key.

@@ -46,16 +46,19 @@ class KeyHolder(KeyGeneration):
     are uniform (Shamir 1979). A holder helps to decrypt one sum a round, of at least
     `trust.uploads` uploads, and stands in for the missing in the same sum only;
     nobody's key is ever put together. Its partial decryptions carry Gaussian noise that
-    hides the error that they contain: over the query budget of one key their
-    distribution is within 2^-s in Kullback-Leibler divergence of one that depends on
-    the released sums alone (Asharov et al. 2012, with the noise sized as in
-    `Parameters.flooding_std`; a recovery counts as a second decryption).
+    hides the error that they contain: over the query budget of one key they are within
+    a statistical distance of 2^-(s+1)/2 of what depends on the released sums alone
+    (Asharov et al. 2012, with the noise sized as in `Parameters.flooding_std`; a
+    recovery counts as a second decryption). All of this holds as long as all uploads of
+    a sum are encryptions.
 
     Not guaranteed: holders follow the protocol. A server that departs from it and T - 1
     holders can have up to n - T + 1 others stand in for one holder in one sum, each
     with fresh noise, where the budget counts two. A server that sends different sums to
     different holders gets nothing meaningful, but is not found out; a holder can spoil
-    a sum. `KeyGeneration` says what holds while the key is made.
+    a sum. One client that departs from the protocol can learn the joint key from a
+    released sum, and with the server it then reads every upload under this key (see
+    `AggregationServer`). `KeyGeneration` says what holds while the key is made.
 
     Args:
         party: the holder, and the parties that it knows.

@@ -33,9 +33,15 @@ class AggregationServer:
     key, of the right length, with coefficients below the modulus; every other message
     is refused and changes nothing, and no byte of any reaches OpenFHE.
 
-    Not guaranteed: uploads are not proven to be well-formed. A client can spoil the sum
-    with a vector beyond the declared range, or with no ciphertext at all but random
-    coefficients.
+    Not guaranteed: uploads are not proven to be well-formed. A client that departs from
+    the protocol can spoil the sum, with a vector beyond the declared range or with
+    random coefficients. It can also learn the secret key, a joint key too: with the
+    upload (0, K) the released sum contains K s, from which everybody who sees that sum
+    reads s if K is large. Whoever knows s and holds ciphertexts decrypts them: the
+    server and that client together read every upload under that key, those of earlier
+    rounds included. An eavesdropper who recorded uploads is as good as the server. A
+    check of the range does not exclude this, because a K that fits the range suffices.
+    `SumSettings.key_rounds` bounds the number of rounds under one key.
 
     Args:
         party: the server, and the parties that it knows.
