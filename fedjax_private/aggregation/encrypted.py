@@ -108,9 +108,10 @@ class EncryptedAggregation(EncryptedSums):
     Formal guarantees: those of `KeyAuthority`, `KeyHolder` and `Encryptor`: a server
     reads no upload, only the released sums, unless it colludes with the key authority,
     with T holders, or with a client that departs from the protocol: such a client can
-    learn the key of its rounds (see `AggregationServer`). A client whose vector leaves the declared range of CKKS stops the
-    run with an error, which is itself visible; declare a bound that noise exceeds with
-    negligible probability. Exact schemes saturate instead, and count it.
+    learn the key of its rounds (see `AggregationServer`). A client whose vector leaves
+    the declared range of CKKS stops the run with an error, which is itself visible;
+    declare a bound that noise exceeds with negligible probability. Exact schemes
+    saturate instead, and count it.
 
     Args:
         request: what is to be summed.
