@@ -275,7 +275,7 @@ def _privacy(found: Results) -> list[str]:
         "number of clients is the first run's example):",
         "\n".join(f"{name}: {words}." for name, words in adversaries.items()),
         markdown_table([*run, *BOTH_EPSILONS, *DELTA, *noise], rows),
-        "Noise and samples came from the operating system's entropy.",
+        "The operating system seeded the generator of noise and samples, with 64 bits.",
         *searches(
             spec.settings_from.searched_on for spec in found.rows if spec.traits.private
         ),

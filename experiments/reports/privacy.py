@@ -85,8 +85,8 @@ def section(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
             "The noise, and who was sampled, came from a seed: whoever knows it can "
             "subtract the noise, so these epsilons are those of a simulation."
             if seeded
-            else "The noise, and who was sampled, came from the operating system's "
-            "entropy. The key is written nowhere, so another run has other noise."
+            else "The operating system seeded the generator of noise and samples, with "
+            "64 bits that are written nowhere, so another run has other noise."
         ),
     ]
 
