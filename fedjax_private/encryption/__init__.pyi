@@ -4,6 +4,9 @@ from .errors import (
     RefusedError as RefusedError,
     WireError as WireError,
 )
+from .masking.client import MaskingClient as MaskingClient
+from .masking.rosters import MaskedSum as MaskedSum
+from .masking.server import MaskingServer as MaskingServer
 from .messages.channels import Identity as Identity, Party as Party
 from .messages.material import Material as Material
 from .messages.wire import (

@@ -22,6 +22,7 @@ ROOMS = {
     "": (),
     "math": (),
     "messages": (),
+    "masking": ("math", "messages"),
     "openfhe": ("math",),
     "parties": ("math", "messages", "openfhe"),
 }

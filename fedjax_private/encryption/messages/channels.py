@@ -6,6 +6,7 @@ CCS 2017). From these, each pair derives its own keys, one set for each directio
 """
 
 import dataclasses
+import functools
 import hmac
 import os
 import threading
@@ -40,10 +41,12 @@ class Channel:
     Attributes:
         authentication: the key of tags, 32 bytes.
         secrecy: the key of sealed secrets, 32 bytes.
+        derivation: the key from which the pair derives keys of rounds, 32 bytes.
     """
 
     authentication: bytes = dataclasses.field(repr=False)
     secrecy: bytes = dataclasses.field(repr=False)
+    derivation: bytes = dataclasses.field(repr=False)
 
     def tag(self, *parts: bytes | memoryview) -> bytes:
         """Returns the tag, 32 bytes, of a message given in parts."""
@@ -82,7 +85,7 @@ class Identity:
     def __init__(self) -> None:
         self._private = X25519PrivateKey.generate()
 
-    @property
+    @functools.cached_property
     def public(self) -> bytes:
         """The public key, 32 bytes, by which others know the party."""
         return self._private.public_key().public_bytes_raw()
@@ -100,11 +103,12 @@ class Identity:
             raise WireError("not the public key of a party.") from error
         keys = HKDF(
             algorithm=hashes.SHA256(),
-            length=2 * _KEY_BYTES,
+            length=3 * _KEY_BYTES,
             salt=None,
             info=b"fedjax_private channel 1" + sender + receiver,
         ).derive(shared)
-        return Channel(keys[:_KEY_BYTES], keys[_KEY_BYTES:])
+        parts = (keys[at : at + _KEY_BYTES] for at in range(0, len(keys), _KEY_BYTES))
+        return Channel(*parts)
 
 
 # Number of a party -> its public key. Everybody knows it before training.

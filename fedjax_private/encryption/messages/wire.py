@@ -48,6 +48,14 @@ class Kind(enum.IntEnum):
     CONTRIBUTION = 9  # joint key: the contribution itself
     SHARE = 10  # joint key: a sealed share of one holder's key for another holder
     RELEASED = 11  # a decrypted sum
+    INVITATION = 32  # masks: the clients of a round
+    SHARES = 33  # masks: a client's sealed shares, and its deposit
+    BOXES = 34  # masks: the sealed shares for one client
+    MASKED = 35  # masks: a masked vector
+    SURVIVORS = 36  # masks: the clients whose vectors are in the sum
+    CONSENT = 37  # masks: a client's consent to that list, for each neighbour
+    CONSENTS = 38  # masks: the consents for one client
+    UNMASKING = 39  # masks: shares of the seeds that open a sum
 
 
 # Number of a receiver -> the message for it.

@@ -151,7 +151,7 @@ def test_identities_are_their_own():
 
 
 def test_keys_are_neither_shown_nor_pickled(parties):
-    channel = Channel(b"A" * 32, b"S" * 32)
+    channel = Channel(b"A" * 32, b"S" * 32, b"D" * 32)
     assert repr(channel) == "Channel()"
     for holder in (parties[1], parties[1].identity):
         with pytest.raises(TypeError):
