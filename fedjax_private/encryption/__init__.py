@@ -6,6 +6,7 @@ Each line imports only from the lines above it:
     math        exact arithmetic on polynomials, and what is encoded in them
     openfhe     keys and encryptions of zero; the one room that knows OpenFHE
     messages    bytes between parties, and their authentication
+    masking     sums under pairwise masks: their clients and their server
     parties     clients, server, key authority, holders of key shares
 
 Importing any file but `math.kernels` imports neither OpenFHE nor JAX: they are imported
