@@ -1,4 +1,4 @@
-"""Rounding of reals to an integer grid and back, and arithmetic mod 2^b.
+"""Rounding of reals to an integer grid and back, and sums mod 2^b.
 
 All functions are pure, and work under jit and vmap without 64-bit types; the grid, the
 bits and the bounds are Python values, fixed when a function is traced.
@@ -7,7 +7,7 @@ bits and the bounds are Python values, fixed when a function is traced.
 import dataclasses
 import fractions
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,14 @@ import numpy.typing as npt
 
 from fedjax_private.typing import Array, PRNGKey
 
+Integers = TypeVar("Integers", Array, npt.NDArray[np.int64])
+
 _TINY = float(np.finfo(np.float32).tiny)
+
+# The integer in the place of NaN and infinities. No other value becomes it, noisy or
+# not, so that a client recognises such a vector before it encrypts.
+NOT_FINITE = int(np.iinfo(np.int32).min)
+
 _DIGIT = 16  # bits: 2^16 digits of 16 bits and a carry add up to less than 2^32
 
 
@@ -24,22 +31,22 @@ _DIGIT = 16  # bits: 2^16 digits of 16 bits and a carry add up to less than 2^32
 class Grid:
     """Which integers of b bits stand for which reals: i for i times the step.
 
-    The signed range -(2^(b-1) - 1) ... 2^(b-1) - 1 covers +-sum_bound; -2^(b-1), which
-    b bits could hold too, stands for no real. Sums are taken mod 2^b: a sum within
-    +-sum_bound is right even where partial sums were not; a sum beyond it is wrong by a
-    multiple of 2^b steps.
+    The signed range -(2^(b-1) - 1) ... 2^(b-1) - 1 covers +-bound; -2^(b-1), which b
+    bits could hold too, stands for no real. A true sum of integers may be beyond the
+    range of one. A sum that is taken mod 2^b is right within +-bound, even where
+    partial sums were not; beyond, it is wrong by a multiple of 2^b steps.
 
     Attributes:
         bits: b, from 2 to 24: float32 holds each of these integers exactly.
-        sum_bound: the largest absolute value of an entry of a sum of clients' vectors,
-            in the units of the values.
+        bound: in the units of the values, the largest absolute entry of one vector; of
+            a sum of clients' vectors where sums are taken mod 2^b.
 
     Raises:
         ValueError: if a value lies outside its range.
     """
 
     bits: int
-    sum_bound: float
+    bound: float
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 24:
@@ -48,10 +55,10 @@ class Grid:
                 f"got {self.bits}."
             )
         # The step and its inverse must be normal float32 numbers.
-        if not _TINY * self.most <= self.sum_bound <= 1 / _TINY:
+        if not _TINY * self.most <= self.bound <= 1 / _TINY:
             raise ValueError(
-                "sum_bound must be positive and finite, and float32 must hold it and a "
-                f"grid step, got {self.sum_bound}."
+                "bound must be positive and finite, and float32 must hold it and a "
+                f"grid step, got {self.bound}."
             )
 
     @property
@@ -61,8 +68,8 @@ class Grid:
 
     @property
     def step(self) -> float:
-        """The width of a grid step: sum_bound / (2^(b-1) - 1), in units of values."""
-        return self.sum_bound / self.most
+        """The width of a grid step: bound / (2^(b-1) - 1), in units of values."""
+        return self.bound / self.most
 
 
 def _scaled(vector: Array, grid: Grid) -> Array:
@@ -89,10 +96,9 @@ def quantize(key: PRNGKey, vector: Array, grid: Grid) -> Array:
     The mean of the result, times the step, is the value: up to 2^-32 of a step and the
     float32 rounding of a value in steps, a few parts in 10^7. Entries are independent.
 
-    Entries beyond the range saturate, infinite ones too. NaN becomes -2^(b-1), which
-    nothing else becomes, so that an upload with NaN is recognised before it is added.
-    `outside` counts both. Saturation depends on the data: where noise must hide the
-    data, use `quantize_bounded` before adding the noise.
+    Entries beyond the range saturate. NaN and infinities become `NOT_FINITE`, so that
+    such an upload is recognised before it is added. `outside` counts all of these. How
+    many saturate depends on the data, and is as secret as they are.
 
     Args:
         key: a fresh one for every call.
@@ -103,12 +109,12 @@ def quantize(key: PRNGKey, vector: Array, grid: Grid) -> Array:
         (P,) int32, signed.
     """
     integers = _round(key, _scaled(vector, grid))
-    return jnp.where(jnp.isnan(vector), -grid.most - 1, integers)
+    return jnp.where(jnp.isfinite(vector), integers, NOT_FINITE)
 
 
 def outside(vector: Array, grid: Grid) -> Array:
-    """Returns how many entries of (P,) are beyond +-sum_bound or NaN; () int32."""
-    inside = jnp.abs(vector) <= jnp.float32(grid.sum_bound)  # NaN compares as False
+    """Returns how many entries of (P,) are beyond +-bound or NaN; () int32."""
+    inside = jnp.abs(vector) <= jnp.float32(grid.bound)  # NaN compares as False
     return jnp.sum(~inside, dtype=jnp.int32)
 
 
@@ -243,35 +249,28 @@ def squares_within(integers: Array, limit: int) -> Array:
     return within.all()  # of one sum, or of none
 
 
-def wrap(integers: Array, bits: int) -> Array:
-    """Reduces int32 mod 2^bits to [-2^(bits-1), 2^(bits-1)); any shape, int32.
+def wrap(integers: Integers, bits: int) -> Integers:
+    """Reduces integers mod 2^bits to [-2^(bits-1), 2^(bits-1)); any shape.
 
-    Sums that overflowed int32 are right too: 2^bits divides 2^32.
+    Args:
+        integers: int64 of NumPy, or int32 of JAX, whose overflow does no harm: 2^bits
+            divides 2^32.
+        bits: from 2 to 24.
     """
-    unused = 32 - bits
-    return (integers << unused) >> unused  # the second shift repeats the sign
-
-
-def to_unsigned(integers: Array, bits: int) -> Array:
-    """Reduces int32 mod 2^bits to [0, 2^bits), for lanes; any shape, int32."""
-    return integers & ((1 << bits) - 1)
+    half = 1 << bits - 1
+    return (integers + half & 2 * half - 1) - half
 
 
 def dequantize(total: Array | npt.NDArray[Any], grid: Grid) -> Array:
-    """Turns a sum of integers, reduced mod 2^b or not, into reals.
+    """Turns a sum of signed integers into reals.
 
     Args:
-        total: (P,) whole numbers; a sum of signed integers or of unsigned ones. A NumPy
-            array may hold up to 2^53 in absolute value as int64 or float64. A JAX one,
-            traced or not, holds int32 or uint32, where overflow does no harm, or
-            float32 up to 2^24 in absolute value: a sum that is reduced already.
+        total: (P,) whole numbers of any type: a true sum, or one mod 2^b that `wrap`
+            has reduced.
         grid: the integers.
 
     Returns:
-        (P,) float32: the number congruent to the sum that is in the range, times the
-        step. Exact but for the rounding of the step and of the product.
+        (P,) float32: the sum times the step. Exact but for the rounding of the step and
+        of the product, and of sums beyond 2^24 to float32.
     """
-    if isinstance(total, np.ndarray):  # narrowing an int64 keeps its lowest bits
-        total = total.astype(np.int64).astype(np.int32)
-    integers = wrap(jnp.asarray(total).astype(jnp.int32), grid.bits)
-    return integers.astype(jnp.float32) * jnp.float32(grid.step)
+    return jnp.asarray(total, jnp.float32) * jnp.float32(grid.step)

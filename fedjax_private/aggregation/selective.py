@@ -76,12 +76,10 @@ class SelectiveAggregation:
 
     def open(self, round_number: int) -> Session:
         """Opens the session of one round."""
-        request = self._inner.request
         return _SelectiveSession(
             self._inner.open(round_number),
             self._plain.open(round_number),
             self._encrypted,
-            1 << request.bits if request.scheme.exact else None,
         )
 
 
@@ -91,10 +89,8 @@ class _SelectiveSession:
         secret: Session,
         clear: Session,
         encrypted: npt.NDArray[np.bool_],
-        modulus: int | None,
     ) -> None:
         self._secret, self._clear, self._encrypted = secret, clear, encrypted
-        self._modulus = modulus
 
     def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
         slots = np.asarray(slots)
@@ -109,8 +105,7 @@ class _SelectiveSession:
     def release(self) -> tuple[FloatArray, SessionReport]:
         total = np.empty(self._encrypted.size)
         total[self._encrypted], report = self._secret.release()
-        clear, other = self._clear.release()
-        total[~self._encrypted] = clear % self._modulus if self._modulus else clear
+        total[~self._encrypted], other = self._clear.release()
         return total, report.with_clear(other)
 
 

@@ -9,8 +9,9 @@ import numpy.typing as npt
 from fedjax_private.aggregation.plain import BYTES_PER_VALUE, IDENTITY, PlainSum
 from fedjax_private.aggregation.types import Codec, IntArray, SessionReport
 from fedjax_private.encryption.errors import RefusedError
+from fedjax_private.encryption.math.packing import check_vector
 from fedjax_private.encryption.parameters import SumRequest, derive
-from fedjax_private.quantization import Grid, dequantize, quantize, to_unsigned
+from fedjax_private.quantization import Grid, dequantize, quantize
 from fedjax_private.trust import Decryptor, Trust
 
 
@@ -23,7 +24,7 @@ def grid_of(request: SumRequest) -> Grid:
 def _integer_codec(grid: Grid) -> Codec:
     # Cached: equal grids give the same codec, so that runs share compiled code.
     return Codec(
-        encode=lambda key, vector: to_unsigned(quantize(key, vector, grid), grid.bits),
+        encode=lambda key, vector: quantize(key, vector, grid),
         decode=lambda total: dequantize(total, grid),
     )
 
@@ -58,7 +59,7 @@ class EncryptedSums:
 
     @property
     def codec(self) -> Codec:
-        """CKKS: float32 as it is. Exact: randomised rounding to integers mod 2^b."""
+        """CKKS: float32 as it is. Exact: randomised rounding to signed integers."""
         exact = self.request.scheme.exact
         return _integer_codec(grid_of(self.request)) if exact else IDENTITY
 
@@ -172,33 +173,26 @@ class ReferenceSum(PlainSum):
         """Adds a chunk, as `PlainSum` does.
 
         Raises:
-            ValueError: also if an integer stands for NaN.
+            ValueError: also if an entry must not be encrypted; see `check_vector`.
         """
+        for client, vector in zip(clients, slots, strict=True):
+            check_vector(int(client), vector, self._request)
         super().add(clients, slots)
-        if not self._request.scheme.exact or self._request.residues:
-            return
-        # `quantize` turns NaN into this integer, and nothing else.
-        bad = (slots == 1 << self._request.bits - 1).any(axis=1)
-        if bad.any():
-            raise ValueError(
-                f"client {clients[np.argmax(bad)]}: the vector has an entry that is "
-                "not a number, which cannot be encrypted; the training has probably "
-                "diverged: give a lower learning_rate."
-            )
-        # -2^(b-1) stands for no value, so that the ends are +-most.
-        most, modulus = grid_of(self._request).most, 1 << self._request.bits
-        ends = (slots == most) | (slots == modulus - most)
-        self._saturated += int(np.count_nonzero(ends))
+        if self._request.scheme.exact and not self._request.residues:
+            ends = np.abs(slots) >= grid_of(self._request).most
+            self._saturated += int(np.count_nonzero(ends))
 
     def report(self, total: npt.NDArray[Any], **measured: Any) -> SessionReport:
         """Returns the report of a released sum, with the other fields as measured."""
+        differences = np.abs(total - self.total)  # whole numbers below 2^53, if exact
+        error, wrapped = float(differences.max()), 0
         if self._request.scheme.exact:
-            expected = self.total.astype(np.int64)
-            different = (total - expected) % (1 << self._request.bits)
-            error = float(different.max()) * grid_of(self._request).step
-        else:
-            error = float(np.abs(total - self.total).max())
+            grid = grid_of(self._request)
+            error *= grid.step
+            if self._request.residues:
+                wrapped = int(np.count_nonzero(np.abs(self.total) > grid.most))
         return SessionReport(
+            wrapped=wrapped,
             uploads=len(self.clients),
             download_bytes_per_client=BYTES_PER_VALUE * self._request.values,
             max_error=error,

@@ -45,10 +45,13 @@ class SessionReport:
         seconds_add: wall seconds of the server's parsing and addition.
         seconds_decrypt: wall seconds of decryption and decoding.
         max_error: in simulation, the largest absolute difference of any entry of the
-            released sum from the float64 sum of the plain vectors as they were encoded.
+            released sum from the true sum of the plain vectors as they were encoded, in
+            the units of the values.
         seconds_keys: wall seconds of making this round's key, if it is a new one.
         saturated: entries of uploads at either end of the range that integers
             represent, or beyond; those beyond have been cut off.
+        wrapped: in simulation, entries of the released sum that are wrong because the
+            true sum is beyond the range of sums.
         link_bytes: mean bytes of a message, for each kind of link.
     """
 
@@ -61,6 +64,7 @@ class SessionReport:
     max_error: float
     seconds_keys: float = 0.0
     saturated: int = 0
+    wrapped: int = 0
     link_bytes: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def with_clear(self, other: "SessionReport") -> "SessionReport":

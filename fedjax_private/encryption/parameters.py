@@ -84,8 +84,9 @@ class SumRequest:
         holders: holders of key shares; 1 without a threshold.
         settings: how values become ciphertexts; of a subclass's settings, such as those
             of an aggregation, only the fields of `CipherSettings` are kept.
-        residues: exact: entries are meant mod 2^b, as with noise in them, so that none
-            stands for NaN or for the end of a range.
+        residues: exact: sums are taken mod 2^b, and entries of uploads are any whole
+            numbers, because they carry noise. Otherwise entries are within
+            +-(2^(b-1) - 1), and sums are true.
 
     Raises:
         ValueError: on construction, in one sentence.
@@ -129,8 +130,13 @@ class SumRequest:
 
     @property
     def bits(self) -> int:
-        """Exact: b; entries are integers mod 2^b."""
+        """Exact: b, bits of an entry of an upload; with residues also of a sum."""
         return cast(int, self.settings.quantization_bits)  # complete
+
+    @property
+    def lane_bits(self) -> int:
+        """Exact: bits of one lane, the carries of a full sum included."""
+        return self.bits + (self.uploads - 1).bit_length()
 
     @property
     def complex_packing(self) -> bool:
@@ -139,8 +145,9 @@ class SumRequest:
 
     @property
     def released(self) -> np.dtype[Any]:
-        """How an authority writes an entry of a sum: 24 bits at most, if whole."""
-        return np.dtype("<u4" if self.scheme.exact else "<f8")
+        """How an authority writes an entry of a sum."""
+        whole = "<i4" if self.lane_bits <= 32 else "<i8"
+        return np.dtype(whole if self.scheme.exact else "<f8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,11 +193,6 @@ class Parameters:
         return bits * self.ring_dimension // 8
 
     @property
-    def lane_bits(self) -> int:
-        """Exact: bits of one lane, the carries of a full sum included."""
-        return self.request.bits + (self.request.uploads - 1).bit_length()
-
-    @property
     def slots(self) -> int:
         """Plaintext slots of one ciphertext: N integers, or N/2 numbers."""
         exact = self.request.scheme.exact
@@ -213,7 +215,8 @@ class Parameters:
         """Exact: t, the least prime 1 mod 2N that holds all lanes; 0 in CKKS."""
         if not self.lanes:
             return 0
-        return prime_above(self.lanes * self.lane_bits, 2 * self.ring_dimension)
+        bits = self.lanes * self.request.lane_bits
+        return prime_above(bits, 2 * self.ring_dimension)
 
     @property
     def bytes_per_value(self) -> float:
@@ -310,7 +313,7 @@ def _with_lanes(bare: Parameters, noise: float) -> Parameters | None:
     # q / (2 t) >= 14 sigma. The least t is below twice the lanes' product, unless there
     # are so few bits that the least prime 1 mod 2N has more.
     room = bare.modulus_bits - 1 - math.log2(noise)
-    lanes = min(math.floor(room) - 1, _MAX_PLAINTEXT_BITS) // bare.lane_bits
+    lanes = min(math.floor(room) - 1, _MAX_PLAINTEXT_BITS) // bare.request.lane_bits
     if lanes < 1:
         return None
     parameters = dataclasses.replace(bare, lanes=lanes)

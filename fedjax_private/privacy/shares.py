@@ -34,10 +34,10 @@ from fedjax_private.privacy.noise import GaussianNoise, Noise
 from fedjax_private.privacy.plan import PrivacyPlan
 from fedjax_private.privacy.sampling import Sampler
 from fedjax_private.quantization import (
+    NOT_FINITE,
     Grid,
     quantize,
     rounded_norm_bound,
-    to_unsigned,
 )
 from fedjax_private.trust import Adversary, Trust
 from fedjax_private.typing import Array, PRNGKey
@@ -64,11 +64,19 @@ class DiscreteGaussianNoise(Noise):
     integers differ by at most `rounded_norm_bound(1, d, grid, ROUNDING_FAILURE)`
     (Kairouz, Liu, Steinke 2021, for one vector; the coupling carries it over to a
     record within a sum), and the discrete noise then costs what
-    `DistributedDiscreteGaussian` says. Cutting off at the grid's ends before the noise
-    moves sums no further apart; reduction mod 2^b afterwards is post-processing. The
+    `DistributedDiscreteGaussian` says. Every coordinate of the signal is cut off at the
+    grid's ends before rounding and noise. This map is 1-Lipschitz in each coordinate,
+    so that it moves sums no further apart, and the sensitivity holds. How many entries
+    were cut depends on the records: the number leaves no client. Reduction mod 2^b
+    afterwards is post-processing, and so is a count of noisy sums beyond the grid. The
     failure, and the sampler's distance from the exact law for every share, are those of
     `Approximate`. In exact arithmetic but for the float32 rounding of the sum of
     contributions itself and of its product with 1 / step.
+
+    A sum with NaN or an infinity gets no noise. The client refuses to encrypt it, and
+    that it stops is not covered. Clipping makes such a sum impossible for every set of
+    records, because a record whose gradient is not finite contributes zero; the stop
+    means that clipping itself is broken.
     """
 
     grid: Grid
@@ -86,25 +94,28 @@ class DiscreteGaussianNoise(Noise):
         return rounded_norm_bound(1.0, self.dimension, self.grid, ROUNDING_FAILURE)
 
     def integers(self, key: PRNGKey, total: Array, bound: float) -> Array:
-        """Returns noisy integers (d,), int32, of a sum (d,) of contributions."""
+        """Returns noisy integers (d,), int32, of a sum (d,) of contributions.
+
+        An entry that is not finite becomes `NOT_FINITE`, without noise.
+        """
         rounding, noise = jax.random.split(key)
-        scaled = jnp.nan_to_num(total / jnp.float32(bound))
-        rounded = quantize(rounding, scaled, self.grid)
-        return rounded + discrete_gaussian(noise, total.shape, self.scale)
+        rounded = quantize(rounding, total / jnp.float32(bound), self.grid)
+        noisy = rounded + discrete_gaussian(noise, total.shape, self.scale)
+        return jnp.where(rounded == NOT_FINITE, NOT_FINITE, noisy)
 
     def add(
         self, key: PRNGKey, total: Array, bound: float, state: Any
     ) -> tuple[Array, Any]:
         """See `Noise`."""
         integers = self.integers(key, total, bound)
-        return integers * jnp.float32(self.grid.step * bound), state
+        noisy = integers * jnp.float32(self.grid.step * bound)
+        return jnp.where(integers == NOT_FINITE, jnp.nan, noisy), state
 
     def share(
         self, key: PRNGKey, total: Array, bound: float, unit: float, state: Any
     ) -> tuple[Array, Any]:
-        """See `Noise`; slots are the grid's integers mod 2^b."""
-        integers = self.integers(key, total, bound)
-        return to_unsigned(integers, self.grid.bits), state
+        """See `Noise`; slots are signed integers, which no reduction has changed."""
+        return self.integers(key, total, bound), state
 
     def summed(self, count: int) -> "DiscreteGaussianNoise":
         """See `Noise`."""

@@ -96,12 +96,6 @@ def released(aggregation, slots, number):
     return sums.released(aggregation, slots, round_number=number)
 
 
-def expected(request, slots):
-    """The sum, in the clear."""
-    total = slots.sum(axis=0, dtype=np.float64)
-    return total % 2**request.bits if request.scheme.exact else total
-
-
 def roles(aggregation, method):
     """What a method says in each process."""
     return {name: child.call(method) for name, child in aggregation.children.items()}

@@ -1,4 +1,5 @@
 import gc
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -52,17 +53,28 @@ class TestSums:
                 decoded(aggregation, total), rows.sum(axis=0), atol=1e-3
             )
 
-    def test_overflow_wraps_and_saturation_is_counted(self):
-        aggregation = made("exact", 3, 4, settings={"value_bound": 1.0})
-        rows = np.array([[0.5, 0.5, 9.0, 0.0]] * 3)
+    @pytest.mark.parametrize("name", ["exact", "threshold_exact"])
+    def test_exact_sums_beyond_an_upload_are_true(self, name):
+        aggregation = made(name, 4, 4, settings={"value_bound": 2.0})
+        rows = np.array([[0.9, -0.9, 9.0, 0.0]] * 4)
         total, report = released(aggregation, encoded(aggregation, rows))
-        assert report.saturated == 3
         step = grid_of(aggregation.request).step
-        expected = (1.5 + 1.0) % 2.0 - 1.0
         found = decoded(aggregation, total)
-        np.testing.assert_allclose(found[:2], expected, atol=8 * step)
-        assert abs(found[2]) < 1.0 + step
-        assert found[3] == 0.0
+        np.testing.assert_allclose(found, [3.6, -3.6, 8.0, 0.0], atol=4 * step)
+        assert (report.saturated, report.wrapped, report.max_error) == (4, 0, 0.0)
+
+    @pytest.mark.parametrize("name", ["exact", "threshold_exact"])
+    def test_noisy_sums_beyond_the_range_wrap_and_are_counted(self, name):
+        aggregation = made(name, 3, 4, residues=True)
+        grid = grid_of(aggregation.request)
+        # The last one is beyond in an upload, and within the range in the sum.
+        rows = [[20_000, -20_000, 5, 40_000]] * 2 + [[20_000, 0, 5, -70_000]]
+        total, report = released(aggregation, np.array(rows, np.int32))
+        np.testing.assert_array_equal(
+            total, [60_000 - 2**16, 2**16 - 40_000, 15, 10_000]
+        )
+        assert (report.saturated, report.wrapped) == (0, 2)
+        assert report.max_error == pytest.approx(2**16 * grid.step)
 
     def test_partial_sums_down_to_the_fewest(self):
         rows = np.full((2, 10), 0.25)
@@ -192,10 +204,11 @@ class TestSums:
             session.add(np.array([5]), np.full((1, 10), np.nan))
         with pytest.raises(ValueError, match=r"client 6: .*bound of 2"):
             session.add(np.array([6]), np.full((1, 10), -2.1))
-        aggregation = made("exact", 2)
-        slots = encoded(aggregation, np.array([[0.1] * 10, [np.nan] + [0.1] * 9]))
-        with pytest.raises(ValueError, match=r"client 8: .*not a number"):
-            aggregation.open(0).add(np.array([7, 8]), slots)
+        aggregation, rounds = made("exact", 2), itertools.count()
+        for value in (np.nan, np.inf, -np.inf):
+            slots = encoded(aggregation, np.array([[0.1] * 10, [value] + [0.1] * 9]))
+            with pytest.raises(ValueError, match=r"client 8: .*not finite"):
+                aggregation.open(next(rounds)).add(np.array([7, 8]), slots)
 
     def test_descriptions_say_what_is_released_and_who_decrypts(self):
         text = made("ckks").description

@@ -184,13 +184,13 @@ def test_settings_choose_the_way_to_add():
 
 
 @needs_openfhe
-def test_residues_are_neither_saturated_nor_refused():
-    slots = np.full((2, 10), 1 << 15)  # stands for NaN, and for noise mod 2^16
-    with pytest.raises(ValueError, match="not a number"):
+def test_residues_may_be_beyond_the_range_of_an_upload():
+    slots = np.full((2, 10), 1 << 15)
+    with pytest.raises(ValueError, match=r"lie within \+-32767"):
         released(made("exact", 2), slots)
     total, report = released(made("exact", 2, residues=True), slots)
     np.testing.assert_array_equal(total, 0)
-    assert report.saturated == 0
+    assert (report.saturated, report.wrapped) == (0, 10)
 
 
 # A scheme of the user's own: a file outside the library.
@@ -204,13 +204,13 @@ import secrets
 import numpy as np
 
 from fedjax_private import aggregation, choices
-from fedjax_private.quantization import Grid, dequantize, quantize, to_unsigned
+from fedjax_private.quantization import Grid, dequantize, quantize
 from fedjax_private.trust import Decryptor
 
 
 @dataclasses.dataclass(frozen=True)
 class MaskSettings(choices.Settings):
-    value_bound: float | None = choices.setting(None, "largest entry of a sum")
+    value_bound: float | None = choices.setting(None, "largest entry of an upload")
     quantization_bits: int | None = choices.setting(None, "bits of an entry")
 
 
@@ -221,7 +221,7 @@ class Masked:
         grid = Grid(settings.quantization_bits or 16, settings.value_bound or 2.0)
         self.trust, self.size, self.received = task.trust, task.vector_size, []
         self.codec = aggregation.Codec(
-            lambda key, vector: to_unsigned(quantize(key, vector, grid), grid.bits),
+            lambda key, vector: quantize(key, vector, grid),
             lambda total: dequantize(total, grid),
         )
 
@@ -248,7 +248,8 @@ class MaskedSession:
             raise ValueError("too few uploads.")
         size = 4 * self.scheme.size
         report = aggregation.SessionReport(self.uploads, size, size, 0.0, 0.0, 0.0, 0.0)
-        return (self.total - self.masks).astype(np.float64), report
+        signed = (self.total - self.masks).astype(np.int32)  # mod 2^32
+        return signed.astype(np.float64), report
 
 
 ENTRY = aggregation.SchemeEntry(

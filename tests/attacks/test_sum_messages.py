@@ -271,7 +271,7 @@ def test_what_was_encrypted_under_another_key_stays_secret(small):
     small.server.add(renamed)
     small.server.add(small.upload(1, number, vectors[1]))
     _, total = small.release()
-    assert (total != vectors.sum(axis=0) % 256).sum() >= 5
+    assert (total != vectors.sum(axis=0)).sum() >= 5
 
 
 # Releases

@@ -52,7 +52,8 @@ def request_of(scheme, **changes):
 def vectors_of(request, count, seed):
     rng = np.random.default_rng(seed)
     if request.scheme.exact:
-        return rng.integers(0, 2**request.bits, (count, request.values))
+        most = 2 ** (request.bits - 1) - 1
+        return rng.integers(-most, most + 1, (count, request.values))
     bound = request.sum_bound / request.uploads
     return rng.uniform(-bound, bound, (count, request.values))
 
@@ -171,10 +172,7 @@ class Federation:
         # The polynomials of the encrypted sum, which the server can see.
         self.firsts, self.seconds = ciphertexts[0::2], ciphertexts[1::2]
         fusion = Fusion(self.server_party, self.server, self.names, self.quorum)
-        total = vectors.sum(axis=0)
-        if self.request.scheme.exact:
-            total %= 2**self.request.bits
-        return fusion, total
+        return fusion, vectors.sum(axis=0)
 
     def answer(self, fusion, present):
         """Adds partial decryptions; returns their polynomials."""

@@ -165,7 +165,8 @@ class Network:
         shape = (request.uploads if count is None else count, request.values)
         random = np.random.default_rng(seed)
         if request.scheme.exact:
-            return random.integers(0, 2**request.bits, shape)
+            most = 2 ** (request.bits - 1) - 1
+            return random.integers(-most, most + 1, shape)
         return random.uniform(-1, 1, shape) * request.sum_bound / request.uploads
 
     def assert_sum(self, total: Any, vectors: Any) -> None:
@@ -173,7 +174,7 @@ class Network:
         expected = np.sum(vectors, axis=0)
         if self.request.scheme.exact:
             assert total.dtype == np.int64
-            np.testing.assert_array_equal(total, expected % 2**self.request.bits)
+            np.testing.assert_array_equal(total, expected)
             return
         assert total.dtype == np.float64
         # Unprotected errors are sums of products of Gaussians: their tails are heavier.

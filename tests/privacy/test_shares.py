@@ -36,7 +36,7 @@ from fedjax_private.privacy.accounting import (
     Repeated,
     Unsupported,
 )
-from fedjax_private.quantization import Grid, dequantize, quantize
+from fedjax_private.quantization import NOT_FINITE, Grid, dequantize, quantize
 from fedjax_private.trust import Adversary, Decryptor, Trust
 from fedjax_private.typing import ClientKeys
 
@@ -204,13 +204,16 @@ def test_a_slot_is_a_multiple_of_the_unit():
     assert np.std(np.asarray(noisy - total)) > C * SIGMA / 4
 
 
-def test_sums_that_are_not_finite_leave_noise_only():
+def test_sums_that_are_not_finite_are_marked_and_large_ones_cut_before_noise():
     on, key = coarse_plan(SIGMA).noise, jax.random.key(0)
-    totals = jnp.array([[0.0, 1, 2], [jnp.nan, 1, 2], [0, jnp.inf, 2]])
+    totals = jnp.array([[0.0, 1, 2], [jnp.nan, 1, 2], [0, -jnp.inf, 2], [0, 1e30, 2]])
     sums = jax.jit(jax.vmap(lambda total: on.integers(key, total, C)))(totals)
-    without, broken, huge = np.asarray(sums)
-    np.testing.assert_array_equal(broken, without)
-    assert abs(huge[1] - on.grid.most) < 8 * on.scale  # saturated, then noised
+    without, broken, endless, huge = np.asarray(sums)
+    np.testing.assert_array_equal(broken, [NOT_FINITE, *without[1:]])
+    np.testing.assert_array_equal(endless, [without[0], NOT_FINITE, without[2]])
+    assert abs(huge[1] - on.grid.most) < 8 * on.scale
+    noisy, _ = on.add(key, totals[1], C, ())
+    np.testing.assert_array_equal(np.isnan(noisy), np.isnan(totals[1]))
 
 
 def test_shares_of_correlated_noise_add_up_to_correlated_noise():

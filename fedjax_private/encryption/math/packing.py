@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedjax_private.encryption.parameters import Parameters
+from fedjax_private.encryption.parameters import Parameters, SumRequest
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -17,13 +17,47 @@ IntArray = npt.NDArray[np.int64]
 # (R, slots): complex128 or float64 in CKKS, int64 in exact schemes.
 Rows = npt.NDArray[Any]
 
+# `quantization.NOT_FINITE`, which is not imported because it needs JAX.
+_NOT_FINITE = np.iinfo(np.int32).min
+
+
+def check_vector(client: int, vector: npt.NDArray[Any], request: SumRequest) -> None:
+    """Refuses a vector that must not be encrypted, in the client.
+
+    Args:
+        client: its number, for messages.
+        vector: (values,), as for `pack`.
+        request: what is to be summed.
+
+    Raises:
+        ValueError: if an entry is not finite or stands for such a one, or is beyond the
+            declared bound of CKKS, which could wrap the sum around.
+    """
+    # The extrema propagate NaN, and an infinity is one of them.
+    least, most = vector.min(initial=0), vector.max(initial=0)
+    if least == _NOT_FINITE or not np.isfinite([least, most]).all():
+        raise ValueError(
+            f"client {client}: the vector has an entry that is not finite, which "
+            "cannot be encrypted; the training has probably diverged: give a lower "
+            "learning_rate."
+        )
+    largest, bound = max(most, -least), request.sum_bound
+    if not request.scheme.exact and largest > bound:
+        raise ValueError(
+            f"client {client}: the vector has an entry of absolute value "
+            f"{largest:g}, beyond the declared bound of {bound:g}: give a lower "
+            "learning_rate, or a larger value_bound, which costs precision."
+        )
+
 
 def pack(vector: npt.NDArray[Any], parameters: Parameters) -> Rows:
     """Returns a vector (values,) as rows of slots.
 
     Args:
-        vector: floats for CKKS, two in a slot with complex packing; whole numbers in
-            [0, 2^b) for exact schemes, one in a lane.
+        vector: floats for CKKS, two in a slot with complex packing; signed whole
+            numbers for exact schemes, one in a lane. A row is a sum of these times
+            powers of two, mod t, so that the rows of a sum of vectors depend on the
+            true sum only, and on no carry of a single vector.
         parameters: the parameters of the sums.
 
     Raises:
@@ -47,24 +81,27 @@ def pack(vector: npt.NDArray[Any], parameters: Parameters) -> Rows:
     if not request.scheme.exact:
         dtype = np.complex128 if request.complex_packing else np.float64
         return padded.view(dtype).reshape(parameters.rows, parameters.slots)
-    if padded.min() < 0 or padded.max() >= 1 << request.bits:
+    most = (1 << request.bits - 1) - 1
+    if request.residues:  # noise has no bound; below this nothing overflows
+        most = 1 << 62 - request.lane_bits * (parameters.lanes - 1)
+    if vector.min() < -most or vector.max() > most:
         raise ValueError(
-            f"whole numbers to be added lie in [0, 2^{request.bits}), got "
-            f"{padded.min()} to {padded.max()}."
+            f"whole numbers to be added lie within +-{most}, got {vector.min()} to "
+            f"{vector.max()}: encode vectors with the aggregation's codec."
         )
     shape = parameters.rows, parameters.lanes, parameters.slots
     lanes: npt.NDArray[Any] = padded.reshape(shape)
     rows = lanes[:, 0].copy()
     for lane in range(1, parameters.lanes):
-        rows |= lanes[:, lane] << parameters.lane_bits * lane
-    return rows
+        rows += lanes[:, lane] << request.lane_bits * lane
+    return np.asarray(rows % parameters.plaintext_modulus)
 
 
 def unpack(rows: Rows, parameters: Parameters) -> FloatArray | IntArray:
     """Returns the vector (values,) that rows of slots hold.
 
-    Exact sums come as whole numbers mod 2^b, in [0, 2^b): their carries end in the
-    upper bits of the lane, which are dropped.
+    Exact sums come as signed whole numbers: true sums, or residues mod 2^b in
+    [-2^(b-1), 2^(b-1)).
 
     Raises:
         ValueError: if the shape of the rows does not belong to such a vector.
@@ -78,6 +115,13 @@ def unpack(rows: Rows, parameters: Parameters) -> FloatArray | IntArray:
     if not request.scheme.exact:
         values = np.ascontiguousarray(rows).view(np.float64)
         return values.reshape(-1)[: request.values].copy()
-    shifts = parameters.lane_bits * np.arange(parameters.lanes)
-    lanes = rows[:, None, :] >> shifts[:, None] & (1 << request.bits) - 1
-    return np.asarray(lanes.reshape(-1)[: request.values])
+    # Half a lane more in every lane makes all digits positive, and still fits t.
+    half = 1 << request.lane_bits - 1
+    shifts = request.lane_bits * np.arange(parameters.lanes)
+    shifted = (rows + int((half << shifts).sum())) % parameters.plaintext_modulus
+    lanes = (shifted[:, None, :] >> shifts[:, None] & 2 * half - 1) - half
+    total = np.asarray(lanes.reshape(-1)[: request.values])
+    if request.residues:
+        half = 1 << request.bits - 1
+        total = (total + half & 2 * half - 1) - half
+    return total

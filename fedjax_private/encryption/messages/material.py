@@ -11,7 +11,7 @@ from fedjax_private.encryption.parameters import Parameters, Scheme, SumRequest,
 from fedjax_private.encryption.settings import PACKINGS, CipherSettings
 
 MAGIC = b"FJPK"
-VERSION = 3
+VERSION = 4
 
 # The settings in a header, in order: the field, its format, and, for a choice, the
 # values that its byte stands for.
@@ -24,9 +24,9 @@ _SETTINGS: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
     ("statistical_bits", "B", ()),
     ("query_budget", "I", ()),
 )
-# Magic, version; scheme, values, uploads, holders; settings; key id.
+# Magic, version; scheme, values, uploads, holders, residues; settings; key id.
 _HEADER = struct.Struct(
-    f"<4sBBIII{''.join(code for _, code, _ in _SETTINGS)}{KEY_ID_BYTES}s"
+    f"<4sBBIIIB{''.join(code for _, code, _ in _SETTINGS)}{KEY_ID_BYTES}s"
 )
 _SCHEMES = tuple(Scheme)
 
@@ -74,13 +74,15 @@ class Material:
         """
         if not isinstance(data, bytes) or len(data) < _HEADER.size:
             raise WireError("key material is truncated, or not bytes.")
-        magic, version, scheme, values, uploads, holders, *fields, key_id = (
+        magic, version, scheme, values, uploads, holders, residues, *fields, key_id = (
             _HEADER.unpack_from(data)
         )
         if (magic, version) != (MAGIC, VERSION):
             raise WireError(f"not key material of format version {VERSION}.")
         if scheme >= len(_SCHEMES):
             raise WireError("key material of an unknown scheme.")
+        if residues > 1:
+            raise WireError("key material with an unknown choice of residues.")
         settings = {}
         for (name, _, choices), value in zip(_SETTINGS, fields, strict=True):
             if choices and value >= len(choices):
@@ -88,7 +90,12 @@ class Material:
             settings[name] = choices[value] if choices else value
         try:
             request = SumRequest(
-                _SCHEMES[scheme], values, uploads, holders, CipherSettings(**settings)
+                _SCHEMES[scheme],
+                values,
+                uploads,
+                holders,
+                CipherSettings(**settings),
+                residues=bool(residues),
             )
             parameters = derive(request)
         except ValueError as error:
@@ -108,7 +115,7 @@ def packed_request(request: SumRequest) -> bytes:
         value = getattr(request.settings, name)
         fields.append(choices.index(value) if choices else value)
     scheme = _SCHEMES.index(request.scheme)
-    sizes = request.values, request.uploads, request.holders
+    sizes = request.values, request.uploads, request.holders, request.residues
     header = _HEADER.pack(MAGIC, VERSION, scheme, *sizes, *fields, NO_KEY)
     return header[:-KEY_ID_BYTES]
 

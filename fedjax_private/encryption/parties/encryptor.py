@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjax_private.encryption.errors import WireError
-from fedjax_private.encryption.math.packing import pack
+from fedjax_private.encryption.math.packing import check_vector, pack
 from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.material import Material
 from fedjax_private.encryption.messages.wire import Kind, write
@@ -58,7 +58,7 @@ class Encryptor:
             party: the client.
             receiver: the number of the server or relay that adds the upload.
             round_number: from 0.
-            vector: (values,): floats for CKKS; whole numbers in [0, 2^b) if exact.
+            vector: (values,): floats for CKKS; signed whole numbers if exact.
 
         Raises:
             ValueError: if the vector has another shape, an entry that is not finite, or
@@ -87,9 +87,8 @@ class Encryptor:
             ValueError: as `encrypt` does.
         """
         parameters, ring = self.material.parameters, self._scheme.ring
-        if not parameters.request.scheme.exact:
-            for client, vector in zip(clients, vectors, strict=True):
-                self._check(client, vector)
+        for client, vector in zip(clients, vectors, strict=True):
+            check_vector(client, vector, parameters.request)
         packed = self._workers.map(
             lambda index: pack(vectors[index], parameters), len(vectors)
         )
@@ -126,20 +125,3 @@ class Encryptor:
         )
         party.once("uploaded", round_number)
         return message
-
-    def _check(self, client: int, vector: npt.NDArray[np.floating]) -> None:
-        # The maximum propagates NaN, so one pass serves both checks.
-        largest = float(np.abs(vector).max(initial=0.0))
-        bound = self.material.parameters.request.sum_bound
-        if not np.isfinite(largest):
-            raise ValueError(
-                f"client {client}: the vector has an entry that is not finite, which "
-                "cannot be encrypted; the training has probably diverged: give a lower "
-                "learning_rate."
-            )
-        if largest > bound:
-            raise ValueError(
-                f"client {client}: the vector has an entry of absolute value "
-                f"{largest:g}, beyond the declared bound of {bound:g}: give a lower "
-                "learning_rate, or a larger value_bound, which costs precision."
-            )

@@ -4,7 +4,7 @@ from collections.abc import Container
 
 import numpy as np
 
-from fedjax_private.encryption.errors import RefusedError
+from fedjax_private.encryption.errors import RefusedError, WireError
 from fedjax_private.encryption.math.packing import FloatArray, IntArray
 from fedjax_private.encryption.math.rings import Residues
 from fedjax_private.encryption.messages.channels import Party
@@ -132,7 +132,8 @@ class AggregationServer:
         """Returns the round and the sum (values,) that the authority released.
 
         Raises:
-            WireError: if the message is not a release from the authority.
+            WireError: if the message is not a release from the authority, or holds an
+                entry that no sum has.
         """
         request = self.material.parameters.request
         message = read(
@@ -145,9 +146,14 @@ class AggregationServer:
             sender=AUTHORITY,
         )
         released = np.frombuffer(message.payload, request.released)
-        if request.scheme.exact:
-            return message.round_number, released.astype(np.int64)
-        return message.round_number, released.astype(np.float64)
+        if not request.scheme.exact:
+            if not np.isfinite(released).all():
+                raise WireError("a released sum has an entry that is not finite.")
+            return message.round_number, released.astype(np.float64)
+        half = 1 << (request.bits if request.residues else request.lane_bits) - 1
+        if released.min() < -half or released.max() >= half:
+            raise WireError(f"a released sum has an entry beyond +-{half}.")
+        return message.round_number, released.astype(np.int64)
 
     def _finish(self, kind: Kind, receiver: int) -> bytes:
         round_number, clients, total = self.take_total()

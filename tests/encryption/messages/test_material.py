@@ -12,10 +12,10 @@ from fedjax_private.encryption.parameters import Scheme, derive
 from fedjax_private.encryption.settings import PACKINGS
 from tests.encryption.fixtures import sum_request
 
-LAYOUT = struct.Struct("<4sBBIIIddBBBBI16s")
-FIELDS = ("magic", "version", "scheme", "values", "uploads", "holders", "value_bound")
-FIELDS += ("precision", "quantization_bits", "protect", "packing", "statistical_bits")
-FIELDS += ("query_budget", "key_id")
+LAYOUT = struct.Struct("<4sBBIIIBddBBBBI16s")
+FIELDS = ("magic", "version", "scheme", "values", "uploads", "holders", "residues")
+FIELDS += ("value_bound", "precision", "quantization_bits", "protect", "packing")
+FIELDS += ("statistical_bits", "query_budget", "key_id")
 
 
 def material(scheme=Scheme.CKKS, fill=b"k", **changes):
@@ -85,14 +85,14 @@ def test_layout():
     data = MATERIAL.to_bytes()
     fields = dict(zip(FIELDS, LAYOUT.unpack_from(data), strict=True))
     assert fields["magic"] == b"FJPK"
-    assert fields["version"] == 3
+    assert fields["version"] == 4
     assert fields["key_id"] == MATERIAL.key_id
     request = MATERIAL.parameters.request
     for name in ("values", "uploads", "holders"):
         assert fields[name] == getattr(request, name)
     settings = dataclasses.asdict(request.settings)
     assert settings.pop("packing") == "complex" and fields["packing"] == 1
-    assert list(settings) == [name for name in FIELDS[6:-1] if name != "packing"]
+    assert list(settings) == [name for name in FIELDS[7:-1] if name != "packing"]
     for name, value in settings.items():
         assert fields[name] == value
 
@@ -147,9 +147,9 @@ def test_another_public_key_is_refused():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("magic", b"FJPE", "format version 3"),
-        ("version", 2, "format version 3"),
-        ("version", 4, "format version 3"),
+        ("magic", b"FJPE", "format version 4"),
+        ("version", 3, "format version 4"),
+        ("version", 5, "format version 4"),
         ("scheme", 4, "unknown scheme"),
         ("scheme", 255, "unknown scheme"),
         ("values", 0, "unusable key material: values must"),

@@ -45,10 +45,11 @@ def random_row(parameters, rng, uploads=None):
     request, slots = parameters.request, parameters.slots
     uploads = uploads or request.uploads
     if request.scheme.exact:
-        lanes = rng.integers(0, 2**request.bits, (parameters.lanes, slots))
-        lanes[:, 0] = 2**request.bits - 1
+        most = 2 ** (request.bits - 1) - 1
+        lanes = rng.integers(0, most + 1, (parameters.lanes, slots))
+        lanes[:, 0] = most
         return (
-            lanes << parameters.lane_bits * np.arange(parameters.lanes)[:, None]
+            lanes << parameters.request.lane_bits * np.arange(parameters.lanes)[:, None]
         ).sum(axis=0)
     bound = request.sum_bound / uploads
     parts = rng.uniform(-bound, bound, (2, slots))

@@ -6,6 +6,7 @@ import pytest
 from fedjax_private.encryption.errors import RefusedError, WireError
 from fedjax_private.encryption.messages.wire import FIRST_EDGE, SERVER
 from fedjax_private.encryption.parties.encryptor import Encryptor
+from fedjax_private.quantization import NOT_FINITE
 from tests.encryption.fixtures import VALUES
 
 pytestmark = pytest.mark.needs_openfhe
@@ -31,11 +32,11 @@ def test_what_is_not_finite_is_refused(reals, value, dtype):
         reals.upload(3, 0, vector)
 
 
-@pytest.mark.parametrize("value", [-1, 2**16, 2**40])
+@pytest.mark.parametrize("value", [-(2**15), 2**15, 2**40])
 def test_whole_numbers_out_of_range_are_refused(exact, value):
     vector = np.zeros(VALUES, np.int64)
     vector[3] = value
-    with pytest.raises(ValueError, match=r"lie in \[0, 2\^16\)"):
+    with pytest.raises(ValueError, match=r"lie within \+-32767"):
         exact.upload(0, 0, vector)
 
 
@@ -43,6 +44,13 @@ def test_whole_numbers_out_of_range_are_refused(exact, value):
 def test_vectors_of_other_shapes_are_refused(net, shape):
     with pytest.raises(ValueError, match="was declared"):
         net.upload(0, 0, np.zeros(shape))
+
+
+def test_what_stands_for_no_number_is_refused(exact):
+    vector = np.zeros(VALUES, np.int32)
+    vector[3] = NOT_FINITE
+    with pytest.raises(ValueError, match=r"client 3: .*not finite.*learning_rate"):
+        exact.upload(3, 0, vector)
 
 
 def test_impossible_numbers_are_refused(exact):

@@ -1,6 +1,7 @@
 """Fusing partial decryptions: sums, and rounds in which holders go missing."""
 
 import contextlib
+import dataclasses
 
 import numpy as np
 import pytest
@@ -34,10 +35,12 @@ def test_sums_of_several_rounds_equal_the_plain_ones(federation):
         federation.check(fusion.release(), total)
 
 
-def test_exact_sums_wrap_around_and_leave_their_neighbours_alone():
-    federation = Federation(request_of(EXACT)).with_key()
-    largest, vector = 2**16 - 1, np.zeros(VALUES, np.int64)
-    vector[::3], vector[1::3] = largest, 2**15
+@pytest.mark.parametrize("residues", [False, True])
+def test_large_exact_sums_leave_their_neighbours_alone(residues):
+    request = dataclasses.replace(request_of(EXACT), residues=residues)
+    federation = Federation(request).with_key()
+    largest, vector = 2**15 - 1, np.zeros(VALUES, np.int64)
+    vector[::3], vector[1::3] = largest, -largest
     federation.server.open(0)
     for client in CLIENTS:
         party = federation.parties[client]
@@ -46,8 +49,12 @@ def test_exact_sums_wrap_around_and_leave_their_neighbours_alone():
     fusion = Fusion(federation.server_party, federation.server, HOLDERS, QUORUM)
     federation.answer(fusion, HOLDERS)
     released = fusion.release()
-    assert set(released[::3]) == {largest + 1 - len(CLIENTS)}
-    assert set(released[1::3]) == set(released[2::3]) == {0}
+    # An even number of uploads: n (2^15 - 1) is -n mod 2^16.
+    assert len(CLIENTS) % 2 == 0
+    expected = -len(CLIENTS) if residues else len(CLIENTS) * largest
+    assert set(released[::3]) == {expected}
+    assert set(released[1::3]) == {-expected}
+    assert set(released[2::3]) == {0}
 
 
 def test_clients_without_a_share_are_added_like_any_others(federation):
