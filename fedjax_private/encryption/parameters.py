@@ -193,6 +193,11 @@ class Parameters:
         return bits * self.ring_dimension // 8
 
     @property
+    def lane_bits(self) -> int:
+        """Exact: bits of one lane, the carries of a full sum included."""
+        return self.request.lane_bits
+
+    @property
     def slots(self) -> int:
         """Plaintext slots of one ciphertext: N integers, or N/2 numbers."""
         exact = self.request.scheme.exact
@@ -215,8 +220,7 @@ class Parameters:
         """Exact: t, the least prime 1 mod 2N that holds all lanes; 0 in CKKS."""
         if not self.lanes:
             return 0
-        bits = self.lanes * self.request.lane_bits
-        return prime_above(bits, 2 * self.ring_dimension)
+        return prime_above(self.lanes * self.lane_bits, 2 * self.ring_dimension)
 
     @property
     def bytes_per_value(self) -> float:
@@ -313,7 +317,7 @@ def _with_lanes(bare: Parameters, noise: float) -> Parameters | None:
     # q / (2 t) >= 14 sigma. The least t is below twice the lanes' product, unless there
     # are so few bits that the least prime 1 mod 2N has more.
     room = bare.modulus_bits - 1 - math.log2(noise)
-    lanes = min(math.floor(room) - 1, _MAX_PLAINTEXT_BITS) // bare.request.lane_bits
+    lanes = min(math.floor(room) - 1, _MAX_PLAINTEXT_BITS) // bare.lane_bits
     if lanes < 1:
         return None
     parameters = dataclasses.replace(bare, lanes=lanes)

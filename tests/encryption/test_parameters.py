@@ -106,14 +106,12 @@ def test_uploads_are_as_small_as_promised():
 
 def test_lanes_by_hand():
     found = derived(Scheme.EXACT, quantization_bits=16)
-    assert (found.lanes, found.request.lane_bits, found.slots) == (2, 21, 4096)
+    assert (found.lanes, found.lane_bits, found.slots) == (2, 21, 4096)
     assert found.values_per_ciphertext == 8192
     assert found.rows == 8
     # 2^42 + 2^13 k + 1 for the least k that makes it prime.
     assert found.plaintext_modulus == 4398046568449
-    assert [
-        derived(Scheme.EXACT, uploads=k).request.lane_bits for k in (1, 2, 3, 4, 5)
-    ] == [
+    assert [derived(Scheme.EXACT, uploads=k).lane_bits for k in (1, 2, 3, 4, 5)] == [
         16,
         17,
         18,
@@ -171,9 +169,9 @@ def test_every_exact_set_keeps_its_noise_budget(wanted):
     except ValueError:
         assume(False)
     carries = math.ceil(math.log2(wanted.uploads))
-    assert found.request.lane_bits == wanted.bits + carries
+    assert found.lane_bits == wanted.bits + carries
     t = found.plaintext_modulus
-    assert t > 2 ** (found.lanes * found.request.lane_bits)
+    assert t > 2 ** (found.lanes * found.lane_bits)
     assert t.bit_length() <= 51
     assert t % (2 * found.ring_dimension) == 1
     assert is_prime(t)

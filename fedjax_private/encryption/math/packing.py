@@ -83,7 +83,7 @@ def pack(vector: npt.NDArray[Any], parameters: Parameters) -> Rows:
         return padded.view(dtype).reshape(parameters.rows, parameters.slots)
     most = (1 << request.bits - 1) - 1
     if request.residues:  # noise has no bound; below this nothing overflows
-        most = 1 << 62 - request.lane_bits * (parameters.lanes - 1)
+        most = 1 << 62 - parameters.lane_bits * (parameters.lanes - 1)
     if vector.min() < -most or vector.max() > most:
         raise ValueError(
             f"whole numbers to be added lie within +-{most}, got {vector.min()} to "
@@ -93,7 +93,7 @@ def pack(vector: npt.NDArray[Any], parameters: Parameters) -> Rows:
     lanes: npt.NDArray[Any] = padded.reshape(shape)
     rows = lanes[:, 0].copy()
     for lane in range(1, parameters.lanes):
-        rows += lanes[:, lane] << request.lane_bits * lane
+        rows += lanes[:, lane] << parameters.lane_bits * lane
     return np.asarray(rows % parameters.plaintext_modulus)
 
 
@@ -116,8 +116,8 @@ def unpack(rows: Rows, parameters: Parameters) -> FloatArray | IntArray:
         values = np.ascontiguousarray(rows).view(np.float64)
         return values.reshape(-1)[: request.values].copy()
     # Half a lane more in every lane makes all digits positive, and still fits t.
-    half = 1 << request.lane_bits - 1
-    shifts = request.lane_bits * np.arange(parameters.lanes)
+    half = 1 << parameters.lane_bits - 1
+    shifts = parameters.lane_bits * np.arange(parameters.lanes)
     shifted = (rows + int((half << shifts).sum())) % parameters.plaintext_modulus
     lanes = (shifted[:, None, :] >> shifts[:, None] & 2 * half - 1) - half
     total = np.asarray(lanes.reshape(-1)[: request.values])

@@ -104,7 +104,7 @@ def test_two_reals_share_a_slot():
 def test_lanes_by_hand():
     # Three uploads of 4 bits need 2 bits for carries: lanes of 6.
     p = small(Scheme.EXACT, 7, slots=2, lanes=2, quantization_bits=4)
-    assert (p.request.lane_bits, p.rows) == (6, 2)
+    assert (p.lane_bits, p.rows) == (6, 2)
     rows = pack(np.array([1, 2, 3, 4, 5, -6, -7]), p)
     # The first lane of all slots comes first; t = 4129 is the least prime 1 mod 4.
     assert p.plaintext_modulus == 4129

@@ -49,7 +49,7 @@ def random_row(parameters, rng, uploads=None):
         lanes = rng.integers(0, most + 1, (parameters.lanes, slots))
         lanes[:, 0] = most
         return (
-            lanes << parameters.request.lane_bits * np.arange(parameters.lanes)[:, None]
+            lanes << parameters.lane_bits * np.arange(parameters.lanes)[:, None]
         ).sum(axis=0)
     bound = request.sum_bound / uploads
     parts = rng.uniform(-bound, bound, (2, slots))
