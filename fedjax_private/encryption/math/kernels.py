@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_private.encryption.errors import OpenFHEUnavailable
-from fedjax_private.encryption.math.modular import lazy_product
+from fedjax_private.encryption.math.modular import lazy_product, reduced
 
 # Experimental in JAX 0.6.
 _enable_x64: Any = (
@@ -41,8 +41,13 @@ def on_host(modulus: int) -> jax.Array:
     As an argument of a kernel it pins the whole computation to the host, whatever
     device the caller prefers. Under a mesh of other devices JAX raises an error.
     """
+    return put(np.uint64(modulus))
+
+
+def put(constant: Any) -> jax.Array:
+    """Returns a constant of kernels, committed to the host."""
     with x64():
-        return jax.device_put(np.uint64(modulus), host())
+        return jax.device_put(constant, host())
 
 
 def host() -> jax.Device:
@@ -63,51 +68,58 @@ def host() -> jax.Device:
 @jax.jit
 def multiply(rows: Any, factors: Any, quotients: Any, modulus: Any) -> Any:
     """Returns rows (B, N) times a constant, or a polynomial (N,), modulo `modulus`."""
-    product = lazy_product(rows, factors, quotients, modulus)
-    return jnp.minimum(product, product - modulus)
+    return _reduced(lazy_product(rows, factors, quotients, modulus), modulus)
+
+
+# Columns: each step of a transform is the same for all polynomials, so those of one
+# place stand next to each other. XLA would transpose them at a third of NumPy's speed.
 
 
 @jax.jit
-def evaluate(rows: Any, powers: Any, quotients: Any, modulus: Any) -> Any:
-    """Returns the values (B, N) of coefficients (B, N); `powers` (N,) of the root."""
-    # Rows last: each step is the same for all rows, which are adjacent in memory.
-    x, size = rows.T, rows.shape[1]
+def evaluate(columns: Any, powers: Any, quotients: Any, modulus: Any) -> Any:
+    """Returns the values (N, B) of coefficients (N, B); `powers` (N,) of the root."""
+    size = len(columns)
     # An odd power of the root is a power of its square times the root.
-    x = lazy_product(x, powers[:, None], quotients[:, None], modulus)
+    x = lazy_product(columns, powers[:, None], quotients[:, None], modulus)
     half, step = size // 2, 2
     while half:
         stage = slice(0, half * step, step), None
         x = _butterflies(x, half, powers[stage], quotients[stage], modulus)
         half, step = half // 2, step * 2
-    return jnp.minimum(x, x - modulus).T
+    return _reduced(x, modulus)
 
 
 @jax.jit
-def interpolate(rows: Any, powers: Any, quotients: Any, last: Any, modulus: Any) -> Any:
-    """Returns the coefficients (B, N) of values; `last`: 1/N and its quotient."""
-    x, size = rows.T, rows.shape[1]
+def interpolate(
+    columns: Any, powers: Any, quotients: Any, last: Any, modulus: Any
+) -> Any:
+    """Returns the coefficients (N, B) of values; `last`: 1/N and its quotient."""
+    x, size = columns, len(columns)
     blocks = size // 2
     while blocks:
         stage = slice(blocks, 2 * blocks), None, None
         half = size // 2 // blocks
         x = _butterflies(x, half, powers[stage], quotients[stage], modulus)
         blocks //= 2
-    x = lazy_product(x, last[0], last[1], modulus)
-    return jnp.minimum(x, x - modulus).T
+    return _reduced(lazy_product(x, last[0], last[1], modulus), modulus)
 
 
 def _butterflies(x: Any, half: int, powers: Any, quotients: Any, modulus: Any) -> Any:
-    """Returns one step on x (N, M): sums of pairs, and differences times powers.
+    """Returns one step on x (N, B): sums of pairs, and differences times powers.
 
     Args:
-        x: residues below 2 q, with N = blocks * 2 * half.
+        x: residues below 4 q, with N = blocks * 2 * half.
         half: the distance between the two elements of a pair.
-        powers: broadcast against (blocks, half, M).
+        powers: broadcast against (blocks, half, B).
         quotients: the Shoup quotients of the powers.
-        modulus: q.
+        modulus: q, below 2^61.
     """
-    pairs, double = x.reshape(-1, 2, half, x.shape[1]), modulus + modulus
-    total, difference = pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1] + double
-    total = jnp.minimum(total, total - double)
+    pairs, four = x.reshape(-1, 2, half, x.shape[1]), modulus << np.uint64(2)
+    total, difference = pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1] + four
+    total = jnp.minimum(total, total - four)
     product = lazy_product(difference, powers, quotients, modulus)
     return jnp.stack([total, product], axis=1).reshape(x.shape)
+
+
+def _reduced(values: Any, modulus: Any) -> Any:
+    return reduced(values, modulus, jnp.minimum)

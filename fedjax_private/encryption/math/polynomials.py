@@ -5,7 +5,7 @@ odd powers of a 2N-th root of unity modulo each prime. Sums and products are the
 by entry. The root is the least one and the order is bit-reversed, as in OpenFHE, which
 `openfhe.schemes` verifies. The transforms between values and coefficients are
 number-theoretic with decimation in frequency (Gentleman and Sande, AFIPS 1966), on
-residues below 2 q that are reduced at the end (Harvey, "Faster arithmetic for
+residues below 4 q that are reduced at the end (Harvey, "Faster arithmetic for
 number-theoretic transforms", Journal of Symbolic Computation 60, 2014).
 
 All results are exact and deterministic. The computation runs on the host's processor,
@@ -14,7 +14,7 @@ whatever accelerator JAX trains on, because a factor may be a secret key.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,13 @@ from fedjax_private.encryption.math.modular import quotients
 from fedjax_private.encryption.math.rings import Residues, Ring
 
 # Rows of N residues in one call of a kernel; XLA compiles a kernel for each size.
-_BATCH_SIZES = (8, 64)
+_BATCH_SIZES = (4, 8, 64)
+
+# Rows, and places of rows, that are transposed together: what they touch fits the
+# cache, although rows lie at distances of a power of two.
+_ROWS, _PLACES = 8, 128
 
 _Words = npt.NDArray[np.uint64]
-
-# (rows (B, N), constants, modulus) -> rows; see `kernels`.
-_Kernel = Callable[..., Any]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,21 +54,21 @@ class Factor:
 
 def evaluate(coefficients: Residues, ring: Ring) -> Residues:
     """Returns the values (M, L, N) of polynomials with the coefficients (M, L, N)."""
-    constants = [_powers(ring.dimension, q) for q in ring.moduli]
-    return _limb_by_limb(_kernels().evaluate, coefficients, constants)
+    return _transformed("evaluate", coefficients, ring, _powers)
 
 
 def interpolate(values: Residues, ring: Ring) -> Residues:
     """Returns the coefficients (M, L, N) of polynomials with the values (M, L, N)."""
-    constants = [_inverse_powers(ring.dimension, q) for q in ring.moduli]
-    return _limb_by_limb(_kernels().interpolate, values, constants)
+    return _transformed("interpolate", values, ring, _inverse_powers)
 
 
 def multiply(polynomials: Residues, factor: Factor, ring: Ring) -> Residues:
     """Returns the products (M, L, N) of polynomials (M, L, N) with one factor."""
-    moduli = map(np.uint64, ring.moduli)
-    constants = zip(factor.residues, factor.quotients, moduli, strict=True)
-    return _limb_by_limb(_kernels().multiply, polynomials, constants)
+    result = np.empty_like(polynomials)
+    for limb, q in enumerate(ring.moduli):
+        factors = factor.residues[limb], factor.quotients[limb]
+        _multiply(result[:, limb], polynomials[:, limb], q, *factors)
+    return result
 
 
 def residues(
@@ -82,14 +83,16 @@ def residues(
         ring: the ring of the polynomials.
     """
     result = np.empty((len(high), ring.limbs, ring.dimension), np.uint64)
-    negative, size = high < 0, np.abs(high).view(np.uint64)
-    if (int(size.max(initial=0)) + 2) << shift < min(ring.moduli):
+    largest = max(int(high.max(initial=0)), -int(high.min(initial=0)))
+    if (largest + 2) << shift < min(ring.moduli):
         # They fit a word, as all but the widest do; this takes a quarter of the time.
-        whole = (high << shift).view(np.uint64) + low
-        below_zero = whole.view(np.int64) < 0
+        whole = high << shift
+        whole += low.view(np.int64)
+        below_zero = whole >> 63  # all bits, or none
         for limb, q in enumerate(ring.moduli):
-            np.add(whole, below_zero * np.uint64(q), out=result[:, limb])
+            np.add(whole, below_zero & q, out=result[:, limb].view(np.int64))
         return result
+    negative, size = high < 0, np.abs(high).view(np.uint64)
     for limb, q in enumerate(ring.moduli):
         upper = remainder(size, q, 1 << shift)
         np.subtract(np.uint64(q), upper, out=upper, where=negative)
@@ -103,36 +106,63 @@ def remainder(integers: _Words, modulus: int, factor: int = 1) -> _Words:
     products = np.empty_like(integers)
     factor %= modulus
     (quotient,) = quotients([factor], modulus)
-    constants = np.uint64(factor), quotient, np.uint64(modulus)
-    _fill(products, _kernels().multiply, integers, *constants)
+    _multiply(products, integers, modulus, np.uint64(factor), quotient)
     return products
 
 
-def _limb_by_limb(
-    kernel: _Kernel, polynomials: Residues, constants: Iterable[Sequence[Any]]
+def _multiply(into: _Words, rows: _Words, modulus: int, *factors: Any) -> None:
+    """Fills `into` with rows (M, N) times a constant, or a polynomial (N,)."""
+    kernels = _kernels()
+    on_host = kernels.on_host(modulus)
+    with kernels.x64():
+        for batch, size in _batches(len(rows)):
+            padded = rows[batch]
+            if len(padded) < size:
+                padding = np.zeros((size - len(padded), rows.shape[1]), np.uint64)
+                padded = np.concatenate([padded, padding])
+            result = np.asarray(kernels.multiply(padded, *factors, on_host))
+            into[batch] = result[: len(into[batch])]
+
+
+def _transformed(
+    name: str, polynomials: Residues, ring: Ring, constants: Callable[..., Any]
 ) -> Residues:
-    """Returns a kernel's results for each limb and its constants, the modulus last."""
-    result = np.empty_like(polynomials)
-    for limb, of_limb in enumerate(constants):
-        _fill(result[:, limb], kernel, polynomials[:, limb], *of_limb)
+    """Returns what a kernel makes of polynomials (M, L, N), limb by limb."""
+    result, kernels = np.empty_like(polynomials), _kernels()
+    kernel = getattr(kernels, name)
+    with kernels.x64():
+        for batch, size in _batches(len(polynomials)):
+            for limb, q in enumerate(ring.moduli):
+                columns = _columns(polynomials[batch, limb], size)
+                of_limb = constants(ring.dimension, q)
+                columns = kernel(columns, *of_limb, kernels.on_host(q))
+                _fill(result[batch, limb], np.asarray(columns))
     return result
 
 
-def _fill(into: _Words, kernel: _Kernel, rows: _Words, *constants: Any) -> None:
-    """Fills `into` with a kernel's results for rows (M, N), batch by batch."""
-    size = next((s for s in _BATCH_SIZES if len(rows) <= s), _BATCH_SIZES[-1])
-    kernels = _kernels()
-    *others, modulus = constants
-    modulus_on_host = kernels.on_host(int(modulus))
-    with kernels.x64():
-        for first in range(0, len(rows), size):
-            batch = rows[first : first + size]
-            count = len(batch)
-            if count < size:
-                padding = np.zeros((size - count, batch.shape[1]), np.uint64)
-                batch = np.concatenate([batch, padding])
-            result = kernel(batch, *others, modulus_on_host)
-            into[first : first + count] = np.asarray(result)[:count]
+def _batches(count: int) -> Iterator[tuple[slice, int]]:
+    """Yields slices of `count` rows and the sizes of their batches."""
+    size = next((s for s in _BATCH_SIZES if count <= s), _BATCH_SIZES[-1])
+    for first in range(0, count, size):
+        yield slice(first, first + size), size
+
+
+def _columns(rows: _Words, size: int) -> _Words:
+    """Returns rows (M, N) as columns (N, size), the last ones zero."""
+    count = len(rows)
+    columns = np.empty((rows.shape[1], size), np.uint64)
+    columns[:, count:] = 0
+    for first in range(0, count, _ROWS):
+        some = slice(first, min(first + _ROWS, count))
+        columns[:, some] = rows[some].T
+    return columns
+
+
+def _fill(rows: _Words, columns: _Words) -> None:
+    """Fills rows (M, N) from columns (N, size)."""
+    for first in range(0, len(columns), _PLACES):
+        some = slice(first, first + _PLACES)
+        rows[:, some] = columns[some, : len(rows)].T
 
 
 def host() -> object:
@@ -147,24 +177,26 @@ def _kernels() -> Any:
 
 
 @functools.lru_cache(maxsize=32)
-def _powers(dimension: int, modulus: int) -> tuple[_Words, _Words, np.uint64]:
-    """Returns the powers of the root, their quotients, and the modulus."""
+def _powers(dimension: int, modulus: int) -> tuple[Any, ...]:
+    """Returns the powers of the root and their quotients, on the host."""
     powers = _powers_of(_least_root(2 * dimension, modulus), dimension, modulus)
-    return np.array(powers, np.uint64), quotients(powers, modulus), np.uint64(modulus)
+    return _constants(powers, modulus)
 
 
 @functools.lru_cache(maxsize=32)
-def _inverse_powers(
-    dimension: int, modulus: int
-) -> tuple[_Words, _Words, _Words, np.uint64]:
-    """Returns bit-reversed powers of 1/root, their quotients, 1/N, and the modulus."""
+def _inverse_powers(dimension: int, modulus: int) -> tuple[Any, ...]:
+    """Returns bit-reversed powers of 1/root, their quotients, and 1/N, on the host."""
     root = pow(_least_root(2 * dimension, modulus), -1, modulus)
     powers, bits = _powers_of(root, dimension, modulus), dimension.bit_length() - 1
     ordered = [powers[int(f"{i:0{bits}b}"[::-1], 2)] for i in range(dimension)]
-    table = np.array(ordered, np.uint64), quotients(ordered, modulus)
     inverse = pow(dimension, -1, modulus)
     last = np.array([inverse, *quotients([inverse], modulus)], np.uint64)
-    return *table, last, np.uint64(modulus)
+    return *_constants(ordered, modulus), _kernels().put(last)
+
+
+def _constants(powers: Sequence[int], modulus: int) -> tuple[Any, ...]:
+    put = _kernels().put
+    return put(np.array(powers, np.uint64)), put(quotients(powers, modulus))
 
 
 def _powers_of(root: int, count: int, modulus: int) -> list[int]:

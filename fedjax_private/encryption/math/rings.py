@@ -6,7 +6,9 @@ neither a key nor OpenFHE, and no received ciphertext reaches OpenFHE unchecked.
 """
 
 import dataclasses
-from typing import TypeAlias
+import itertools
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -69,12 +71,9 @@ class Ring:
         """Returns polynomials (M, L, N) in M * polynomial_bytes bytes, without gaps."""
         packed = np.empty((len(polynomials), self.polynomial_bytes), np.uint8)
         for block in _blocks(len(polynomials)):
-            planes = [
-                plane
-                for limb, q in enumerate(self.moduli)
-                for plane in _planes(polynomials[block, limb], q.bit_length())
-            ]
-            np.concatenate(planes, axis=1, out=packed[block])
+            for limb, columns in enumerate(self._columns):
+                values = np.ascontiguousarray(polynomials[block, limb], "<u8")
+                _to_planes(values, self.moduli[limb], packed[block, columns])
         return packed.tobytes()
 
     def unpack(self, data: bytes | memoryview) -> Residues:
@@ -89,16 +88,19 @@ class Ring:
         rows = np.frombuffer(data, np.uint8).reshape(-1, self.polynomial_bytes)
         result = np.empty((len(rows), self.limbs, self.dimension), np.uint64)
         for block in _blocks(len(rows)):
-            start = 0
-            for limb, q in enumerate(self.moduli):
-                width = q.bit_length()
-                end = start + width * self.dimension // 8
-                values = _from_planes(rows[block, start:end], width, self.dimension)
-                if (values >= q).any():
+            for limb, columns in enumerate(self._columns):
+                modulus, values = self.moduli[limb], result[block, limb]
+                _from_planes(rows[block, columns], modulus, values)
+                if values.max() >= modulus:
                     raise WireError("a coefficient is not below the modulus.")
-                result[block, limb] = values
-                start = end
         return result
+
+    @property
+    def _columns(self) -> list[slice]:
+        """The bytes of each limb's residues in a packed polynomial."""
+        sizes = [q.bit_length() * self.dimension // 8 for q in self.moduli]
+        ends = itertools.accumulate(sizes)
+        return [slice(end - n, end) for n, end in zip(sizes, ends, strict=True)]
 
 
 def _blocks(count: int) -> list[slice]:
@@ -106,47 +108,68 @@ def _blocks(count: int) -> list[slice]:
     return [slice(i, i + _BLOCK) for i in range(0, count, _BLOCK)]
 
 
-def _planes(values: Residues, width: int) -> list[npt.NDArray[np.uint8]]:
-    """Returns the bits of `values` (M, N), lowest first, as byte arrays (M, ...)."""
-    halves = np.ascontiguousarray(values, "<u8").view("<u4").reshape(*values.shape, 2)
-    planes: list[npt.NDArray[np.uint8]] = []
-    shift = 0
-    for plane in _PLANES:
-        if not width & plane:
-            continue
-        bits = halves[..., shift // 32] >> np.uint32(shift % 32)
-        shift += plane
-        if plane >= 8:
-            # Truncation keeps the bits of the plane.
-            words = bits.astype(f"<u{plane // 8}")
-            planes.append(words.view(np.uint8).reshape(len(values), -1))
-            continue
-        folded = np.zeros((len(values), values.shape[1] * plane // 8), np.uint8)
-        small = (bits & np.uint32(2**plane - 1)).astype(np.uint8)
-        for i, part in enumerate(np.split(small, 8 // plane, axis=1)):
-            folded |= part << np.uint8(i * plane)
-        planes.append(folded)
-    return planes
+# A plane of whole bytes is a part of every word, which is copied without shifts. The
+# narrower planes of a word lie in one byte, and eight bytes are shifted at once.
 
 
-def _from_planes(rows: npt.NDArray[np.uint8], width: int, count: int) -> Residues:
-    """Inverts `_planes`: (M, width * count / 8) bytes to (M, count)."""
-    # 32-bit arithmetic on each half moves half as much memory.
-    halves = np.zeros((len(rows), count, 2), "<u4")
-    start, shift = 0, 0
-    for plane in _PLANES:
-        if not width & plane:
-            continue
-        end = start + plane * count // 8
-        piece = np.ascontiguousarray(rows[:, start:end])
+def _to_planes(values: Residues, modulus: int, packed: npt.NDArray[np.uint8]) -> None:
+    """Writes the bits of `values` (M, N), lowest first, to `packed` (M, ...)."""
+    several = _several(values.shape[1])
+    for plane, shift, columns in _layout(modulus, values.shape[1]):
+        into, part = packed[:, columns], _part(values, plane, shift)
         if plane >= 8:
-            bits = piece.view(f"<u{plane // 8}").astype("<u4")
-        else:
-            mask = np.uint8(2**plane - 1)
-            parts = [piece >> np.uint8(i) & mask for i in range(0, 8, plane)]
-            bits = np.concatenate(parts, axis=1).astype("<u4")
-        if shift % 32:
-            bits <<= np.uint32(shift % 32)
-        halves[..., shift // 32] |= bits
-        start, shift = end, shift + plane
-    return halves.view("<u8")[..., 0]
+            into.view(part.dtype)[:] = part
+            continue
+        bits = np.ascontiguousarray(part).view(several) >> np.uint8(shift % 8)
+        bits &= _mask(plane, several)
+        pieces = bits.reshape(len(bits), 8 // plane, -1)
+        folded = pieces[:, 0].copy()
+        for i in range(1, 8 // plane):
+            folded |= pieces[:, i] << np.uint8(i * plane)
+        into[:] = folded.view(np.uint8)
+
+
+def _from_planes(packed: npt.NDArray[np.uint8], modulus: int, values: Residues) -> None:
+    """Inverts `_to_planes`."""
+    values[:] = 0
+    several, byte = _several(values.shape[1]), np.zeros(values.shape, np.uint8)
+    for plane, shift, columns in _layout(modulus, values.shape[1]):
+        piece = np.ascontiguousarray(packed[:, columns])
+        part = _part(values, plane, shift)
+        if plane >= 8:
+            part[:] = piece.view(part.dtype)
+            continue
+        folded = piece.view(several)
+        pieces = byte.view(several).reshape(len(byte), 8 // plane, -1)
+        for i in range(8 // plane):
+            bits = folded >> np.uint8(i * plane)
+            bits &= _mask(plane, several)
+            pieces[:, i] |= bits << np.uint8(shift % 8)
+        part[:] = byte
+
+
+def _layout(modulus: int, count: int) -> Iterator[tuple[int, int, slice]]:
+    """Yields each plane's width, its lowest bit in a word, and its bytes in a row."""
+    start, shift, width = 0, 0, modulus.bit_length()
+    for plane in _PLANES:
+        if width & plane:
+            end = start + plane * count // 8
+            yield plane, shift, slice(start, end)
+            start, shift = end, shift + plane
+
+
+def _part(values: Residues, plane: int, shift: int) -> npt.NDArray[Any]:
+    """Returns the part (M, N) of words that holds a plane, as a view."""
+    bits = max(8, plane)
+    parts = values.view(f"<u{bits // 8}").reshape(*values.shape, -1)
+    return parts[..., shift // bits]
+
+
+def _several(count: int) -> np.dtype[Any]:
+    """Returns words of eight bytes; single bytes where a row's planes are shorter."""
+    return np.dtype("u1" if count % _WORD_BITS else "u8")
+
+
+def _mask(plane: int, word: np.dtype[Any]) -> Any:
+    """Returns the word whose bytes all have the lowest bits of a plane."""
+    return np.frombuffer(bytes([2**plane - 1] * word.itemsize), word)[0]

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedjax_private.encryption.math.expansion import below
-from fedjax_private.encryption.math.modular import lazy_product, quotients
+from fedjax_private.encryption.math.modular import lazy_product, quotients, reduced
 from fedjax_private.encryption.math.rings import Residues, Ring
 
 
@@ -114,8 +114,8 @@ def scale(values: Residues, factors: Sequence[int], ring: Ring) -> Residues:
         factors: L integers of any size and sign, taken modulo their modulus.
         ring: the moduli.
     """
-    reduced = [w % q for w, q in zip(factors, ring.moduli, strict=True)]
-    shoup = [quotients([w], q) for w, q in zip(reduced, ring.moduli, strict=True)]
-    constants = np.array(reduced, np.uint64)[:, np.newaxis]
-    product = lazy_product(values, constants, np.stack(shoup), ring.column)
-    return np.minimum(product, product - ring.column)
+    pairs = [(w % q, q) for w, q in zip(factors, ring.moduli, strict=True)]
+    constants = np.array([[w] for w, _ in pairs], np.uint64)
+    shoup = np.stack([quotients([w], q) for w, q in pairs])
+    product = lazy_product(values, constants, shoup, ring.column)
+    return np.asarray(reduced(product, ring.column, np.minimum))

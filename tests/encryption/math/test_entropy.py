@@ -51,23 +51,36 @@ def test_tails_are_as_heavy_as_they_should_be(limit):
 
 
 @pytest.mark.parametrize(
-    ("radius", "angle", "first", "second"),
+    ("words", "expected"),
     [
-        (0, 0, 9.419, 0.0),  # the farthest that there is
-        (0, 2**62, 0.0, 9.419),
-        (1, 2**63, -9.419, 0.0),
-        (2**64 - 1, 12345, 0.0, 0.0),
-        (int(math.exp(-0.5) * 2**64), 2**61, 0.5**0.5, 0.5**0.5),
+        # The farthest that there is: 2^-64 (1, 1), whose square is 2^-127.
+        ((0, 0), (9.38241, 9.38241)),
+        ((2**64 - 1, 0), (-9.38241, 9.38241)),
+        ((0, 2**62), (0.0, 1.66511)),  # (0, 1/2): 2 sqrt(ln 2)
+        ((2**64 - 2**62, 0), (-1.66511, 0.0)),
+        ((2**62, 2**62), (0.83255, 0.83255)),  # the square is 1/2: sqrt(2 ln 2) in all
     ],
 )
-def test_words_become_points_of_the_plane(monkeypatch, radius, angle, first, second):
-    drawn = iter([radius, angle])
-    monkeypatch.setattr(
-        entropy, "random_words", lambda size: np.full(size, next(drawn), np.uint64)
-    )
+def test_words_become_points_of_the_plane(monkeypatch, words, expected):
+    # Every second point lies outside of the disc, and is dropped.
+    def drawn(size):
+        points = np.full((2, size // 2), 2**63 - 1, np.uint64)
+        points[:, ::2] = np.array(words, np.uint64)[:, None]
+        return points.ravel()
+
+    monkeypatch.setattr(entropy, "random_words", drawn)
     samples = gaussian(5, 2.0)
-    expected = 2 * np.array([first] * 3 + [second] * 2)
-    np.testing.assert_allclose(samples, expected, rtol=1e-3, atol=1e-9)
+    first, second = 2 * np.array(expected)
+    wanted = [first] * 3 + [second] * 2
+    np.testing.assert_allclose(samples, wanted, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 4097, 40_001])
+def test_as_many_samples_as_are_asked_for(monkeypatch, size):
+    monkeypatch.setattr(entropy, "_BLOCK", 1000)
+    samples = gaussian(size, 1.0)
+    assert samples.shape == (size,)
+    assert len(set(samples.tolist())) == size
 
 
 def test_calls_are_independent():

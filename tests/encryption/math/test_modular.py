@@ -8,7 +8,7 @@ from fedjax_private.encryption.math.modular import lazy_product, quotients
 words = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**32 - 1, 2**64 - 1])
 
 
-@given(words, st.integers(2, 2**63 - 1), st.integers(0, 2**63))
+@given(words, st.integers(2, 2**62 - 1), st.integers(0, 2**62))
 @settings(deadline=None, max_examples=300)
 def test_products_modulo_any_number_are_exact(value, modulus, factor):
     factor %= modulus
@@ -17,4 +17,4 @@ def test_products_modulo_any_number_are_exact(value, modulus, factor):
         values, factors, quotients([factor], modulus), np.uint64(modulus)
     )
     assert int(lazy[0]) % modulus == value * factor % modulus
-    assert int(lazy[0]) < 2 * modulus
+    assert int(lazy[0]) < 4 * modulus

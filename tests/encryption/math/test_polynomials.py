@@ -129,7 +129,7 @@ def test_residues_are_those_of_the_integers(ring, shift, largest):
         np.testing.assert_array_equal(found[:, limb].astype(object), integers % q)
 
 
-@pytest.mark.parametrize("modulus", [2, 17, 9007199254614017, 2**63 - 25])
+@pytest.mark.parametrize("modulus", [2, 17, 9007199254614017, 2**62 - 57])
 @pytest.mark.parametrize("factor", [0, 1, 5, -1, 2**70])
 def test_remainders_are_those_of_the_integers(modulus, factor):
     integers = np.array([[0, 1, modulus - 1, modulus, 2**63, 2**64 - 1]], np.uint64)
