@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from fedjax_private.aggregation.types import (
 )
 from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.material import Material
+from fedjax_private.encryption.messages.vouchers import vouched
 from fedjax_private.encryption.messages.wire import AUTHORITY, SERVER
 from fedjax_private.encryption.parameters import SumRequest
 from fedjax_private.encryption.parties.authority import KeyAuthority
@@ -42,6 +44,10 @@ class _ByAuthority:
     ) -> None:
         self._authority = KeyAuthority(parties(AUTHORITY), request, trust, workers)
         self.material = self._authority.material
+        self.makers = (AUTHORITY,)
+
+    def vouchers(self, receiver: int) -> list[bytes]:
+        return list(self._authority.vouch([receiver]).values())
 
     @property
     def used_up(self) -> bool:
@@ -71,6 +77,10 @@ class _ByHolders:
             for number in numbers
         }
         self.material = make_joint_key(self._holders)
+        self.makers = tuple(numbers)
+
+    def vouchers(self, receiver: int) -> list[bytes]:
+        return [holder.vouch([receiver])[receiver] for holder in self._holders.values()]
 
     @property
     def used_up(self) -> bool:
@@ -94,6 +104,20 @@ class _Key:
     decryption: _ByAuthority | _ByHolders
     encryptor: Encryptor
     server: AggregationServer
+
+    def admit(self, clients: Iterable[Party]) -> float:
+        """Has the makers of the key vouch for it to clients, once to each.
+
+        Returns the seconds that this took: 0 if none is new.
+        """
+        new = [client for client in clients if not self.encryptor.admits(client)]
+        if not new:
+            return 0.0
+        start = time.perf_counter()
+        for client in new:
+            vouchers = self.decryption.vouchers(client.number)
+            self.encryptor.admit(client, vouchers)
+        return time.perf_counter() - start
 
 
 class EncryptedAggregation(EncryptedSums):
@@ -166,11 +190,13 @@ class EncryptedAggregation(EncryptedSums):
         else:
             decryption = _ByAuthority(parties, request, trust, self._workers)
         material = Material.from_bytes(decryption.material.to_bytes())
+        makers, server = decryption.makers, parties(SERVER)
+        facts = vouched(server, makers, decryption.vouchers(SERVER))
         relays = TOPOLOGIES[self.topology].relays
         key = _Key(
             decryption,
-            Encryptor(material, self._workers),
-            AggregationServer(parties(SERVER), material, relays),
+            Encryptor(material, makers, self._workers),
+            AggregationServer(server, facts, relays),
         )
         self._seconds_keys += time.perf_counter() - start
         return key
@@ -203,6 +229,7 @@ class _EncryptedSession:
         for first in range(0, len(slots), self._block):
             block = slice(first, first + self._block)
             ids = [int(client) for client in clients[block]]
+            self._seconds_keys += self._key.admit(map(self._parties, ids))
             start = time.perf_counter()
             encrypted = self._key.encryptor.ciphertexts(ids, slots[block])
             self._seconds_encrypt += time.perf_counter() - start

@@ -106,14 +106,16 @@ class ProcessAggregation(EncryptedSums):
             RuntimeError: if a process has ended; so do the session's methods.
         """
         self._open_once(round_number)
-        decryptors = [self._authority] if self._authority else self._clients
-        used_up = any(call_all("used_up", dict.fromkeys(decryptors, ())))
+        used_up = any(call_all("used_up", dict.fromkeys(self._makers, ())))
         if self._takes_new_key(used_up):
             self._make_key()
         self._server.call("open", round_number)
-        seconds = self._taken_seconds_keys()
         return _ProcessSession(
-            self.request, self._server, self._upload, round_number, seconds
+            self.request,
+            self._server,
+            self._upload,
+            round_number,
+            self._taken_seconds_keys,
         )
 
     def close(self) -> None:
@@ -140,8 +142,9 @@ class ProcessAggregation(EncryptedSums):
         else:
             holders = {h: _RemoteHolder(self._process_of(h), h) for h in self._holders}
             material = make_joint_key(cast(Mapping[int, KeyHolder], holders))
-        self._server.call("use", material.without_key())
-        call_all("use", dict.fromkeys(self._clients, (material,)))
+        self._server.call("use", self._vouchers([SERVER])[SERVER])
+        call_all("use", dict.fromkeys(self._clients, (material.to_bytes(),)))
+        self._admitted: set[int] = set()  # clients that may use this key
         self._seconds_keys += time.perf_counter() - start
 
     def _upload(
@@ -150,14 +153,43 @@ class ProcessAggregation(EncryptedSums):
         """Has clients encrypt and send; returns their seconds of encryption, summed."""
         new = [client for client in clients if client not in self._enrolled]
         for public_keys in call_all("enrol", self._by_process(new)):
-            self._server.call("know", public_keys)
+            others = [self._server, *self._makers]
+            call_all("know", dict.fromkeys(others, (public_keys,)))
         self._enrolled.update(new)
+        self._admit(clients)
         row = dict(zip(clients, slots, strict=True))
         calls = {
             process: (round_number, numbers, np.stack([row[n] for n in numbers]))
             for process, numbers in self._by_process(clients).items()
         }
         return sum(call_all("upload", calls))
+
+    @property
+    def _makers(self) -> list[Child]:
+        """The processes of those who made the key, and who decrypt."""
+        return [self._authority] if self._authority else self._clients
+
+    def _admit(self, clients: Sequence[int]) -> None:
+        """Has the makers of the key vouch for it to clients, once to each."""
+        new = [client for client in clients if client not in self._admitted]
+        if not new:
+            return
+        start, vouchers = time.perf_counter(), self._vouchers(new)
+        calls = {
+            process: ({number: vouchers[number] for number in numbers},)
+            for process, numbers in self._by_process(new).items()
+        }
+        call_all("admit", calls)
+        self._admitted.update(new)
+        self._seconds_keys += time.perf_counter() - start
+
+    def _vouchers(self, receivers: Sequence[int]) -> dict[int, list[bytes]]:
+        """Returns the vouchers of all makers of the key, for each receiver."""
+        vouchers: dict[int, list[bytes]] = {receiver: [] for receiver in receivers}
+        for messages in call_all("vouch", dict.fromkeys(self._makers, (receivers,))):
+            for receiver, data in messages:
+                vouchers[receiver].append(data)
+        return vouchers
 
     def _by_process(self, clients: Iterable[int]) -> dict[Child, tuple[int, ...]]:
         """Returns the clients that live in each process, of those given."""
@@ -195,11 +227,11 @@ class _ProcessSession:
         server: Child,
         upload: Callable[[int, Sequence[int], npt.NDArray[Any]], float],
         round_number: int,
-        seconds_keys: float,
+        taken_seconds_keys: Callable[[], float],
     ) -> None:
         self._server, self._upload, self._round = server, upload, round_number
         self._reference = ReferenceSum(request, round_number)
-        self._seconds_encrypt, self._seconds_keys = 0.0, seconds_keys
+        self._seconds_encrypt, self._taken_seconds_keys = 0.0, taken_seconds_keys
 
     def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
         slots = np.asarray(slots)
@@ -216,7 +248,7 @@ class _ProcessSession:
             seconds_encrypt=self._seconds_encrypt,
             seconds_add=adding,
             seconds_decrypt=decrypting,
-            seconds_keys=self._seconds_keys,
+            seconds_keys=self._taken_seconds_keys(),
             link_bytes=sizes,
         )
         return total.astype(np.float64), report

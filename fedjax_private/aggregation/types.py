@@ -47,7 +47,8 @@ class SessionReport:
         max_error: in simulation, the largest absolute difference of any entry of the
             released sum from the true sum of the plain vectors as they were encoded, in
             the units of the values.
-        seconds_keys: wall seconds of making this round's key, if it is a new one.
+        seconds_keys: wall seconds of making this round's key, if it is a new one, and
+            of vouching for it to clients that are new to it.
         saturated: entries of uploads at either end of the range that integers
             represent, or beyond; those beyond have been cut off.
         wrapped: in simulation, entries of the released sum that are wrong because the

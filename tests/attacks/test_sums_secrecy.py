@@ -295,16 +295,15 @@ def test_ciphertexts_of_one_message_differ_between_threads(net):
 
 ENCRYPT = f"""
 import numpy as np
-from fedjax_private.encryption import SERVER, Encryptor, Material, Party
-client = Party(0, data["directory"])
-encryptor = Encryptor(Material.from_bytes(data["material"]))
-result = encryptor.encrypt(client, SERVER, 0, np.zeros({VALUES}, int))
+from fedjax_private.encryption import Encryptor, Material
+encryptor = Encryptor(Material.from_bytes(data))
+(ciphertexts,) = encryptor.ciphertexts([0], [np.zeros({VALUES}, int)])
+result = bytes(ciphertexts) + bytes({TAG_BYTES})
 """
 
 
 def test_ciphertexts_of_one_message_differ_between_processes(net, in_new_process):
-    known = {"material": net.material.to_bytes(), "directory": net.directory}
-    uploads = [in_new_process(ENCRYPT, known) for _ in range(2)]
+    uploads = [in_new_process(ENCRYPT, net.material.to_bytes()) for _ in range(2)]
     assert_unrelated(net, [*uploads, net.upload(0, 0, np.zeros(VALUES, int))])
 
 

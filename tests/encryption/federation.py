@@ -142,7 +142,12 @@ class Federation:
     def use(self, material):
         self.material = material
         self.server = AggregationServer(self.server_party, material)
-        self.encryptor = Encryptor(material)
+        self.encryptor = Encryptor(material, self.names)
+        for number in CLIENTS:
+            vouchers = [
+                holder.vouch([number])[number] for holder in self.holders.values()
+            ]
+            self.encryptor.admit(self.parties[number], vouchers)
 
     # Rounds
 

@@ -96,9 +96,16 @@ class Network:
         self.parameters = self.material.parameters
         self.server = AggregationServer(self.server_party, self.material)
         sent = Material.from_bytes(self.material.to_bytes())
-        self.encryptor = Encryptor(sent, self.workers)
+        self.encryptor = Encryptor(sent, workers=self.workers)
+        self.admit(*self.clients)
         self.ring = ring_of(self.parameters)
         self.payload = 2 * self.parameters.rows * self.ring.polynomial_bytes
+
+    def admit(self, *clients: Party) -> None:
+        """Has the authority vouch for the key to clients."""
+        vouchers = self.authority.vouch([client.number for client in clients])
+        for client in clients:
+            self.encryptor.admit(client, [vouchers[client.number]])
 
     def open(self) -> int:
         """Opens a round that has not been before."""

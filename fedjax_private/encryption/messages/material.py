@@ -30,6 +30,9 @@ _HEADER = struct.Struct(
 )
 _SCHEMES = tuple(Scheme)
 
+# Bytes of material without a public key.
+FACTS_BYTES = _HEADER.size
+
 
 @dataclasses.dataclass(frozen=True)
 class Material:

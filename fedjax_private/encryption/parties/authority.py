@@ -1,12 +1,20 @@
 """The key authority, which decrypts sums under one key: `ckks` and `exact`."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from fedjax_private.encryption.math.packing import Rows, unpack
 from fedjax_private.encryption.math.rings import Residues
 from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.material import Material
-from fedjax_private.encryption.messages.wire import SERVER, Kind, write
+from fedjax_private.encryption.messages.vouchers import vouch
+from fedjax_private.encryption.messages.wire import (
+    SERVER,
+    Kind,
+    Messages,
+    write,
+)
 from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
 from fedjax_private.encryption.parameters import SumRequest, derive
 from fedjax_private.encryption.parties.decryption_log import DecryptionLog, read_sum
@@ -78,6 +86,10 @@ class KeyAuthority:
     def used_up(self) -> bool:
         """Whether the key has decrypted as many sums as it may."""
         return self._log.used_up
+
+    def vouch(self, receivers: Iterable[int]) -> Messages:
+        """Returns vouchers for the key, one for each receiver."""
+        return vouch(self._party, self.material, receivers)
 
     def decrypt(self, data: bytes) -> bytes:
         """Returns the message that releases a sum to the server.

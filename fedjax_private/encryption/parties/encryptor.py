@@ -1,16 +1,17 @@
 """The client's side: encryption of vectors under the public key."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fedjax_private.encryption.errors import WireError
+from fedjax_private.encryption.errors import RefusedError, WireError
 from fedjax_private.encryption.math.packing import check_vector, pack
 from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.material import Material
-from fedjax_private.encryption.messages.wire import Kind, write
+from fedjax_private.encryption.messages.vouchers import check_makers, vouched
+from fedjax_private.encryption.messages.wire import AUTHORITY, Kind, write
 from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
 from fedjax_private.encryption.workers import IN_THIS_THREAD, Workers
 
@@ -27,23 +28,63 @@ class Encryptor:
     of a simulation reaches it. A client makes one upload a round, whatever becomes of
     keys: see `Party.once`.
 
+    The material may come from anyone. A client uploads only after `admit`, so only
+    under a key for which its makers have vouched to that client (see
+    `messages.vouchers.vouched`).
+
     Args:
         material: with the public key.
+        makers: the parties that made the key: the authority, or all holders. Clients
+            know them beforehand.
         workers: threads for encryption.
 
     Raises:
-        WireError: if the material has no public key, or an impossible one.
+        WireError: if the material has no public key, an impossible or a degenerate one,
+            or one that so many parties cannot have made.
         OpenFHEUnavailable: where OpenFHE cannot be imported.
     """
 
-    def __init__(self, material: Material, workers: Workers = IN_THIS_THREAD) -> None:
+    def __init__(
+        self,
+        material: Material,
+        makers: Sequence[int] = (AUTHORITY,),
+        workers: Workers = IN_THIS_THREAD,
+    ) -> None:
         if not material.public_key:
             raise WireError("key material without a public key cannot encrypt.")
+        check_makers(material, makers)
         self.material = material
-        self._workers = workers
+        self._makers, self._workers = tuple(makers), workers
+        self._admitted: set[bytes] = set()
         self._scheme = HomomorphicScheme(material.parameters)
         polynomials = self._scheme.ring.unpack(material.public_key)
+        if not polynomials.all():
+            # Each value is zero with probability 1/q, so once in 2^33 keys one is.
+            raise WireError(
+                "a degenerate public key, with values of zero, under which uploads "
+                "would lie open."
+            )
         self._public_key = self._scheme.public_key(polynomials)
+
+    def admit(self, party: Party, messages: Iterable[bytes]) -> None:
+        """Has a client read that the makers of the key vouch for it.
+
+        Args:
+            party: the client.
+            messages: a voucher for it from each of the makers.
+
+        Raises:
+            WireError: as `vouched` does, or if they vouch for another key.
+            RefusedError: as `vouched` does.
+        """
+        facts = vouched(party, self._makers, messages)
+        if facts.to_bytes() != self.material.without_key().to_bytes():
+            raise WireError("the makers of the key vouch for another one.")
+        self._admitted.add(party.identity.public)
+
+    def admits(self, party: Party) -> bool:
+        """Returns whether a client has read that the makers vouch for the key."""
+        return party.identity.public in self._admitted
 
     def encrypt(
         self,
@@ -64,8 +105,10 @@ class Encryptor:
             ValueError: if the vector has another shape, an entry that is not finite, or
                 one beyond the declared bound, which could wrap the sum around.
             WireError: if a number is negative or too large for the message.
-            RefusedError: if the client has uploaded in that round, under any key.
+            RefusedError: if the client has uploaded in that round, under any key, or
+                has not been told by the makers of the key that it is theirs.
         """
+        self._check_admitted(party)
         (ciphertexts,) = self.ciphertexts([party.number], [vector])
         return self.upload(party, receiver, round_number, ciphertexts)
 
@@ -114,6 +157,7 @@ class Encryptor:
             RefusedError: as `encrypt` does: whoever got two ciphertexts of one round
                 could put either into a sum.
         """
+        self._check_admitted(party)
         message = write(
             party,
             receiver,
@@ -125,3 +169,10 @@ class Encryptor:
         )
         party.once("uploaded", round_number)
         return message
+
+    def _check_admitted(self, party: Party) -> None:
+        if not self.admits(party):
+            raise RefusedError(
+                f"client {party.number} uploads nothing under a key for which those "
+                "who made it have not vouched to it: call admit first."
+            )

@@ -18,7 +18,7 @@ In each stage every holder sends a message to every holder:
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from fedjax_private.encryption.math.rings import Residues
 from fedjax_private.encryption.math.shamir import share
 from fedjax_private.encryption.messages.channels import SEAL_BYTES, Party
 from fedjax_private.encryption.messages.material import Material, packed_request
+from fedjax_private.encryption.messages.vouchers import vouch
 from fedjax_private.encryption.messages.wire import (
     KEY_ID_BYTES,
     NO_KEY,
@@ -103,6 +104,14 @@ class KeyGeneration:
         if self._material is None:
             raise RefusedError("the joint key has not been made yet.")
         return self._material
+
+    def vouch(self, receivers: Iterable[int]) -> Messages:
+        """Returns vouchers for the key, one for each receiver.
+
+        Raises:
+            RefusedError: before the key is made.
+        """
+        return vouch(self._party, self.material, receivers)
 
     def send(self, stage: Kind) -> Messages:
         """Returns this holder's messages of a stage, one for every holder.

@@ -17,7 +17,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any
@@ -27,6 +27,7 @@ import numpy.typing as npt
 from fedjax_private.encryption.errors import RefusedError, WireError
 from fedjax_private.encryption.messages.channels import Directory, Party
 from fedjax_private.encryption.messages.material import Material
+from fedjax_private.encryption.messages.vouchers import vouched
 from fedjax_private.encryption.messages.wire import AUTHORITY, SERVER
 from fedjax_private.encryption.parties.authority import KeyAuthority
 from fedjax_private.encryption.parties.encryptor import Encryptor
@@ -67,8 +68,10 @@ class _Role(abc.ABC):
 
 
 class _Server(_Role):
-    def use(self, material: Material) -> None:
-        self._adding = AggregationServer(self._parties[SERVER], material, relays=())
+    def use(self, vouchers: Sequence[bytes]) -> None:
+        party = self._parties[SERVER]
+        facts = vouched(party, self._run.makers, vouchers)
+        self._adding = AggregationServer(party, facts, relays=())
 
     def open(self, round_number: int) -> None:
         self._adding.open(round_number)
@@ -122,6 +125,9 @@ class _Authority(_Role):
         self._key = KeyAuthority(party, run.request, run.trust)
         return self._key.material
 
+    def vouch(self, receivers: Sequence[int]) -> list[tuple[int, bytes]]:
+        return list(self._key.vouch(receivers).items())
+
     def used_up(self) -> bool:
         return self._key.used_up
 
@@ -149,11 +155,24 @@ class _Clients(_Role):
     def material(self, number: int) -> Material:
         return self._holders[number].material
 
+    def vouch(self, receivers: Sequence[int]) -> list[tuple[int, bytes]]:
+        """Returns receivers and vouchers for them, of all holders in this process."""
+        return [
+            item
+            for holder in self._holders.values()
+            for item in holder.vouch(receivers).items()
+        ]
+
     def used_up(self) -> bool:
         return any(holder.used_up for holder in self._holders.values())
 
-    def use(self, material: Material) -> None:
-        self._encryptor = Encryptor(material)
+    def use(self, material: bytes) -> None:
+        self._encryptor = Encryptor(Material.from_bytes(material), self._run.makers)
+
+    def admit(self, vouchers: Mapping[int, Sequence[bytes]]) -> None:
+        """Has clients read that the makers of the key vouch for it."""
+        for number, messages in vouchers.items():
+            self._encryptor.admit(self._parties[number], messages)
 
     def upload(
         self, round_number: int, clients: Sequence[int], vectors: npt.NDArray[Any]

@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from multiprocessing.connection import (
     Client,
@@ -48,6 +48,12 @@ class Run:
     request: SumRequest
     trust: Trust
     quorum: int
+
+    @property
+    def makers(self) -> Sequence[int]:
+        """Those who make the keys of the run: the authority, or all holders."""
+        holders = range(self.request.holders)
+        return holders if self.request.scheme.threshold else (AUTHORITY,)
 
     @property
     def longest(self) -> int:

@@ -82,7 +82,11 @@ trust = Trust(1, Decryptor.KEY_AUTHORITY)
 request = SumRequest(Scheme.EXACT, 10, 1)
 authority = KeyAuthority(party(AUTHORITY), request, trust)
 server, client = AggregationServer(party(SERVER), authority.material), party(0)
-encryptor = Encryptor(authority.material)
+def admitting(client):
+    made = Encryptor(authority.material)
+    made.admit(client, authority.vouch([client.number]).values())
+    return made
+encryptor = admitting(client)
 vector = np.zeros(10, int)
 server.open(0)
 server.add(encryptor.encrypt(client, SERVER, 0, vector))
@@ -94,7 +98,7 @@ holder.partially_decrypt(secret, public[:1])
 statuses = []
 for act in (
     lambda: encryptor.encrypt(client, SERVER, 1, vector),
-    lambda: Encryptor(authority.material).encrypt(client, SERVER, 1, vector),
+    lambda: admitting(client).encrypt(client, SERVER, 1, vector),
     lambda: authority.decrypt(message),
     lambda: KeyAuthority(party(AUTHORITY), request, trust),
     holder.generate_keys,

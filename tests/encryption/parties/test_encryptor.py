@@ -59,8 +59,11 @@ def test_impossible_numbers_are_refused(exact):
         with pytest.raises(WireError, match="do not fit"):
             exact.upload(0, number, vector)
     for client in (-1, 2**64):
+        party = exact.party(client)
         with pytest.raises(WireError, match="do not fit"):
-            exact.encryptor.encrypt(exact.party(client), SERVER, 0, vector)
+            exact.authority.vouch([client])
+        with pytest.raises(RefusedError, match="not vouched"):
+            exact.encryptor.encrypt(party, SERVER, 0, vector)
 
 
 def test_a_client_uploads_once_a_round_whatever_happens_to_keys(small):
