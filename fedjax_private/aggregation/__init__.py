@@ -7,6 +7,7 @@ before it:
     topologies <- settings                       how uploads travel; what users choose
     sums                                         what encrypted sums have in common
     encrypted, processes                         encrypted sums, of one process or many
+    reference                                    encrypted sums by OpenFHE alone
     selective                                    encrypts the most revealing entries
     entry <- schemes <- registry                 the schemes, a file each, by name
 """

@@ -6,6 +6,7 @@ from .entry import (
 )
 from .plain import PlainAggregation as PlainAggregation
 from .processes import ProcessAggregation as ProcessAggregation
+from .reference import OpenFHEAggregation as OpenFHEAggregation
 from .registry import (
     SCHEMES as SCHEMES,
     describe as describe,

@@ -7,6 +7,18 @@ from fedjax_private.aggregation.topologies import TOPOLOGIES
 from fedjax_private.encryption.settings import CipherSettings
 
 KEY_HOLDERS = ("authority", "clients")
+ARITHMETIC = ("xla", "openfhe")
+
+# A setting, a value of it -> another setting, what that must then be, and why.
+_EXCLUDED = (
+    ("processes", True, "topology", "star", "send uploads straight to the server"),
+    ("processes", True, "encrypted_fraction", 1, "encrypt every entry"),
+    ("processes", True, "key_holder", "authority", "keep a single key with it"),
+    ("arithmetic", "openfhe", "processes", False, "computes in one process"),
+    ("arithmetic", "openfhe", "topology", "star", "has no parties between"),
+    ("arithmetic", "openfhe", "encrypted_fraction", 1, "encrypts every entry"),
+    ("arithmetic", "openfhe", "recovery_threshold", None, "needs every key holder"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +40,9 @@ class SumSettings(CipherSettings):
             ciphertexts it reads every upload under that key: this bounds how many
             rounds those are of. None: a new key is made when the old one has decrypted
             as much as its noise protects, which exact schemes of one key never have.
+        arithmetic: who computes with keys and ciphertexts: `xla`, with which this
+            library decrypts and adds, or `openfhe`, whose bindings do everything: the
+            reference, see `OpenFHEAggregation`.
 
     Raises:
         ValueError: a value outside its range, or fields that exclude each other.
@@ -67,18 +82,22 @@ class SumSettings(CipherSettings):
         "rounds until a new key is made (default: when its budget is used up)",
         choices.at_least(1),
     )
+    arithmetic: str = choices.setting(
+        "xla",
+        "who computes with ciphertexts: xla, or openfhe (its bindings alone, slower)",
+        choices.one_of(*ARITHMETIC),
+    )
+
+    @property
+    def by_openfhe(self) -> bool:
+        """Whether OpenFHE's bindings alone compute."""
+        return self.arithmetic == "openfhe"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.processes:
-            return
-        for name, needed, why in (
-            ("topology", "star", "send their uploads straight to the server"),
-            ("encrypted_fraction", 1, "encrypt every entry"),
-            ("key_holder", "authority", "keep a single key with the authority"),
-        ):
-            value = getattr(self, name)
-            if value != needed:
-                raise ValueError(
-                    f"processes {why}: {name} must be {needed}, got {value}."
-                )
+        for asked, value, name, needed, why in _EXCLUDED:
+            given = getattr(self, name)
+            if getattr(self, asked) == value and given != needed:
+                subject = asked if value is True else f"{asked}={value}"
+                must = "be left out" if needed is None else f"be {needed}"
+                raise ValueError(f"{subject} {why}: {name} must {must}, got {given}.")

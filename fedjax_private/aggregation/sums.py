@@ -106,10 +106,12 @@ class EncryptedSums:
                 "to those who hold it."
             )
         if scheme.threshold:
+            helped = f"{self.quorum} of them can stand in for others"
+            if self.quorum == request.holders:
+                helped = "none can stand in for another"
             who = (
                 f"All {request.holders} holders of key shares together decrypt one sum "
-                f"of at least {least} uploads a round; {self.quorum} of them can stand "
-                "in for others."
+                f"of at least {least} uploads a round; {helped}."
             )
         elif self.trust.decryptor is Decryptor.EVERY_CLIENT:
             who = (

@@ -17,6 +17,17 @@ from fedjax_private.choices import settings_of
         ({"processes": True, "topology": "ring"}, "topology must be star, got ring"),
         ({"processes": True, "encrypted_fraction": 0.5}, "must be 1, got 0.5"),
         ({"processes": True, "key_holder": "clients"}, "must be authority"),
+        ({"arithmetic": "gpu"}, "arithmetic must be one of xla, openfhe, got gpu"),
+        (
+            {"arithmetic": "openfhe", "processes": True},
+            "arithmetic=openfhe computes in one process: processes must be False",
+        ),
+        ({"arithmetic": "openfhe", "topology": "tree"}, "topology must be star"),
+        ({"arithmetic": "openfhe", "encrypted_fraction": 0.5}, "must be 1, got 0.5"),
+        (
+            {"arithmetic": "openfhe", "recovery_threshold": 3},
+            "needs every key holder: recovery_threshold must be left out, got 3",
+        ),
     ],
 )
 def test_impossible_settings_are_refused(values, sentence):

@@ -14,7 +14,7 @@ PLAIN = (
     "howto/mechanisms",
     "howto/schemes",
 )
-ENCRYPTED = ("trust", "tutorial", "encrypted_sums", "howto/sweeps")
+ENCRYPTED = ("trust", "tutorial", "encrypted_sums", "howto/openfhe", "howto/sweeps")
 LONG = ("user_level",)
 
 

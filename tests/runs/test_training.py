@@ -47,6 +47,21 @@ def test_an_encrypted_run_equals_the_plain_one(train):
 
 
 @pytest.mark.needs_openfhe
+@pytest.mark.parametrize("name", ["exact", "threshold_exact"])
+@pytest.mark.parametrize("arm", ["fl_he", "private_ai"])
+def test_openfhe_alone_trains_the_same_parameters(arm, name, train):
+    """Signals and noise are the same, and exact sums have no error."""
+    seeds = {} if arm == "fl_he" else {"noise_seed": 3}
+    default, alone = (
+        train(arm=arm, encryption=SCHEMES.choose(name, settings), **seeds)
+        for settings in ({}, {"arithmetic": "openfhe"})
+    )
+    jax.tree.map(np.testing.assert_array_equal, default.params, alone.params)
+    assert alone.row["max_aggregation_error"] == 0.0
+    assert "REFERENCE" in alone.prepared.sums
+
+
+@pytest.mark.needs_openfhe
 def test_only_the_most_revealing_entries_are_encrypted_when_asked(train):
     scheme = SCHEMES.choose("ckks", {"encrypted_fraction": 0.3})
     part, whole = train(arm="fl_he", encryption=scheme), train(arm="fl_he")

@@ -126,6 +126,7 @@ def effects(run):
     if run.sums is not None:
         own = run.scheme.settings
         found["processes"] = own.processes
+        found["arithmetic"] = own.arithmetic
         found["edges"] = own.fan_out if own.topology == "tree" else None
     return found
 
@@ -194,6 +195,7 @@ CHANGES = {
     "fan_out": [2],
     "encrypted_fraction": [0.5],
     "processes": [True],
+    "arithmetic": ["openfhe", "xla"],
     # Of algorithms and mechanisms.
     "proximal": [0.7],
     "nbafl_claim": [30.0],
@@ -221,6 +223,8 @@ def cases():
     yield {"arm": "fl_he", "encryption": "threshold_ckks"}
     tree = SCHEMES.choose("ckks", {"topology": "tree"})
     yield {"arm": "fl_he", "encryption": tree}
+    alone = SCHEMES.choose("exact", {"arithmetic": "openfhe"})
+    yield {"arm": "fl_he", "encryption": alone}
     bare = SCHEMES.choose("ckks", {"protect": False})
     yield {"arm": "fl_he", "encryption": bare}
     yield {"arm": "private_ai", "noise": "local"}

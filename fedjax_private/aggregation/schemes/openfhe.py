@@ -10,6 +10,7 @@ import numpy as np
 from fedjax_private.aggregation.encrypted import EncryptedAggregation
 from fedjax_private.aggregation.entry import SchemeEntry, SumTask
 from fedjax_private.aggregation.processes import ProcessAggregation
+from fedjax_private.aggregation.reference import OpenFHEAggregation
 from fedjax_private.aggregation.selective import SelectiveAggregation
 from fedjax_private.aggregation.settings import SumSettings
 from fedjax_private.aggregation.sums import EncryptedSums
@@ -70,6 +71,8 @@ def _decryptor(scheme: Scheme, settings: SumSettings) -> Decryptor:
 
 
 def _quorum(settings: SumSettings, holders: int) -> int:
+    if settings.by_openfhe:  # which has nobody stand in for others
+        return holders
     return settings.recovery_threshold or holders // 2 + 1
 
 
@@ -85,6 +88,8 @@ def _unavailable() -> str | None:
 def _describe(scheme: Scheme, settings: SumSettings, task: SumTask) -> str:
     request = request_for(scheme, settings, task)
     quorum = _quorum(settings, request.holders)
+    if settings.by_openfhe:
+        return OpenFHEAggregation(request, task.trust, settings.key_rounds).description
     sums = EncryptedSums(
         request, task.trust, quorum, settings.topology, settings.key_rounds
     )
@@ -102,6 +107,12 @@ def _make(scheme: Scheme, settings: SumSettings, task: SumTask) -> Aggregation:
         task = dataclasses.replace(task, vector_size=count, encrypted=None)
     request = request_for(scheme, settings, task)
     quorum = _quorum(settings, request.holders)
+    if settings.by_openfhe:
+        if mask is not None:
+            raise ValueError(
+                "arithmetic=openfhe encrypts every entry: encrypted must be None."
+            )
+        return OpenFHEAggregation(request, task.trust, settings.key_rounds)
     if settings.processes:
         if mask is not None:
             raise ValueError("processes encrypt every entry: encrypted must be None.")

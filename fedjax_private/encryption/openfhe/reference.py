@@ -133,7 +133,10 @@ def size_of(ciphertexts: Sequence[Ciphertext]) -> int:
 
 
 def decrypt(keys: Keys, total: Sequence[Ciphertext]) -> npt.NDArray[Any]:
-    """Returns the vector (values,) of a sum: float64, or the true whole numbers, int64.
+    """Returns the vector (values,) of a sum: float64, or signed whole numbers, int64.
+
+    Whole numbers are true sums, or in [-2^(b-1), 2^(b-1)) where the request asks for
+    residues mod 2^b.
 
     Formal guarantees: those of `HomomorphicScheme.decrypt(flooded=True)`, or of
     `HomomorphicScheme.partially_decrypt` for each holder: in all schemes but `exact`,
@@ -193,24 +196,31 @@ def encode(keys: Keys, vector: npt.NDArray[Any]) -> list[Plaintext]:
         raise ValueError(
             f"a vector of shape {vector.shape} where ({request.values},) was declared."
         )
-    exact = request.scheme.exact
-    bound = 2 ** (request.bits - 1) if exact else request.sum_bound
+    exact, lane_bits = request.scheme.exact, parameters.lane_bits
+    padded: npt.NDArray[Any] = np.zeros(
+        parameters.rows * parameters.values_per_ciphertext,
+        np.int64 if exact else np.float64,
+    )
+    padded[: vector.size] = vector
+    bound = request.sum_bound
+    if exact:  # with noise, whole numbers have no bound but that of 64 bits
+        most = 2 ** (62 - lane_bits * (parameters.lanes - 1))
+        bound = most if request.residues else 2 ** (request.bits - 1) - 1
     # Comparisons with NaN are false.
-    if not np.abs(vector).max() <= bound:
+    if not np.abs(padded).max() <= bound:
         raise ValueError(
             f"vectors with entries within {bound:g} were declared, got one with "
-            f"{np.abs(vector).max():g}: the training may have diverged; give a lower "
+            f"{np.abs(padded).max():g}: the training may have diverged; give a lower "
             "learning_rate or a larger value_bound."
         )
-    shape = parameters.rows, -1, parameters.slots
-    size = parameters.rows * parameters.values_per_ciphertext
-    padded: npt.NDArray[Any] = np.zeros(size, np.int64 if exact else np.float64)
-    padded[: vector.size] = vector
     if exact:
         # Whole numbers in lanes are the digits of one, the first lane's the lowest.
-        base, lanes = _base(parameters), padded.reshape(shape).swapaxes(0, 1)
+        shape = parameters.rows, parameters.lanes, parameters.slots
+        base, t = 1 << lane_bits, parameters.plaintext_modulus
+        lanes = padded.reshape(shape).swapaxes(0, 1)
         rows = functools.reduce(lambda high, low: high * base + low, lanes[::-1])
-        return [context.MakePackedPlaintext(row) for row in rows]
+        centred = (rows + t // 2) % t - t // 2
+        return [context.MakePackedPlaintext(row) for row in centred]
     if request.complex_packing:
         padded = padded[0::2] + 1j * padded[1::2]
     rows = padded.reshape(parameters.rows, parameters.slots) * _rescaling(keys) + 0j
@@ -218,7 +228,7 @@ def encode(keys: Keys, vector: npt.NDArray[Any]) -> list[Plaintext]:
 
 
 def decode(keys: Keys, plaintexts: Sequence[Plaintext]) -> npt.NDArray[Any]:
-    """Returns the vector (values,) that plaintexts hold; whole numbers with signs."""
+    """Returns the vector (values,) that plaintexts hold, as `decrypt` does."""
     parameters = keys.parameters
     request = parameters.request
     for plaintext in plaintexts:
@@ -230,17 +240,14 @@ def decode(keys: Keys, plaintexts: Sequence[Plaintext]) -> npt.NDArray[Any]:
             return slots.real[: request.values].copy()
         return slots.view(np.float64)[: request.values]
     rest = np.stack([p.GetPackedValueArray() for p in plaintexts])
-    base, lanes = _base(parameters), []
+    base, lanes = 1 << parameters.lane_bits, []
     for _ in range(parameters.lanes):
         digit = (rest + base // 2) % base - base // 2
         lanes.append(digit)
         rest = (rest - digit) // base
-    return np.stack(lanes, axis=1).reshape(-1)[: request.values]
-
-
-def _base(parameters: Parameters) -> int:
-    """Of the digits that lanes are, between -base/2 and base/2."""
-    return 1 << parameters.lane_bits
+    total = np.stack(lanes, axis=1).reshape(-1)[: request.values]
+    half = 2 ** (request.bits - 1)
+    return (total + half) % (2 * half) - half if request.residues else total
 
 
 def _rescaling(keys: Keys) -> float:

@@ -218,7 +218,7 @@ def test_partial_decryptions_carry_noise_of_the_stated_width(std):
 def test_sums_that_need_less_noise_than_openfhe_adds_are_refused():
     changes = {"statistical_bits": 1, "query_budget": 1}
     parameters = parameters_of(Scheme.THRESHOLD_EXACT, values=1, **changes)
-    with pytest.raises(ValueError, match=r"ask for .* only: give more statistical_bits"):
+    with pytest.raises(ValueError, match=r"only: give more statistical_bits"):
         reference.generate(parameters)
 
 
