@@ -47,8 +47,9 @@ def test_an_encrypted_run_equals_the_plain_one(train):
 
 
 @pytest.mark.needs_openfhe
-@pytest.mark.parametrize("name", ["exact", "threshold_exact"])
-@pytest.mark.parametrize("arm", ["fl_he", "private_ai"])
+@pytest.mark.parametrize(
+    ("arm", "name"), [("fl_he", "threshold_exact"), ("private_ai", "exact")]
+)
 def test_openfhe_alone_trains_the_same_parameters(arm, name, train):
     """Signals and noise are the same, and exact sums have no error."""
     seeds = {} if arm == "fl_he" else {"noise_seed": 3}

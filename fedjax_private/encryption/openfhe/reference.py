@@ -73,7 +73,10 @@ def check(parameters: Parameters) -> None:
 
 
 def generate(parameters: Parameters) -> Keys:
-    """Returns fresh keys, one after the other in the case of holders of shares.
+    """Returns fresh keys; shares of a key are made one after the other.
+
+    Holders must follow the protocol: the last could choose the joint key, because none
+    has committed to its share before. `parties.joint_key` has that, and more.
 
     Call it in the main thread: OpenFHE's first encoding can hang in another.
 
