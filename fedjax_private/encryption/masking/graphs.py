@@ -8,8 +8,8 @@ import functools
 import hashlib
 import math
 
-# What the sparse graph is made for: at most one in so many clients colludes, and at most
-# one in so many vanishes. Its bounds hold for any such sets that do not depend on it.
+# The sparse graph is made for at most one client in so many that colludes, and as many
+# that vanish. Its bounds hold for any such sets that do not depend on it.
 ONE_IN = 5
 # Logarithms to base 2 of the probabilities that a round's graph fails one of the
 # clients' secrecy, or that a round is void though no more vanish.

@@ -180,7 +180,7 @@ class Roster:
     def of(
         cls, facts: MaskedSum, round_number: int, clients: tuple[int, ...]
     ) -> "Roster":
-        """Returns the roster, which all parties of a process can share: it is public."""
+        """Returns the roster, which is public: parties of a process can share it."""
         return cls(facts, round_number, clients)
 
     def __len__(self) -> int:
