@@ -16,6 +16,9 @@ class Decryptor(enum.Enum):
     KEY_AUTHORITY = "authority"  # a named party, assumed not to collude
     HOLDERS = "holders"  # all holders of key shares together; see `KeyHolder`
     EVERY_CLIENT = "clients"  # one secret key, which each client has: a baseline
+    UPLOADERS = (
+        "uploaders"  # the clients of a round open its masks; see `MaskingClient`
+    )
 
 
 class Adversary(enum.Enum):
@@ -46,8 +49,9 @@ class Trust:
         decryptor: who decrypts the released sum; or the name of a `Decryptor`.
         honest: t, how many of the clients of any released sum are assumed not to
             collude; all but one unless given.
-        quorum: T, how many holders of key shares can decrypt anything together; None
-            where only all of them can.
+        quorum: how many holders of key shares can decrypt anything together, or, under
+            masks, how many colluding clients open uploads with the server; None where
+            only all of them can.
 
     Raises:
         ValueError: a number outside its range.
@@ -106,7 +110,7 @@ class Trust:
         """
         if self.decryptor is Decryptor.KEY_AUTHORITY:
             return False
-        if self.decryptor is Decryptor.HOLDERS:
+        if self.decryptor in (Decryptor.HOLDERS, Decryptor.UPLOADERS):
             colluding = self.uploads - self.honest_clients
             return colluding >= (self.quorum or self.uploads)
         return True

@@ -8,6 +8,7 @@ before it:
     sums                                         what encrypted sums have in common
     encrypted, processes                         encrypted sums, of one process or many
     reference                                    encrypted sums by OpenFHE alone
+    masked                                       sums under pairwise masks
     selective                                    encrypts the most revealing entries
     entry <- schemes <- registry                 the schemes, a file each, by name
 """

@@ -4,6 +4,7 @@ from .entry import (
     SumTask as SumTask,
     fill_range as fill_range,
 )
+from .masked import MaskedAggregation as MaskedAggregation
 from .plain import PlainAggregation as PlainAggregation
 from .processes import ProcessAggregation as ProcessAggregation
 from .reference import OpenFHEAggregation as OpenFHEAggregation

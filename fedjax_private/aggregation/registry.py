@@ -19,6 +19,7 @@ SCHEMES = Registry(
         "threshold_ckks": f"{_PACKAGE}.threshold_ckks:ENTRY",
         "exact": f"{_PACKAGE}.exact:ENTRY",
         "threshold_exact": f"{_PACKAGE}.threshold_exact:ENTRY",
+        "masks": f"{_PACKAGE}.masks:ENTRY",
     },
 )
 

@@ -21,8 +21,8 @@ def grid_of(request: SumRequest) -> Grid:
 
 
 @functools.lru_cache(maxsize=16)
-def _integer_codec(grid: Grid) -> Codec:
-    # Cached: equal grids give the same codec, so that runs share compiled code.
+def integer_codec(grid: Grid) -> Codec:
+    """Returns the codec of whole numbers; equal grids share compiled code."""
     return Codec(
         encode=lambda key, vector: quantize(key, vector, grid),
         decode=lambda total: dequantize(total, grid),
@@ -61,7 +61,7 @@ class EncryptedSums:
     def codec(self) -> Codec:
         """CKKS: float32 as it is. Exact: randomised rounding to signed integers."""
         exact = self.request.scheme.exact
-        return _integer_codec(grid_of(self.request)) if exact else IDENTITY
+        return integer_codec(grid_of(self.request)) if exact else IDENTITY
 
     @property
     def description(self) -> str:

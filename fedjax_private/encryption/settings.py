@@ -23,23 +23,15 @@ def _within_32_bits(value: int) -> str | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class CipherSettings(choices.Settings):
-    """How values become ciphertexts, and what hides the noise of a decryption.
-
-    All fields are part of the public facts about a key: see `messages.material`.
+class RangeSettings(choices.Settings):
+    """Which values are summed, and which whole numbers stand for them.
 
     Attributes:
         value_bound: the largest absolute value of an entry of an upload and of a sum,
             in the units of the upload (weights and noise included). None: derived from
             the noise where clients share it, otherwise 2.
-        precision: CKKS: the largest acceptable standard deviation of the error of an
-            entry of a sum, in the values' units.
         quantization_bits: exact: b; entries are integers mod 2^b. None: derived from
             the noise where clients share it, otherwise 16.
-        protect: CKKS with one key: whether released sums are made safe to show.
-        packing: CKKS: `complex` puts two values into a slot, `real` one.
-        statistical_bits: s; see `Parameters.flooding_std`.
-        query_budget: how many ciphertexts one key may decrypt; at least one sum's.
     """
 
     value_bound: float | None = choices.setting(
@@ -47,13 +39,30 @@ class CipherSettings(choices.Settings):
         "largest absolute entry of an upload and of a sum (default: derived)",
         _within_float64,
     )
-    precision: float = choices.setting(
-        1e-4, "largest acceptable error (one sigma)", _within_float64
-    )
     quantization_bits: int | None = choices.setting(
         None,
         "sums are taken mod 2^bits (default: derived)",
         choices.between(2, 24),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CipherSettings(RangeSettings):
+    """How values become ciphertexts, and what hides the noise of a decryption.
+
+    All fields are part of the public facts about a key: see `messages.material`.
+
+    Attributes:
+        precision: CKKS: the largest acceptable standard deviation of the error of an
+            entry of a sum, in the values' units.
+        protect: CKKS with one key: whether released sums are made safe to show.
+        packing: CKKS: `complex` puts two values into a slot, `real` one.
+        statistical_bits: s; see `Parameters.flooding_std`.
+        query_budget: how many ciphertexts one key may decrypt; at least one sum's.
+    """
+
+    precision: float = choices.setting(
+        1e-4, "largest acceptable error (one sigma)", _within_float64
     )
     protect: bool = choices.setting(True, "make released sums safe to show")
     packing: str = choices.setting(

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_private.aggregation import SCHEMES, make, trust_of
+from fedjax_private.aggregation import SCHEMES, SumSettings, make, trust_of
 
-ENCRYPTED = [name for name in SCHEMES.names if name != "none"]
+# Schemes of ciphertexts.
+ENCRYPTED = [entry.name for entry in SCHEMES.entries() if entry.settings is SumSettings]
 
 
 def made(name, uploads=3, size=10, settings=None, **arguments):

@@ -47,6 +47,10 @@ def test_entries_carry_the_names_by_which_they_are_found():
         ("exact", {"key_holder": "clients"}, Decryptor.EVERY_CLIENT, None),
         ("threshold_ckks", {}, Decryptor.HOLDERS, 4),
         ("threshold_exact", {"recovery_threshold": 5}, Decryptor.HOLDERS, 5),
+        # Colluders that a malicious server needs: 2T - 6, with T = 5; T otherwise.
+        ("masks", {}, Decryptor.UPLOADERS, 4),
+        ("masks", {"recovery_threshold": 6}, Decryptor.UPLOADERS, 6),
+        ("masks", {"server": "semi_honest"}, Decryptor.UPLOADERS, 4),
     ],
 )
 def test_the_trust_model_follows_from_the_scheme(name, settings, decryptor, quorum):
@@ -69,7 +73,8 @@ def test_missing_openfhe_is_said_beforehand(monkeypatch):
     monkeypatch.setitem(sys.modules, "openfhe", None)
     for name in ENCRYPTED:
         assert "needs OpenFHE" in SCHEMES.find(name).unavailable()
-    assert SCHEMES.find("none").unavailable() is None
+    for name in ("none", "masks"):
+        assert SCHEMES.find(name).unavailable() is None
 
 
 # What is refused.

@@ -125,9 +125,10 @@ def effects(run):
         found["sums"] = run.sums
     if run.sums is not None:
         own = run.scheme.settings
-        found["processes"] = own.processes
-        found["arithmetic"] = own.arithmetic
-        found["edges"] = own.fan_out if own.topology == "tree" else None
+        for name in ("processes", "arithmetic"):
+            found[name] = getattr(own, name, None)
+        tree = getattr(own, "topology", None) == "tree"
+        found["edges"] = own.fan_out if tree else None
     return found
 
 
@@ -190,6 +191,7 @@ CHANGES = {
     "query_budget": [50],
     "key_holder": ["clients"],
     "recovery_threshold": [4],
+    "server": ["semi_honest"],
     "key_rounds": [1],
     "topology": ["ring"],
     "fan_out": [2],
@@ -232,6 +234,8 @@ def cases():
     yield {"arm": "private_ai_local", "noise": "distributed"}
     yield {"arm": "private_ai", "encryption": "exact"}
     yield {"arm": "private_ai", "encryption": "threshold_exact"}
+    yield {"arm": "private_ai", "encryption": "masks"}
+    yield {"arm": "fl_he", "encryption": "masks"}
     yield {"arm": "centralized_dp", "mechanism": "adaptive"}
     yield {"arm": "centralized_dp", "mechanism": "automatic"}
     claim = ALGORITHMS.choose("nbafl", {"nbafl_claim": 60.0})

@@ -279,8 +279,7 @@ class PairKeys:
         Raises:
             WireError: if the directory does not list the other.
         """
-        higher = party.number < other
-        channel = party.channel_to(other) if higher else party.channel_from(other)
+        channel = party.pair_channel(other)
         keys = hmac.digest(channel.derivation, _LABEL + roster.context, "sha512")
         return cls(keys[:16], keys[16:32], keys[32:48], keys[48:])
 

@@ -171,6 +171,18 @@ class Party:
         """
         return self._channel(self._key_of(sender), self.identity.public)
 
+    def pair_channel(self, other: int) -> Channel:
+        """Returns the one of the two channels with a party that both know as theirs.
+
+        It is that from the lower number to the higher.
+
+        Raises:
+            WireError: if the directory does not list it.
+        """
+        if self.number < other:
+            return self.channel_to(other)
+        return self.channel_from(other)
+
     def _channel(self, sender: bytes, receiver: bytes) -> Channel:
         if (sender, receiver) not in self._channels:
             channel = self.identity.channel(sender, receiver)
