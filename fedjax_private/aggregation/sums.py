@@ -105,6 +105,11 @@ class EncryptedSums:
                 " UNPROTECTED: released sums depend on the key; they may be shown only "
                 "to those who hold it."
             )
+        if request.worst_case:
+            what += (
+                " Noise and its budget are sized by the worst error of uploads that "
+                "are sent again or made of chosen random numbers."
+            )
         if scheme.threshold:
             helped = f"{self.quorum} of them can stand in for others"
             if self.quorum == request.holders:

@@ -4,7 +4,8 @@ A `SumRequest` states how many vectors of how many values are added, in which ra
 precisely, and how much one key may decrypt. `derive` returns ring, modulus, scale,
 lanes and flooding noise with the smallest upload, or says why there are none. Roles
 exchange requests, never contexts: each derives the same parameters, and so checks for
-itself that they give 128 bits.
+itself that uploads have 128 bits of security. What decrypted sums add to that is
+statistical, and less by far: see `Parameters.flooding_std`.
 """
 
 import dataclasses
@@ -36,6 +37,12 @@ NOISE_STD = 3.19
 # coefficient, 2^-100 for every one of a long training.
 _NOISE_MARGIN = 14
 
+# OpenFHE draws errors by inversion, from a table that ends here.
+_LARGEST_ERROR = 39
+
+# A key exceeds the bound on the worst error with a probability of at most 2^-64.
+_KEY_BITS = 64
+
 # The squared norm of an error of N = 2048 or more coefficients deviates by 4 % from its
 # mean (simulated; they are not quite independent): this factor is ten deviations.
 _NORM_MARGIN = 1.4
@@ -63,8 +70,9 @@ class Scheme(enum.Enum):
 # (ring dimension, bits of each prime of the modulus), by size of the upload. All are
 # within Bossuat et al., "Security Guidelines for Implementing Homomorphic Encryption"
 # (2024), for 128 bits of classical security with ternary secrets, and within what
-# OpenFHE accepts: 53 bits at 2048, 106 at 4096.
-_CKKS_SETS = ((2048, (45,)), (2048, (53,)), (4096, (60,)), (4096, (53, 53)))
+# OpenFHE accepts: 53 bits at 2048, 106 at 4096. For two primes of equal size in CKKS,
+# OpenFHE takes both just above the power of two; with 53 each, q would exceed 2^106.
+_CKKS_SETS = ((2048, (45,)), (2048, (53,)), (4096, (60,)), (4096, (53, 52)))
 _SETS = {
     Scheme.CKKS: _CKKS_SETS,
     Scheme.THRESHOLD_CKKS: _CKKS_SETS,
@@ -139,6 +147,11 @@ class SumRequest:
         return self.bits + (self.uploads - 1).bit_length()
 
     @property
+    def worst_case(self) -> bool:
+        """Whether noise and its budget are sized by `worst_error`."""
+        return self.settings.protect and self.settings.flooding == "worst_case"
+
+    @property
     def complex_packing(self) -> bool:
         """CKKS: two values a slot instead of one."""
         return self.settings.packing == "complex"
@@ -161,14 +174,18 @@ class Parameters:
         scale: CKKS: the factor between values and what is encrypted; 0 if exact.
         lanes: exact: integers in one slot; 0 in CKKS.
         flooding_std: standard deviation, per coefficient, of the noise that is added to
-            a decryption (CKKS) or to a partial decryption (threshold). With sigma_e the
-            deviation of a sum's own error, s the statistical bits and tau the query
-            budget, sqrt(1.4 tau N / 2) 2^(s/2) sigma_e: the Kullback-Leibler divergence
-            of tau decryptions from ones that do not depend on the error is at most
-            tau E|e|^2 / (2 flooding_std^2) <= 2^-s (Li, Micciancio, Schultz and
-            Sorrell, "Securing Approximate Homomorphic Encryption Using Differential
-            Privacy", CRYPTO 2022), their statistical distance at most 2^-(s+1)/2.
-            0 where nothing is added.
+            a decryption (CKKS) or to a partial decryption (threshold); 0 where nothing
+            is added. With |e| the norm of a sum's own error in one ciphertext, s the
+            statistical bits and tau the query budget, sqrt(tau / 2) 2^(s/2) |e|. By
+            `entropy.wide_gaussian`, the statistical distance of tau decryptions from
+            ones that do not depend on the error is then at most
+            sqrt(tau) |e| / (2 flooding_std) = 2^-(s+1)/2, up to a factor of 1 + 2^-25.
+            For normal noise this is what follows from a Kullback-Leibler divergence of
+            2^-s (Li, Micciancio, Schultz and Sorrell, "Securing Approximate Homomorphic
+            Encryption Using Differential Privacy", CRYPTO 2022). |e|^2 is 1.4 times
+            its mean over independent encryptions, or `worst_error`^2, as the setting
+            `flooding` says. The first holds for clients that follow the protocol only:
+            K uploads that all repeat one of them have K times that |e|^2.
     """
 
     request: SumRequest
@@ -186,11 +203,9 @@ class Parameters:
     @property
     def polynomial_bytes(self) -> int:
         """Bytes of one polynomial on the wire."""
-        # OpenFHE's CKKS takes primes on both sides of the power of two where there are
-        # several; those above it need a bit more.
-        above = not self.request.scheme.exact and len(self.limb_bits) > 1
-        bits = self.modulus_bits + (len(self.limb_bits) if above else 0)
-        return bits * self.ring_dimension // 8
+        # OpenFHE's CKKS takes a second prime above the power of two: one bit more.
+        above = 0 if self.request.scheme.exact else len(self.limb_bits) - 1
+        return (self.modulus_bits + above) * self.ring_dimension // 8
 
     @property
     def lane_bits(self) -> int:
@@ -333,24 +348,69 @@ def fresh_variance(dimension: int, holders: int = 1) -> float:
     return NOISE_STD**2 * (1 + 4 * dimension * holders / 3)
 
 
+def worst_error(dimension: int, holders: int, uploads: int) -> float:
+    """Bound on the norm of the error of one ciphertext of a sum.
+
+    It holds for all uploads `v pk + (e0 + m, e1)` at once whose ternary v and errors
+    e0, e1 lie in the ranges of OpenFHE's samplers, whoever chose them; and for
+    ciphertexts of others that are sent again. It does not hold for anything else, such
+    as (0, K). The error is the sum of K terms `v e + e0 + s e1`, so that
+
+        |error| <= K sqrt(N) (|e|_op + b + b |s|_op),
+
+    with b = 39 the largest error, and |f|_op the largest absolute value of f at the
+    roots of X^N + 1, by which a product with f lengthens at most. The key's e and s are
+    sums of n polynomials each, with sub-Gaussian coefficients of variance 3.19^2 and
+    2/3. At each root, each of 16 directions of the plane sees a sub-Gaussian number of
+    variance proxy n N/2 times that. A union bound over directions, N/2 pairs of roots,
+    and both polynomials gives
+
+        |f|_op^2 <= n variance N (ln(16 N) + 64 ln 2) / cos(pi/16)^2,
+
+    except with probability 2^-64 over the key, whose holders follow the protocol.
+
+    Args:
+        dimension: N.
+        holders: n, parts that the key is a sum of.
+        uploads: K.
+    """
+    logarithms = math.log(16 * dimension) + _KEY_BITS * math.log(2)
+    gain = math.sqrt(holders * dimension * logarithms) / math.cos(math.pi / 16)
+    of_key, of_secret = NOISE_STD * gain, math.sqrt(2 / 3) * gain
+    one = math.sqrt(dimension) * (of_key + _LARGEST_ERROR * (1 + of_secret))
+    return uploads * one
+
+
 def _noise(request: SumRequest, dimension: int, flooding: float) -> float:
-    """Standard deviation, per coefficient, of all noise in a decrypted sum."""
-    fresh = math.sqrt(fresh_variance(dimension, request.holders) * request.uploads)
+    """Standard deviation, per coefficient, of all noise in a decrypted sum.
+
+    Of the worst error a part, so that `_NOISE_MARGIN` deviations include all of it.
+    """
     # Recovery adds as many partial decryptions again, at most.
     terms = 2 * request.holders if request.scheme.threshold else 1
-    return math.hypot(fresh, flooding * math.sqrt(terms))
+    added = flooding * math.sqrt(terms)
+    if request.worst_case:
+        worst = worst_error(dimension, request.holders, request.uploads)
+        return worst / _NOISE_MARGIN + added
+    fresh = math.sqrt(fresh_variance(dimension, request.holders) * request.uploads)
+    return math.hypot(fresh, added)
 
 
 def _flooding(request: SumRequest, dimension: int) -> float:
     """`Parameters.flooding_std`."""
     if request.scheme is Scheme.EXACT or not request.settings.protect:
         return 0.0
-    variance = fresh_variance(dimension, request.holders) * request.uploads
+    holders, uploads = request.holders, request.uploads
+    if request.worst_case:
+        norm = worst_error(dimension, holders, uploads)
+    else:
+        variance = fresh_variance(dimension, holders) * uploads
+        norm = math.sqrt(_NORM_MARGIN * dimension * variance)
     queries = max(request.settings.query_budget, -(-request.values // (dimension // 2)))
     if request.scheme.threshold:
         queries *= 2  # a recovery shows a second partial decryption
-    return math.sqrt(_NORM_MARGIN * queries * dimension / 2 * variance) * 2.0 ** (
-        request.settings.statistical_bits / 2
+    return (
+        norm * math.sqrt(queries / 2) * 2.0 ** (request.settings.statistical_bits / 2)
     )
 
 

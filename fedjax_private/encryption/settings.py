@@ -7,6 +7,7 @@ from fedjax_private import choices
 _WHERE_NOT_DERIVED = {"value_bound": 2.0, "quantization_bits": 16}
 
 PACKINGS = ("real", "complex")
+FLOODINGS = ("average", "worst_case")
 
 
 def _within_float64(value: float) -> str | None:
@@ -59,6 +60,10 @@ class CipherSettings(RangeSettings):
         packing: CKKS: `complex` puts two values into a slot, `real` one.
         statistical_bits: s; see `Parameters.flooding_std`.
         query_budget: how many ciphertexts one key may decrypt; at least one sum's.
+        flooding: the error of a sum by which noise and noise budget are sized. The
+            `average` is that of independent encryptions. An upload that is sent again
+            by other clients, or one whose sender chose its random numbers, makes a
+            larger one; `worst_case` covers these, at the cost of precision or bytes.
     """
 
     precision: float = choices.setting(
@@ -80,6 +85,13 @@ class CipherSettings(RangeSettings):
         1600,
         "ciphertexts that one key decrypts",
         _within_32_bits,
+        needs=("protect", True),
+    )
+    flooding: str = choices.setting(
+        "average",
+        "error that noise is sized by: average, or worst_case, which covers uploads "
+        "that are sent twice or made of chosen random numbers",
+        choices.one_of(*FLOODINGS),
         needs=("protect", True),
     )
 

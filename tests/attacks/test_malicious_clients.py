@@ -14,8 +14,11 @@ from fedjax_private.encryption.math.packing import pack, unpack
 from fedjax_private.encryption.math.polynomials import Factor
 from fedjax_private.encryption.openfhe.contexts import ring_of
 from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
-from fedjax_private.encryption.parameters import Scheme
+from fedjax_private.encryption.parameters import Scheme, derive
+from fedjax_private.encryption.settings import FLOODINGS
 from tests.aggregation.sums import ENCRYPTED, encoded, made
+from tests.encryption.fixtures import sum_request
+from tests.encryption.transforms import coefficients, product
 
 pytestmark = pytest.mark.needs_openfhe
 
@@ -121,6 +124,37 @@ class Attacked:
         if self.exact:
             return not (difference % (1 << self.parameters.request.bits)).any()
         return np.abs(difference).max() < 1e-4
+
+
+@pytest.mark.parametrize("scheme", [Scheme.CKKS, Scheme.EXACT])
+@pytest.mark.parametrize("flooding", FLOODINGS)
+def test_an_upload_that_all_send_again_is_covered_by_the_worst_case(scheme, flooding):
+    # The error of K copies of one ciphertext is K times its own, that of K independent
+    # ones only sqrt(K) times: the noise is sized for the latter on average.
+    copies, settings = 32, {"precision": 1e-2, "quantization_bits": 13}
+    request = sum_request(scheme, 100, copies, flooding=flooding, **settings)
+    parameters = derive(request)
+    scheme = HomomorphicScheme(parameters)
+    ring, (public, secret) = scheme.ring, scheme.generate_keys()
+    nothing = np.zeros((1, ring.limbs, ring.dimension), np.uint64)
+    (upload,) = scheme.encrypt(scheme.public_key(public), nothing)
+    total = ring.reduce(upload * np.uint64(1))
+    for _ in range(copies - 1):
+        total = ring.reduce(total + upload)
+    decrypted = ring.reduce(total[0] + product(total[1], secret.residues, ring))
+    error = coefficients(decrypted, ring).astype(np.float64)
+    covered = flooding == "worst_case"
+    if parameters.flooding_std:
+        budget = request.settings.query_budget
+        distance = math.sqrt(budget) * np.linalg.norm(error)
+        distance /= 2 * parameters.flooding_std
+        assert (distance < 2.0**-15.5) == covered
+        # As much more as the documentation says: a root of K / 1.4.
+        if not covered:
+            assert 4 < distance / 2.0**-15.5 < math.sqrt(copies)
+        return
+    # Exact sums: decryption fails where an error, a multiple of t, exceeds q / 2.
+    assert (math.prod(ring.moduli) / 2 / error.std() > 14) == covered
 
 
 @pytest.mark.parametrize("name", ENCRYPTED)

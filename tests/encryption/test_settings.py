@@ -20,6 +20,7 @@ from fedjax_private.encryption.settings import CipherSettings
             "quantization_bits must lie between 2 and 24, got 25",
         ),
         ("packing", "dense", "packing must be one of real, complex, got dense"),
+        ("flooding", "none", "flooding must be one of average, worst_case, got none"),
         ("statistical_bits", 0, "statistical_bits must lie between 1 and 128"),
         ("query_budget", 2**32, "query_budget must lie between 1 and 4294967295"),
     ],

@@ -189,6 +189,7 @@ CHANGES = {
     "packing": ["real"],
     "statistical_bits": [20],
     "query_budget": [50],
+    "flooding": ["worst_case"],
     "key_holder": ["clients"],
     "recovery_threshold": [4],
     "server": ["semi_honest"],

@@ -118,7 +118,7 @@ def centred(coefficients: Residues, ring: Ring) -> npt.NDArray[np.float64]:
         return (low - (low > q // 2) * np.uint64(q)).view(np.int64).astype(np.float64)
     # x = low + first v with v = (high - low) / first modulo second (Garner).
     (high,), (first, second) = upper, ring.moduli
-    # Not negative, because both primes have the same length.
+    # Not negative, because twice the second prime is more than the first.
     difference = high + np.uint64(2 * second) - low
     v = remainder(difference, second, pow(first, -1, second))
     signed = (v - (v > second // 2) * np.uint64(second)).view(np.int64)

@@ -8,7 +8,7 @@ from typing import Any
 from fedjax_private.encryption.errors import WireError
 from fedjax_private.encryption.messages.wire import KEY_ID_BYTES, NO_KEY
 from fedjax_private.encryption.parameters import Parameters, Scheme, SumRequest, derive
-from fedjax_private.encryption.settings import PACKINGS, CipherSettings
+from fedjax_private.encryption.settings import FLOODINGS, PACKINGS, CipherSettings
 
 MAGIC = b"FJPK"
 VERSION = 4
@@ -23,6 +23,7 @@ _SETTINGS: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
     ("packing", "B", PACKINGS),
     ("statistical_bits", "B", ()),
     ("query_budget", "I", ()),
+    ("flooding", "B", FLOODINGS),
 )
 # Magic, version; scheme, values, uploads, holders, residues; settings; key id.
 _HEADER = struct.Struct(

@@ -143,16 +143,18 @@ def test_wide_samples_are_gaussian_integers(std):
         assert p_value(samples, std) > SIGNIFICANCE
 
 
-@pytest.mark.parametrize("std", [2.0**31, 3.7e15, 2.0**60, 2.0**92])
+@pytest.mark.parametrize("std", [2.0**31, 3.7e15, 2.0**60, 2.0**70, 2.0**92])
 def test_every_bit_of_wide_samples_is_as_good_as_a_coin(std):
     # A float64's lowest bits would be zero wherever a sample has more than 53 bits.
     high, low, shift = wide_gaussian((SIZE,), std)
-    assert 0 < shift < 64
+    assert 0 < shift < 63
     for bit in range(shift):
         ones = int((low >> np.uint64(bit) & np.uint64(1)).sum())
         assert stats.binomtest(ones, SIZE).pvalue > SIGNIFICANCE / 64
-    for bit in range(20):
-        ones = int((high >> bit & 1).sum())
+    # The upper word has the rest: up to the deviation of 16 above what is uniform.
+    above = high + (low >> np.uint64(shift)).view(np.int64)
+    for bit in range(round(math.log2(std)) - shift - 1):
+        ones = int((above >> bit & 1).sum())
         assert stats.binomtest(ones, SIZE).pvalue > SIGNIFICANCE / 64
 
 
@@ -161,6 +163,66 @@ def test_what_lies_between_the_upper_words_has_no_step():
     _, low, shift = wide_gaussian((SIZE,), 2.0**40)
     triangle = stats.triang(0.5, scale=2.0 ** (shift + 1))
     assert stats.kstest(low, triangle.cdf).pvalue > SIGNIFICANCE
+
+
+def law(std, shift):
+    """The law of wide samples, by distribution functions: integer -> probability."""
+    sigma, steps = std / 2**shift, 2**shift
+    ends = np.arange(-math.ceil(20 * sigma), math.ceil(20 * sigma) + 1) - 0.5
+    # Differences of the smaller tails are exact far out, too.
+    tails = stats.norm.sf(np.abs(ends) / sigma)
+    rounded = np.where(ends[:-1] < 0, tails[1:] - tails[:-1], tails[:-1] - tails[1:])
+    rounded[np.abs(ends[:-1] + 0.5) < 0.25] = 1 - 2 * stats.norm.sf(0.5 / sigma)
+    uniform = np.full(steps, 1 / steps)
+    sums = np.convolve(uniform, uniform) if shift else np.ones(1)
+    spread = np.zeros(len(rounded) * steps)
+    spread[::steps] = rounded
+    return np.convolve(spread, sums)
+
+
+def information(probabilities):
+    """I as `wide_gaussian` says it."""
+    roots = np.sqrt(np.concatenate([[0.0], probabilities, [0.0]]))
+    return 4 * (np.diff(roots) ** 2).sum()
+
+
+@pytest.mark.parametrize("sigma", [8.01, 11.3, 16.0])
+@pytest.mark.parametrize("shift", [0, 1, 6])
+def test_the_law_hides_shifts_as_well_as_a_gaussian_does(sigma, shift):
+    std = sigma * 2**shift
+    assert wide_gaussian((1,), std)[2] == shift
+    probabilities = law(std, shift)
+    assert probabilities.sum() == pytest.approx(1, abs=1e-12)
+    assert information(probabilities) * std**2 <= 1 + 1e-9
+    # The distance itself, of a shift by a third of the deviation, and by one step.
+    for shifted in (1, round(std / 3)):
+        apart = np.pad(probabilities, (0, shifted)), np.pad(probabilities, (shifted, 0))
+        distance = np.abs(apart[0] - apart[1]).sum() / 2
+        assert distance <= shifted / (2 * std)
+        # Of a Gaussian it is sqrt(2 / pi) times that, for small shifts.
+        assert distance > 0.75 * shifted / (2 * std)
+
+
+def test_one_uniform_number_would_show_small_shifts():
+    shift, sigma = 6, 11.3
+    rounded = law(sigma, 0)
+    steps = np.repeat(rounded / 2**shift, 2**shift)
+    assert information(steps) * (sigma * 2**shift) ** 2 > 30
+
+
+@pytest.mark.parametrize("std", [9.0, 2.0**50 * 1.3, 2.0**80])
+def test_upper_words_follow_the_law_that_the_proof_assumes(std):
+    shift = max(0, math.ceil(math.log2(std)) - 4)
+    high, _, below = wide_gaussian((SIZE,), std)
+    found = (high >> shift - below) + (shift > 0)
+    rounded = law(std / 2.0**shift, 0)
+    if shift > below:
+        # The upper parts of two uniform numbers carry half of the time.
+        rounded = (rounded + np.roll(rounded, 1)) / 2
+    middle = len(rounded) // 2
+    for k in range(-20, 21):
+        count, chance = int((found == k).sum()), rounded[middle + k]
+        assert stats.binomtest(count, SIZE, chance).pvalue > SIGNIFICANCE / 41
 
 
 def test_far_samples_are_as_many_kinds_as_they_should_be():

@@ -9,13 +9,13 @@ from hypothesis import assume, given, settings, strategies as st
 from fedjax_private.encryption.errors import WireError
 from fedjax_private.encryption.messages.material import Material
 from fedjax_private.encryption.parameters import Scheme, derive
-from fedjax_private.encryption.settings import PACKINGS
+from fedjax_private.encryption.settings import FLOODINGS, PACKINGS
 from tests.encryption.fixtures import sum_request
 
-LAYOUT = struct.Struct("<4sBBIIIBddBBBBI16s")
+LAYOUT = struct.Struct("<4sBBIIIBddBBBBIB16s")
 FIELDS = ("magic", "version", "scheme", "values", "uploads", "holders", "residues")
 FIELDS += ("value_bound", "precision", "quantization_bits", "protect", "packing")
-FIELDS += ("statistical_bits", "query_budget", "key_id")
+FIELDS += ("statistical_bits", "query_budget", "flooding", "key_id")
 
 
 def material(scheme=Scheme.CKKS, fill=b"k", **changes):
@@ -55,10 +55,20 @@ def test_round_trip_with_and_without_the_public_key(scheme):
     packing=st.sampled_from(PACKINGS),
     statistical=st.integers(1, 128),
     budget=st.integers(1, 2**32 - 1),
+    flooding=st.sampled_from(FLOODINGS),
 )
 @settings(deadline=None)
 def test_every_request_survives(
-    values, uploads, bound, precision, bits, protect, packing, statistical, budget
+    values,
+    uploads,
+    bound,
+    precision,
+    bits,
+    protect,
+    packing,
+    statistical,
+    budget,
+    flooding,
 ):
     request = sum_request(
         Scheme.CKKS,
@@ -71,6 +81,7 @@ def test_every_request_survives(
         packing=packing,
         statistical_bits=statistical,
         query_budget=budget,
+        flooding=flooding,
     )
     try:
         made = Material(derive(request), bytes(range(16)))
@@ -91,8 +102,9 @@ def test_layout():
     for name in ("values", "uploads", "holders"):
         assert fields[name] == getattr(request, name)
     settings = dataclasses.asdict(request.settings)
+    assert set(settings) == set(FIELDS[7:-1])
     assert settings.pop("packing") == "complex" and fields["packing"] == 1
-    assert set(settings) == {name for name in FIELDS[7:-1] if name != "packing"}
+    assert settings.pop("flooding") == "average" and fields["flooding"] == 0
     for name, value in settings.items():
         assert fields[name] == value
 
@@ -174,6 +186,8 @@ def test_another_public_key_is_refused():
         ("statistical_bits", 129, "statistical_bits must lie"),
         ("statistical_bits", 255, "statistical_bits must lie"),
         ("query_budget", 0, "query_budget must lie"),
+        ("flooding", 2, "unknown choice of"),
+        ("flooding", 255, "unknown choice of"),
     ],
 )
 @pytest.mark.parametrize("made", [MATERIAL, MATERIAL.without_key()])
@@ -221,7 +235,7 @@ def test_random_bytes_never_crash(start, data):
 @settings(deadline=None, max_examples=500)
 def test_random_fields_never_crash(name, content, scheme):
     data = bytearray(material(scheme).without_key().to_bytes())
-    widths = (4, 1, 1, 4, 4, 4, 8, 8, 1, 1, 1, 1, 4, 16)
+    widths = (4, 1, 1, 4, 4, 4, 1, 8, 8, 1, 1, 1, 1, 4, 1, 16)
     index = FIELDS.index(name)
     start, width = sum(widths[:index]), widths[index]
     data[start : start + width] = content[:width]

@@ -12,7 +12,7 @@ CKKS_SETS = {
     (45,): {"protect": False},
     (53,): {"protect": False, "precision": 1e-10},
     (60,): {"protect": False, "precision": 1e-12},
-    (53, 53): {"precision": 1e-9},
+    (53, 52): {"precision": 1e-9},
 }
 
 GRID = [

@@ -25,7 +25,9 @@ def test_rings_have_the_sizes_that_the_parameters_say(scheme):
         bits = math.log2(math.prod(ring.moduli))
         assert bits == pytest.approx(parameters.modulus_bits, abs=0.01)
         assert all(q % (2 * ring.dimension) == 1 for q in ring.moduli)
-        assert bits < {2048: 54, 4096: 109, 8192: 218}[ring.dimension]
+        # Not a hair beyond the table of Bossuat et al. (2024), in whole numbers.
+        most = {2048: 53, 4096: 106, 8192: 214}[ring.dimension]
+        assert math.prod(ring.moduli) <= 2**most
 
 
 @pytest.mark.parametrize("kind", list(Scheme))
