@@ -77,7 +77,7 @@ class CipherSettings(RangeSettings):
     )
     statistical_bits: int = choices.setting(
         30,
-        "security of the noise that hides what decryption tells",
+        "statistical bits of the noise that hides the error of decryption",
         choices.between(1, 128),
         needs=("protect", True),
     )
