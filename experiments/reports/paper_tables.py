@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.reports import figures, paper, predictions, related
+from experiments.reports import collusion, figures, paper, predictions, related
 from experiments.reports.comparison import warnings, write_summary
 from experiments.reports.markdown import (
     Means,
@@ -330,6 +330,7 @@ def write(directory: Path, found: Results, notes: Sequence[str]) -> bool:
             *_eight(found),
             *_hybrid(found),
             *_costs(found),
+            *collusion.section(found),
             *related.section(found),
             *_privacy(found),
             UNSAID,

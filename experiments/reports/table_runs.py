@@ -19,7 +19,7 @@ EPSILONS = (0.563, 2.9)  # the paper's
 MORE_EPSILONS = (1.0, 8.0)  # for the curve
 # The number of clients where the paper names none.
 CLIENTS = 8
-SCHEMES = ("ckks", "exact", "threshold_ckks", "threshold_exact")
+SCHEMES = ("ckks", "exact", "threshold_ckks", "threshold_exact", "masks")
 PARTITIONS = ("iid", "shards")
 
 # paper_shape: so few examples that a client alone cannot learn, and rounds to match.
