@@ -23,7 +23,7 @@ from fedjax_private.choices import Choice
 from fedjax_private.encryption import Scheme, derive
 
 # Name of a case and of a line of the table -> how sums are encrypted.
-VARIANTS: Mapping[str, Choice[SchemeEntry]] = {
+CIPHERTEXTS: Mapping[str, Choice[SchemeEntry]] = {
     "ckks": SCHEMES.choose("ckks"),
     "ckks_unprotected": SCHEMES.choose("ckks", {"protect": False}),
     "ckks_real": SCHEMES.choose("ckks", {"packing": "real"}),
@@ -36,6 +36,15 @@ VARIANTS: Mapping[str, Choice[SchemeEntry]] = {
     ),
 }
 
+# Name of a case -> how sums are hidden. Masks have no parameters to derive; 32 uploads of
+# 11 bits have sums of 16.
+VARIANTS = {
+    **CIPHERTEXTS,
+    "masks": SCHEMES.choose("masks"),
+    "masks_11_bits": SCHEMES.choose("masks", {"quantization_bits": 11}),
+    "masks_semi_honest": SCHEMES.choose("masks", {"server": "semi_honest"}),
+}
+
 _COLUMNS = (
     "scheme", "uploads", "ring", "modulus bits", "lanes", "log2 t", "log2 scale",
     "bytes a value", "error of a mean", "log2 flooding", "budget of a key",
@@ -43,11 +52,11 @@ _COLUMNS = (
 
 
 def derived_parameters() -> rich.table.Table:
-    """The parameters of every variant, for a million values."""
+    """The parameters of every variant with ciphertexts, for a million values."""
     table = rich.table.Table(title="derived parameters", box=rich.box.SIMPLE)
     for column in _COLUMNS:
         table.add_column(column, no_wrap=column == "scheme")
-    for name, scheme in VARIANTS.items():
+    for name, scheme in CIPHERTEXTS.items():
         for uploads in (4, 32, 256):
             trust = aggregation.trust_of(scheme, uploads=uploads)
             task = SumTask(1_000_000, trust, uploads)
@@ -105,7 +114,7 @@ def _open_sums(
 
 
 # How the updates of a round are summed.
-ROUNDS = ("none", "ckks", "exact")
+ROUNDS = ("none", "ckks", "exact", "masks")
 
 
 def _open_rounds(

@@ -167,8 +167,10 @@ def rounds(
     return timed(lambda: next(run).server_state)
 
 
-def _open_rounds(count: int, examples: int, batch: int) -> tuple[Work, Any]:
-    work = rounds(count, examples, batch)
+def _open_rounds(
+    count: int, examples: int, batch: int, scheme: str
+) -> tuple[Work, Any]:
+    work = rounds(count, examples, batch, scheme=scheme)
     fields = {"seconds_first_round": work()}
     work()
     return work, fields
@@ -177,18 +179,19 @@ def _open_rounds(count: int, examples: int, batch: int) -> tuple[Work, Any]:
 def _round_cases(quick: bool) -> list[Case]:
     """A round of FedAvg at several numbers of clients: 100 examples, batches of 20."""
 
-    def case(count: int, compared: bool) -> Case:
+    def case(count: int, compared: bool, scheme: str = "none") -> Case:
         sizes = {"clients": count, "examples": 100, "batch": 20}
         return Case(
-            f"fedavg_{count}",
+            f"fedavg_{count}" + ("" if scheme == "none" else f"_{scheme}"),
             {**sizes, "model": "fedavg_cnn_small"},
-            lambda: _open_rounds(count, 100, 20),
+            lambda: _open_rounds(count, 100, 20, scheme),
             for_peers={**sizes, "epochs": 1} if compared else None,
         )
 
     if quick:
         return [case(2, True)]
-    return [case(8, True), case(32, True), case(256, False)]
+    masked = case(32, False, "masks")
+    return [case(8, True), case(32, True), masked, case(256, False)]
 
 
 CLIENTS = Suite("clients", "a local step of every client", _client_cases)

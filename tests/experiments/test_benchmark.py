@@ -56,7 +56,7 @@ def test_encrypted_sums_and_rounds_are_measured(tmp_path, capsys):
     for part in ("encrypt", "add", "decrypt"):
         assert sums[f"seconds_{part}"] > 0
     assert sums["bytes_per_parameter"] > 8 and sums["max_error"] < 1e-3
-    for scheme in ("none", "ckks", "exact"):
+    for scheme in ("none", "ckks", "exact", "masks"):
         assert rounds[f"seconds_{scheme}"] > 0
     assert "derived parameters" in capsys.readouterr().out
 
