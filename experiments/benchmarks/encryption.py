@@ -36,8 +36,8 @@ CIPHERTEXTS: Mapping[str, Choice[SchemeEntry]] = {
     ),
 }
 
-# Name of a case -> how sums are hidden. Masks have no parameters to derive; 32 uploads of
-# 11 bits have sums of 16.
+# Name of a case -> how sums are hidden. Masks have no parameters to derive. 32 uploads
+# of 11 bits have sums of 16.
 VARIANTS = {
     **CIPHERTEXTS,
     "masks": SCHEMES.choose("masks"),

@@ -1,13 +1,13 @@
 """The table of derived parameters."""
 
-from experiments.benchmarks.encryption import VARIANTS, derived_parameters
+from experiments.benchmarks.encryption import CIPHERTEXTS, derived_parameters
 
 
 def test_every_variant_has_parameters_for_every_number_of_uploads():
     table = derived_parameters()
     columns = {column.header: list(column.cells) for column in table.columns}
-    assert columns["scheme"] == [name for name in VARIANTS for _ in range(3)]
-    assert columns["uploads"] == ["4", "32", "256"] * len(VARIANTS)
+    assert columns["scheme"] == [name for name in CIPHERTEXTS for _ in range(3)]
+    assert columns["uploads"] == ["4", "32", "256"] * len(CIPHERTEXTS)
     for name, lanes, error, budget in zip(
         columns["scheme"],
         columns["lanes"],
