@@ -7,6 +7,8 @@ from fedjax_private.encryption.errors import WireError
 from fedjax_private.encryption.masking.seeds import Words
 
 _GROUP = 8  # values whose bits beyond whole bytes fill whole bytes together
+# Bytes of a value that NumPy has a type for, which it converts fast.
+_NATIVE = {1: "<u1", 2: "<u2", 4: "<u4", 8: "<u8"}
 
 
 def word(bits: int) -> np.dtype[np.unsignedinteger]:
@@ -28,16 +30,21 @@ def pack(vector: Words, bits: int) -> bytes:
     """
     whole, rest = divmod(bits, 8)
     size, width = vector.size, vector.dtype.itemsize
-    if whole == width:
-        return vector.tobytes()
-    low = np.ascontiguousarray(vector.view(np.uint8).reshape(size, width)[:, :whole])
+    if whole in _NATIVE:
+        low = vector.astype(_NATIVE[whole], copy=False)  # drops the high bytes
+    else:
+        parts = vector.view(np.uint8).reshape(size, width)
+        low = np.ascontiguousarray(parts[:, :whole])
     if not rest:
         return low.tobytes()
-    high = np.zeros((-(-size // _GROUP), _GROUP), np.uint64)
-    high.reshape(-1)[:size] = vector >> vector.dtype.type(8 * whole)
-    high &= np.uint64((1 << rest) - 1)
-    high <<= _shifts(rest)
-    groups = np.bitwise_or.reduce(high, axis=1).astype("<u8")
+    high = np.zeros(-(-size // _GROUP) * _GROUP, np.uint8)
+    high[:size] = vector >> vector.dtype.type(8 * whole)
+    groups = high.view("<u8")
+    for lane in (8, 16, 32):  # two lanes become one, without the gap between their bits
+        bits_of_lane = rest * lane // 8
+        kept = _lanes(2 * lane, bits_of_lane)
+        upper = groups >> np.uint64(lane) & kept
+        groups = groups & kept | upper << np.uint64(bits_of_lane)
     return low.tobytes() + groups.view(np.uint8).reshape(-1, 8)[:, :rest].tobytes()
 
 
@@ -50,23 +57,31 @@ def unpack(data: bytes | memoryview, values: int, bits: int) -> Words:
     if len(data) != packed_size(values, bits):
         raise WireError(f"a masked vector of {len(data)} bytes.")
     whole, rest = divmod(bits, 8)
-    kind = word(bits)
-    if whole == kind.itemsize:
-        return np.frombuffer(data, kind)
-    vector = np.zeros(values, kind)
-    raw = np.frombuffer(data, np.uint8)
-    parts = vector.view(np.uint8).reshape(values, kind.itemsize)
-    parts[:, :whole] = raw[: whole * values].reshape(values, whole)
+    kind, raw = word(bits), np.frombuffer(data, np.uint8)
+    low = raw[: whole * values]
+    if whole in _NATIVE:
+        vector = low.view(_NATIVE[whole]).astype(kind, copy=bool(rest))
+    else:
+        vector = np.zeros(values, kind)
+        parts = vector.view(np.uint8).reshape(values, kind.itemsize)
+        parts[:, :whole] = low.reshape(values, whole)
     if rest:
-        words = np.zeros((-(-values // _GROUP), 8), np.uint8)
-        words[:, :rest] = raw[whole * values :].reshape(-1, rest)
-        high = words.view("<u8") >> _shifts(rest)
-        high &= np.uint64((1 << rest) - 1)
-        if high.reshape(-1)[values:].any():
+        padded = np.zeros((-(-values // _GROUP), _GROUP), np.uint8)
+        padded[:, :rest] = raw[whole * values :].reshape(-1, rest)
+        groups = padded.view("<u8")
+        for lane in (32, 16, 8):
+            bits_of_lane = rest * lane // 8
+            kept = _lanes(2 * lane, bits_of_lane)
+            upper = groups >> np.uint64(bits_of_lane) & kept
+            groups = groups & kept | upper << np.uint64(lane)
+        high = groups.view(np.uint8).reshape(-1)
+        if high[values:].any():
             raise WireError("a masked vector whose padding is not zero.")
-        vector |= high.reshape(-1)[:values].astype(kind) << kind.type(8 * whole)
+        vector |= high[:values].astype(kind) << kind.type(8 * whole)
     return vector
 
 
-def _shifts(rest: int) -> npt.NDArray[np.uint64]:
-    return np.arange(0, _GROUP * rest, rest, dtype=np.uint64)
+def _lanes(width: int, bits: int) -> npt.NDArray[np.uint64]:
+    """Returns a word whose lanes of `width` bits have their lowest `bits` set."""
+    lanes = range(0, 64, width)
+    return np.array([sum((1 << bits) - 1 << lane for lane in lanes)], np.uint64)
