@@ -165,8 +165,9 @@ class _MaskedSession:
         self._aggregation, self._round = aggregation, round_number
         self._reference = ReferenceSum(aggregation.request, round_number)
         self._vectors: dict[int, npt.NDArray[Any]] = {}
+        self._lost: set[int] = set()
         self._traffic = Traffic()
-        self._sent = 0  # bytes that clients sent
+        self._sent = 0  # bytes of the clients that upload
 
     def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
         slots, request = np.asarray(slots), self._aggregation.request
@@ -181,21 +182,28 @@ class _MaskedSession:
         for client, vector in zip(clients, kept, strict=True):
             self._vectors[int(client)] = vector
 
+    def lose(self, clients: IntArray) -> None:
+        """Notes clients that share seeds, and vanish before they upload."""
+        self._lost.update(int(client) for client in clients)
+
     def release(self) -> tuple[FloatArray, SessionReport]:
         self._reference.close()
         if self._aggregation.latest_round != self._round:
             raise RuntimeError(f"round {self._round} was discarded by a later one.")
         start = time.perf_counter()
-        clients = self._aggregation.meet(self._vectors)
+        everyone = self._aggregation.meet({*self._vectors, *self._lost})
+        clients = {n: each for n, each in everyone.items() if n in self._vectors}
         keys = time.perf_counter() - start
         added, encrypted = self._traffic.seconds_add, 0.0
         server, sent = self._aggregation.server, self._received
-        messages = server.invite(self._round, tuple(clients))
+        messages = server.invite(self._round, tuple(everyone))
         start = time.perf_counter()
-        for number, client in clients.items():
+        for number, client in everyone.items():
             message = client.shares(messages[number])
+            link = "client to server: shares"
+            send = sent if number in clients else self._traffic.sent
             with self._traffic.adding():
-                server.add_shares(sent("client to server: shares", message))
+                server.add_shares(send(link, message))
         with self._traffic.adding():
             messages = server.boxes()
         for number, client in clients.items():

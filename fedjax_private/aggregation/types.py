@@ -7,7 +7,7 @@ nothing about the algorithm it serves.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -88,6 +88,17 @@ class Session(Protocol):
 
     def release(self) -> tuple[FloatArray, SessionReport]:
         """Ends the round; returns the sum of all slots, (S,), and its report."""
+
+
+@runtime_checkable
+class InformedSession(Session, Protocol):
+    """A session that also learns whose uploads do not arrive.
+
+    In its protocol clients do something before they upload.
+    """
+
+    def lose(self, clients: IntArray) -> None:
+        """Notes clients (C,) of the round that vanish before they upload."""
 
 
 class Aggregation(Protocol):

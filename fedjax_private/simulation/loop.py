@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_private.aggregation.types import Aggregation, Session
+from fedjax_private.aggregation.types import Aggregation, InformedSession, Session
 from fedjax_private.algorithms.algorithm import Algorithm
 from fedjax_private.choices import check_call
 from fedjax_private.datasets.clients import ClientData
@@ -184,6 +184,8 @@ def _rounds(
                     missing_now = np.isin(client_of[rows], runs[i].lost(number))
                     if len(arrived := rows[~missing_now]):
                         session.add(client_of[arrived], slots[arrived])
+                    if isinstance(session, InformedSession):
+                        session.lose(client_of[rows[missing_now]])
         finished = []
         for i in range(count):
             report, session = None, sessions[i]

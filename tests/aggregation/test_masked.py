@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from fedjax_private.aggregation import MaskedAggregation
+from fedjax_private.aggregation.types import InformedSession
 from fedjax_private.encryption import RefusedError
 from fedjax_private.quantization import NOT_FINITE
 from fedjax_private.trust import Decryptor, Trust
@@ -120,6 +121,31 @@ def test_too_few_too_many_and_repeated_uploads_are_refused():
     session.add(np.arange(4), slots[:4])
     total, _ = session.release()
     np.testing.assert_array_equal(total, slots[:4].sum(axis=0))
+
+
+@pytest.mark.parametrize("server", ["malicious", "semi_honest"])
+def test_masks_of_clients_that_are_lost_are_removed(server):
+    aggregation = made("masks", 4, settings={"server": server}, most_uploads=6)
+    assert isinstance(aggregation.open(0), InformedSession)
+    slots = encoded(aggregation, rows_of(4))
+    session = aggregation.open(1)
+    session.add(np.array([5, 1]), slots[:2])
+    session.lose(np.array([9]))
+    session.add(np.array([3, 7]), slots[2:])
+    session.lose(np.array([], int))
+    total, report = session.release()
+    np.testing.assert_array_equal(total, slots.sum(axis=0))
+    assert (report.uploads, report.max_error) == (4, 0.0)
+    # Four of these clients opened masks with the fifth.
+    assert report.link_bytes["client to server: opening"] == 58 + 32 + 5 * 16
+    session = aggregation.open(2)
+    session.add(np.arange(4), slots)
+    session.lose(np.arange(4, 9))
+    if server == "malicious":  # T = 3 + 3 of nine
+        with pytest.raises(RefusedError, match="round 2 is void: 4 clients have upl"):
+            session.release()
+    else:
+        np.testing.assert_array_equal(session.release()[0], slots.sum(axis=0))
 
 
 def test_who_takes_part_may_change():

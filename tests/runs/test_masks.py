@@ -47,7 +47,7 @@ def test_masks_need_no_openfhe_and_bear_lost_uploads(train, monkeypatch):
     result = train(
         arm="fl_he",
         clients=6,
-        encryption="masks",
+        encryption=SCHEMES.choose("masks", {"server": "semi_honest"}),
         drop_out=0.3,
         min_uploads=3,
         rounds=4,

@@ -141,7 +141,7 @@ class MaskingServer:
             RefusedError: if too few have consented, so that the round is void.
         """
         roster = self.roster
-        consenting = self._end(Kind.CONSENT, Kind.UNMASKING, "consented", least=1)
+        consenting = self._end(Kind.CONSENT, Kind.UNMASKING, "consented")
 
         empty = bytes(CHECK_BYTES)
 
@@ -255,16 +255,16 @@ class MaskingServer:
     def _expect(self, kind: Kind) -> None:
         self._expected, self._answered = kind, set()
 
-    def _end(
-        self, kind: Kind, following: Kind, done: str, least: int | None = None
-    ) -> set[int]:
+    def _end(self, kind: Kind, following: Kind, done: str) -> set[int]:
         """Ends a stage; returns who answered in it."""
         roster, answered = self.roster, self._answered
         if self._expected is not kind:
             raise RefusedError(
                 f"round {roster.round_number} does not expect {kind.name.lower()} now."
             )
-        needed = least or self.facts.uploads
+        needed = roster.threshold
+        if kind is not Kind.CONSENT:
+            needed = max(needed, self.facts.uploads)
         if len(answered) < needed:
             self._roster = self._expected = None
             raise self._void(

@@ -131,8 +131,9 @@ def test_nothing_is_released_early_or_twice(group):
 @pytest.mark.parametrize(
     ("stage", "words"),
     [
-        ("share", "2 clients have shared seeds, and 3 must"),
-        ("upload", "2 clients have uploaded, and 3 must"),
+        ("share", "2 clients have shared seeds, and 4 must"),
+        ("upload", "2 clients have uploaded, and 4 must"),
+        ("consent", "2 clients have consented, and 4 must"),
         ("open", "2 clients open the mask of client 0, and 4 are needed"),
     ],
 )
