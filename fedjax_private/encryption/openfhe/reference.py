@@ -166,6 +166,11 @@ def partially_decrypt(keys: Keys, holder: int, ciphertext: Ciphertext) -> Cipher
     OpenFHE adds noise of deviation 2^20, and no binding takes another. A partial
     decryption of (0, 0) is that noise alone, so multiples of it widen it.
 
+    Formal guarantees: the noise is a discrete Gaussian of that deviation, up to a
+    factor of 1 + 2^-400 of each probability (convolutions of discrete Gaussians:
+    Micciancio and Peikert, CRYPTO 2013), as far as OpenFHE's sampler is one. So what
+    `Parameters.flooding_std` says of statistical distances holds.
+
     Args:
         keys: with the holder's share.
         holder: its place; the first one's part includes `c0`.
