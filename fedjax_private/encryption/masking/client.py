@@ -82,15 +82,16 @@ class MaskingClient:
     for a server that departs from the protocol, unless `facts.malicious` is False; then
     for one that follows it. Colluding clients may depart from it in both cases. It
     assumes that the public keys are right, Diffie-Hellman on Curve25519 is hard,
-    HMAC-SHA-2 and AES-128 are pseudo-random, and, in a sparse graph, that collusion and
-    vanishing do not depend on the graph and are within the shares of `graphs` (up to a
-    probability of 2^-40 a round).
+    HMAC-SHA-256, BLAKE2b and AES-128 are pseudo-random, and, in a sparse graph, that
+    collusion and vanishing do not depend on the graph and are within the shares of
+    `graphs` (up to a probability of 2^-40 a round).
 
-    Why, for n clients of whom c collude, by the hybrids of Bonawitz et al. (theorems
-    6.3 and 6.5):
+    Why, for n clients of whom c collude, by hybrids as in Bonawitz et al. (section 6):
 
     1. The keys of pairs of honest clients become uniform. Then the boxes between them
-       can hold zeros, and no consent between them is forged.
+       can hold zeros, and no consent between them is forged. Clients that were shown
+       different lists of the round's clients have different keys, and so neither open
+       each other's boxes nor accept each other's consents.
     2. An honest client consents once a round. It opens masks only if T clients consent
        to its own two lists, of those that shared and of those that uploaded. T consents
        to each of two pairs of lists would take 2T <= n + c, because only colluding
@@ -100,12 +101,14 @@ class MaskingClient:
        clients add shares of b_j for j in U, and of w_j for other j. So b_j can become
        uniform for j outside U, and hides x_j. For j in U, w_j can become uniform, the
        deposit of j can hold zeros, and h_ij is uniform for honest i and j in U.
-    4. An honest client j masks with at least T - c honest clients, itself counted, even
-       if the server has shown it another list of those that shared. At least T - c
-       honest clients consent; as 2 (T - c) > n - c, one of them, o, is among those that
-       j masks with. And o masks with all of U, so that uniform h connect all honest
-       clients in U. If each of the other h is used by both of its clients, all but the
-       sum of the x_j over honest j in U is uniform; if not, that sum is, too.
+    4. An honest client j in U was shown the same list of the round's clients, or nobody
+       opens its b_j, and the sum stays uniform. It masks with at least T - c honest
+       clients, itself counted, even if the server has shown it another list of those
+       that shared. At least T - c honest clients consent; as 2 (T - c) > n - c, one of
+       them, o, is among those that j masks with. And o masks with all of U, so that
+       uniform h connect all honest clients in U. If each of the other h is used by both
+       of its clients, all but the sum of the x_j over honest j in U is uniform; if not,
+       that sum is, too.
 
     A semi-honest server shows one list to all, so that T > c and the connected graph of
     honest clients that upload suffice.
