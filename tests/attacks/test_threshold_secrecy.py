@@ -47,7 +47,7 @@ def test_all_parts_but_one_decrypt_to_nothing(federation):
     values = federation.decoded(federation.answer(fusion, HOLDERS[:-1]))
     assert abs(np.corrcoef(values, total)[0, 1]) < SIGMAS / math.sqrt(VALUES)
     if federation.request.scheme.exact:
-        assert uniformity(values + 0.5, 2**16) > SIGNIFICANCE
+        assert uniformity(values % 2**16 + 0.5, 2**16) > SIGNIFICANCE
     else:
         assert (values - total).std() > BOUND
 
@@ -112,7 +112,8 @@ def test_recovery_hands_nobody_a_key(federation):
         for polynomial in hidden:
             for whole in (federation.ring.pack(polynomial[None]), polynomial.tobytes()):
                 starts = (0, len(whole) // 2, len(whole) - 16)
-                assert not any(whole[i : i + 16] in data for i in starts)
+                pieces = [whole[i : i + 16] for i in starts]
+                assert not any(piece in data for piece in pieces if any(piece))
     for data in parts.values():
         for part in federation.polynomials(data, Kind.RECOVERY):
             assert not any((part == polynomial).any() for polynomial in hidden)
@@ -140,4 +141,5 @@ def test_shares_are_sealed_on_their_way(keyless):
         keyless.holders[receiver].accept(Kind.SHARE, [data])
         packed = keyless.ring.pack(keyless.shares[5][receiver][None])
         assert len(data) > len(packed)
-        assert not any(packed[i : i + 16] in data for i in range(0, len(packed), 999))
+        pieces = [packed[i : i + 16] for i in range(0, len(packed) - 16, 999)]
+        assert not any(piece in data for piece in pieces if any(piece))
