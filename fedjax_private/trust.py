@@ -37,6 +37,8 @@ class Trust:
     released sum a round and nothing else. A server that substitutes ciphertexts is
     outside the model.
 
+    Under masks there is no such party: the clients of a round open its sum together.
+
     Where clients share the noise of a released sum, two adversaries differ. Outsiders
     are the world and the server: they see the released sums, with all shares in them.
     Insiders are the server together with all clients but `honest`: they subtract their

@@ -86,8 +86,9 @@ class SchemeEntry:
         exact: whether it adds whole numbers mod 2^b, so that noise must lie on their
             grid. The settings then have the fields `value_bound` and
             `quantization_bits`, which say which grid that is.
-        quorum: (settings, holders) -> how many holders of key shares can decrypt
-            together; None where nobody holds shares.
+        quorum: (settings, uploads) -> how many holders of key shares, one for each of
+            the fewest uploads, can decrypt together; how many clients can open uploads
+            with the server, where they open sums themselves; None otherwise.
         protects: (settings) -> whether released sums may be shown to everybody, as
             long as every upload is an encryption.
         ranged: (settings, bound, bits) -> the settings with these in the place of a

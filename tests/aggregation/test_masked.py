@@ -7,6 +7,7 @@ import pytest
 from fedjax_private.aggregation import MaskedAggregation
 from fedjax_private.aggregation.types import InformedSession
 from fedjax_private.encryption import RefusedError
+from fedjax_private.encryption.masking import graphs
 from fedjax_private.quantization import NOT_FINITE
 from fedjax_private.trust import Decryptor, Trust
 from tests.aggregation.sums import decoded, encoded, made, released
@@ -185,3 +186,19 @@ def test_equal_grids_share_a_codec():
     np.testing.assert_array_equal(
         one.codec.decode(jnp.array([32767])), np.float32([2.0])
     )
+
+
+def test_many_clients_of_an_honest_server_mask_with_some():
+    aggregation = made("masks", 120, 3, {"server": "semi_honest"}, most_uploads=125)
+    assert aggregation.facts.sparse
+    assert "in a random graph" in aggregation.description
+    rows = rows_of(122, 3)
+    slots = encoded(aggregation, rows)
+    session = aggregation.open(0)
+    session.add(np.arange(122), slots)
+    session.lose(np.arange(122, 125))
+    total, report = session.release()
+    np.testing.assert_array_equal(total, slots.sum(axis=0))
+    degree, _ = graphs.sparse(125)
+    opening = report.link_bytes["client to server: opening"]
+    assert opening == 58 + 32 + 16 * (degree + 1)
