@@ -133,6 +133,7 @@ def masked_sum(
         request.values,
         request.bits if request.residues else request.lane_bits,
         trust.uploads,
+        request.uploads,
         recovery_threshold,
         malicious,
         session or os.urandom(16),

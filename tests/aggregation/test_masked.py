@@ -126,7 +126,7 @@ def test_too_few_too_many_and_repeated_uploads_are_refused():
 
 @pytest.mark.parametrize("server", ["malicious", "semi_honest"])
 def test_masks_of_clients_that_are_lost_are_removed(server):
-    aggregation = made("masks", 4, settings={"server": server}, most_uploads=6)
+    aggregation = made("masks", 4, settings={"server": server}, most_uploads=9)
     assert isinstance(aggregation.open(0), InformedSession)
     slots = encoded(aggregation, rows_of(4))
     session = aggregation.open(1)
@@ -150,7 +150,7 @@ def test_masks_of_clients_that_are_lost_are_removed(server):
 
 
 def test_who_takes_part_may_change():
-    aggregation = made("masks", 2, most_uploads=4)
+    aggregation = made("masks", 2, most_uploads=3)
     slots = encoded(aggregation, rows_of(3))
     for number, ids in enumerate(([0, 1, 2], [2, 3, 9], [0, 9, 1])):
         total, _ = released(aggregation, slots, np.array(ids), number)

@@ -77,7 +77,7 @@ def _facts(settings: MaskSettings, task: SumTask) -> MaskedSum:
 
 def _quorum(settings: MaskSettings, uploads: int) -> int:
     threshold, malicious = settings.recovery_threshold, settings.malicious
-    return MaskedSum(1, 2, uploads, threshold, malicious).quorum
+    return MaskedSum(1, 2, uploads, uploads, threshold, malicious).quorum
 
 
 def _describe(settings: MaskSettings, task: SumTask) -> str:

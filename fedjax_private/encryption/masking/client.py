@@ -35,7 +35,6 @@ from fedjax_private.encryption.masking.packing import pack, word
 from fedjax_private.encryption.masking.rosters import (
     BOX_BYTES,
     CHECK_BYTES,
-    MOST_CLIENTS,
     MaskedSum,
     PairKeys,
     Roster,
@@ -149,7 +148,7 @@ class MaskingClient:
             invitation,
             Kind.INVITATION,
             payload=0,
-            most_numbers=MOST_CLIENTS,
+            most_numbers=self.facts.most_clients,
             key_id=self.facts.key_id,
             sender=SERVER,
         )
@@ -187,19 +186,19 @@ class MaskingClient:
 
         Args:
             boxes: the server's message with the shares for this client.
-            vector: (values,), whole numbers, reduced mod 2^M or signed.
+            vector: (values,), integers, reduced mod 2^M or signed.
 
         Raises:
             WireError: if the message is not the expected one from the server.
             RefusedError: if too few clients have shared seeds, or if the client has
                 uploaded in this round before.
-            ValueError: if the vector has another shape.
+            ValueError: if the vector has another shape, or no integers.
         """
         facts = self.facts
-        if vector.shape != (facts.values,):
+        if vector.shape != (facts.values,) or vector.dtype.kind not in "iu":
             raise ValueError(
-                f"a vector of shape {vector.shape} where ({facts.values},) was "
-                "declared."
+                f"masks hide vectors of {facts.values} integers, got {vector.dtype} of "
+                f"shape {vector.shape}."
             )
         state = self._awaiting(Kind.BOXES)
         roster = state.roster

@@ -70,7 +70,7 @@ def _least_above(
     return 0
 
 
-def circle(seed: bytes, clients: int, degree: int) -> tuple[tuple[int, ...], ...]:
+def circle(seed: bytes, clients: int, degree: int) -> dict[int, tuple[int, ...]]:
     """Returns the neighbours of each position 0..clients-1, in ascending order.
 
     Args:
@@ -82,19 +82,30 @@ def circle(seed: bytes, clients: int, degree: int) -> tuple[tuple[int, ...], ...
         range(clients),
         key=lambda place: hashlib.sha256(seed + place.to_bytes(8, "little")).digest(),
     )
-    neighbours: list[tuple[int, ...]] = [()] * clients
+    neighbours: dict[int, tuple[int, ...]] = {}
     for index, place in enumerate(order):
         steps = range(1, degree // 2 + 1)
         near = [
             order[(index + sign * step) % clients] for step in steps for sign in (1, -1)
         ]
         neighbours[place] = tuple(sorted(near))
-    return tuple(neighbours)
+    return neighbours
 
 
-def complete(clients: int) -> tuple[tuple[int, ...], ...]:
-    """Returns the neighbours of each position: all others."""
-    return tuple(
-        tuple(other for other in range(clients) if other != place)
-        for place in range(clients)
-    )
+class Complete(dict[int, tuple[int, ...]]):
+    """The neighbours of each position, all others; a line is made when it is asked for.
+
+    So a client that is told of many others makes its own line only.
+
+    Args:
+        clients: n.
+    """
+
+    def __init__(self, clients: int) -> None:
+        super().__init__()
+        self._clients = clients
+
+    def __missing__(self, place: int) -> tuple[int, ...]:
+        others = (*range(place), *range(place + 1, self._clients))
+        self[place] = others
+        return others

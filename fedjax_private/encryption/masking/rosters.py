@@ -23,7 +23,7 @@ BOX_BYTES = 2 * SEED_BYTES + TAG_BYTES
 MOST_CLIENTS = PRIME - 1  # points of shares
 
 _LABEL = b"fedjax_private masks 1"
-_FACTS = struct.Struct("<QBQQB16s")
+_FACTS = struct.Struct("<QBQQQB16s")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,7 @@ class MaskedSum:
         values: entries of each vector.
         bits: M; sums are taken mod 2^M, up to 64.
         uploads: m, the fewest uploads that a released sum holds; at least 2.
+        most_clients: the most clients of a round, of whose vectors 2^M holds the sum.
         recovery_threshold: T, how many clients open masks together in a round of m, or
             None: 2m/3 against a malicious server, otherwise m/2, rounded down, and one
             more. See `Roster.threshold` for rounds of more.
@@ -49,6 +50,7 @@ class MaskedSum:
     values: int
     bits: int
     uploads: int
+    most_clients: int
     recovery_threshold: int | None = None
     malicious: bool = True
     session: bytes = bytes(16)
@@ -58,6 +60,7 @@ class MaskedSum:
             "values": (1, 2**32 - 1),
             "bits": (2, 64),
             "uploads": (2, MOST_CLIENTS),
+            "most_clients": (self.uploads, MOST_CLIENTS),
             "recovery_threshold": (2, self.uploads),
         }
         for name, (least, most) in limits.items():
@@ -109,6 +112,7 @@ class MaskedSum:
             self.values,
             self.bits,
             self.uploads,
+            self.most_clients,
             self.recovery_threshold or 0,
             self.malicious,
             self.session,
@@ -149,10 +153,10 @@ class Roster:
         self, facts: MaskedSum, round_number: int, clients: tuple[int, ...]
     ) -> None:
         least = facts.uploads
-        if not least <= len(clients) <= MOST_CLIENTS:
+        if not least <= len(clients) <= facts.most_clients:
             raise RefusedError(
                 f"a round of {len(clients)} clients: a masked sum holds at least "
-                f"{least} uploads, and a round at most {MOST_CLIENTS} clients."
+                f"{least} uploads, and a round at most {facts.most_clients} clients."
             )
         ascending = all(a < b for a, b in itertools.pairwise(clients))
         if not ascending or clients[0] < 0 or clients[-1] >= FIRST_EDGE:
@@ -164,6 +168,7 @@ class Roster:
         count = len(clients)
         numbers = struct.pack(f"<Q{count}Q", round_number, *clients)
         self.context = hashlib.sha256(_LABEL + facts.key_id + numbers).digest()
+        self.neighbours: dict[int, tuple[int, ...]]
         found = sparse(count) if facts.sparse else None
         if found:
             degree, self.threshold = found
@@ -171,7 +176,7 @@ class Roster:
         else:
             more = -(-(count - least) // 2) if facts.malicious else 0
             self.threshold = facts.threshold + more
-            self.neighbours = graphs.complete(count)
+            self.neighbours = graphs.Complete(count)
         self.degree = len(self.neighbours[0])
 
     @classmethod

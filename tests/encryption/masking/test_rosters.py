@@ -53,6 +53,7 @@ def test_many_clients_of_an_honest_server_mask_with_some():
         ({"uploads": 1}, "uploads must lie between 2 and"),
         ({"bits": 65}, "bits must lie between 2 and 64"),
         ({"values": 0}, "values must lie between"),
+        ({"most_clients": 7}, "most_clients must lie between 8 and"),
         ({"recovery_threshold": 9}, "recovery_threshold must lie between 2 and 8"),
         ({"recovery_threshold": 1, "malicious": False}, "must lie between 2 and 8"),
         ({"recovery_threshold": 4}, "more than half of the 8 uploads"),
@@ -69,13 +70,14 @@ def test_every_fact_is_in_the_name_and_everything_in_the_context():
         {"values": 21},
         {"bits": 17},
         {"uploads": 5},
+        {"most_clients": 999},
         {"recovery_threshold": 3},
         {"malicious": False},
         {"session": os.urandom(16)},
     ]
     names = {facts.key_id}
     names |= {dataclasses.replace(facts, **other).key_id for other in others}
-    assert len(names) == 7 and all(len(name) == 16 for name in names)
+    assert len(names) == 8 and all(len(name) == 16 for name in names)
     clients = (1, 2, 3, 4, 9)
     contexts = {
         Roster(facts, 0, clients).context,
@@ -87,11 +89,12 @@ def test_every_fact_is_in_the_name_and_everything_in_the_context():
 
 
 @pytest.mark.parametrize(
-    "clients", [(1, 2), (1, 3, 2), (1, 1, 2), (-1, 1, 2), (1, 2, FIRST_EDGE)]
+    "clients",
+    [(1, 2), (1, 2, 3, 4, 5, 6), (1, 3, 2), (1, 1, 2), (-1, 1, 2), (1, 2, FIRST_EDGE)],
 )
 def test_lists_that_are_none_of_a_round_are_refused(clients):
     with pytest.raises(RefusedError):
-        Roster(sum_facts(3), 0, clients)
+        Roster(sum_facts(3, most_clients=5), 0, clients)
 
 
 def test_places_and_marks():
