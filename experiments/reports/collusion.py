@@ -32,7 +32,7 @@ BY_ONE_CLIENT: Mapping[Decryptor, str] = {
 
 
 def readers(trust: Trust) -> str:
-    """Returns the smallest coalition that can read every upload, all alike."""
+    """Returns the smallest coalition from which nothing keeps uploads secret."""
     several = f"{trust.quorum or trust.uploads} of {trust.uploads}"
     coalitions = {
         Decryptor.NOBODY_NEEDED: "server",
@@ -76,7 +76,7 @@ def section(found: Results) -> list[str]:
             [
                 *head,
                 "uploads that the server reads with one client that departs",
-                "who reads every upload together",
+                "from whom no upload is secret",
             ],
             rows,
         ),

@@ -22,7 +22,7 @@ def test_every_scheme_has_its_costs_and_its_coalitions(found):
     lines = {line["sums"]: line for line in table(body)}
     assert list(lines) == list(table_runs.SCHEMES)
     together = {
-        name: line["who reads every upload together"] for name, line in lines.items()
+        name: line["from whom no upload is secret"] for name, line in lines.items()
     }
     assert together == {
         "ckks": "server and authority",
