@@ -1,5 +1,6 @@
 """Holders and strangers who depart from the protocol while a joint key is made."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -14,7 +15,7 @@ from fedjax_private.encryption.messages.wire import (
     write,
 )
 from fedjax_private.encryption.parties.joint_key import STAGES
-from tests.encryption.federation import HOLDERS
+from tests.encryption.federation import CKKS, HOLDERS, QUORUM, Federation, request_of
 from tests.encryption.fixtures import altered
 
 pytestmark = pytest.mark.needs_openfhe
@@ -258,7 +259,7 @@ def test_what_was_committed_to_must_be_a_polynomial(keyless):
 @pytest.mark.parametrize("whose", ["nobody's", "another channel's"])
 def test_a_share_that_was_not_sealed_for_its_receiver_makes_no_key(keyless, whose):
     sent, party = keyless.deal(), keyless.parties[CHEAT]
-    sealed = party.channel_to(11).seal(bytes(keyless.ring.polynomial_bytes))
+    sealed = party.channel_to(11).seal(bytes(keyless.dealing.dealt.polynomial_bytes))
     if whose == "nobody's":
         sealed = os.urandom(len(sealed))
     deliver(
@@ -267,5 +268,199 @@ def test_a_share_that_was_not_sealed_for_its_receiver_makes_no_key(keyless, whos
         sent,
         lambda n: keyless.rewritten(Kind.SHARE, CHEAT, n, sealed),
     )
-    with pytest.raises(WireError, match="altered or misdirected"):
-        keyless.holders[0].finish()
+    with pytest.raises(WireError, match=f"holder {CHEAT} dealt no share: .* altered"):
+        keyless.holders[0].send(Kind.CHALLENGE)
+
+
+# Dealers
+
+
+def not_made(federation, match, numbers=HONEST):
+    """None of those holders ends the generation with a key, and all say why."""
+    for number in numbers:
+        with pytest.raises(ProtocolError, match=match):
+            federation.holders[number].finish()
+        with pytest.raises(RefusedError, match="not been made"):
+            federation.holders[number].vouch([1])
+
+
+def exchange_rest(federation):
+    federation.exchange(Kind.CHALLENGE)
+    federation.exchange(Kind.ANSWERS)
+
+
+def dealt_by_cheat(federation, change):
+    """Carries all stages, with shares of the cheat's key that `change` alters.
+
+    Args:
+        federation: at its beginning.
+        change: (receiver, share of the key, shares of the masks) -> what it gets.
+    """
+
+    def altered_share(receiver):
+        dealing, sealed = federation.dealing, payload(sent[CHEAT][receiver])
+        channel = federation.parties[CHEAT].channel_to(receiver)
+        share = dealing.read(channel.open(sealed))
+        data = dealing.dealt.pack(
+            np.concatenate(change(receiver, *share), axis=1)[None]
+        )
+        return federation.rewritten(Kind.SHARE, CHEAT, receiver, channel.seal(data))
+
+    sent = federation.deal()
+    sent[CHEAT] = {receiver: altered_share(receiver) for receiver in HOLDERS}
+    deliver(federation, Kind.SHARE, sent, sent[CHEAT].get)
+    exchange_rest(federation)
+
+
+def test_a_dealer_of_another_key_is_named(keyless):
+    # Whoever stood in for it would spoil the sum, and nobody would know why.
+    keyless.exchange_until(Kind.SHARE)
+    cheat = keyless.holders[CHEAT]
+    _, cheat._secret_key = keyless.scheme.generate_share(cheat._common)
+    keyless.exchange(Kind.SHARE)
+    exchange_rest(keyless)
+    match = f"holder {CHEAT} dealt are not of the key .*: it dealt wrong ones; no key"
+    not_made(keyless, match)
+
+
+def test_a_dealer_of_the_shares_of_another_session_is_named(keyless):
+    old = keyless.deal()
+    shares = {n: keyless.opened(CHEAT, n, data) for n, data in old[CHEAT].items()}
+    keyless.begin()
+    dealt_by_cheat(keyless, lambda n, key, masks: (shares[n], masks))
+    not_made(keyless, f"holder {CHEAT} dealt are not of the key")
+
+
+def test_a_dealer_of_one_wrong_share_is_named(keyless):
+    def one_number_off(receiver, key, masks):
+        key[0, 17] ^= np.uint64(receiver == 0)
+        return key, masks
+
+    dealt_by_cheat(keyless, one_number_off)
+    match = f"holder {CHEAT} dealt do not fit together: it dealt wrong ones"
+    not_made(keyless, f"{match}, or holder 0 did not answer truthfully", (3, 11, 12))
+    not_made(keyless, f"{match}; no key", (0,))  # which knows what it answered
+
+
+def test_a_dealer_of_wrong_shares_of_masks_is_named(keyless):
+    def off(receiver, key, masks):
+        masks[0, 3] ^= np.uint64(receiver == 12)
+        return key, masks
+
+    dealt_by_cheat(keyless, off)
+    not_made(keyless, f"holder {CHEAT} dealt do not fit together", (3, 0, 11))
+
+
+def test_a_dealer_of_twice_its_key_is_named(keyless):
+    column = keyless.ring.column
+    dealt_by_cheat(
+        keyless, lambda receiver, key, masks: (key * np.uint64(2) % column, masks)
+    )
+    not_made(keyless, f"holder {CHEAT} dealt are not of the key")
+
+
+def test_a_dealer_whose_shares_need_more_holders_is_named(keyless):
+    # T holders that stand in for it would get nothing.
+    keyless.exchange_until(Kind.SHARE)
+    cheat = keyless.holders[CHEAT]
+    honest = cheat._dealing
+    cheat._dealing = dataclasses.replace(honest, quorum=QUORUM + 1)
+    sent = {n: holder.send(Kind.SHARE) for n, holder in keyless.holders.items()}
+    cheat._dealing = honest
+    for receiver, holder in keyless.holders.items():
+        holder.accept(Kind.SHARE, [messages[receiver] for messages in sent.values()])
+    exchange_rest(keyless)
+    match = f"holder {CHEAT} dealt do not fit together: it dealt wrong ones, or some"
+    not_made(keyless, match)
+
+
+def test_shares_beyond_the_modulus_name_their_dealer(keyless):
+    sent = keyless.deal()
+    data = b"\xff" * keyless.dealing.dealt.polynomial_bytes
+    party = keyless.parties[CHEAT]
+    deliver(
+        keyless,
+        Kind.SHARE,
+        sent,
+        lambda n: keyless.rewritten(
+            Kind.SHARE, CHEAT, n, party.channel_to(n).seal(data)
+        ),
+    )
+    for number in HONEST:
+        with pytest.raises(WireError, match=f"holder {CHEAT} dealt no share"):
+            keyless.holders[number].send(Kind.CHALLENGE)
+
+
+# Receivers
+
+
+def test_a_liar_in_the_check_is_named_beside_the_dealer(keyless):
+    for stage in STAGES[:-1]:
+        keyless.exchange(stage)
+    scalars = keyless.dealing.scalars
+    dealer = HOLDERS.index(0)
+
+    def lie(sender, receiver, data):
+        if sender != CHEAT or receiver == CHEAT:
+            return data
+        numbers = scalars.unpack(payload(data))
+        numbers[dealer, 0, 5] ^= np.uint64(1)
+        return keyless.rewritten(Kind.ANSWERS, CHEAT, receiver, scalars.pack(numbers))
+
+    keyless.exchange(Kind.ANSWERS, lie)
+    lied = f"holder {CHEAT} did not answer truthfully; no key"
+    match = f"holder 0 dealt do not fit together: it dealt wrong ones, or {lied}"
+    not_made(keyless, match, (3, 11, 12))
+    # The dealer knows that its shares were right.
+    not_made(keyless, f"holder 0 dealt do not fit together: {lied}", (0,))
+
+
+def test_answers_beyond_the_modulus_make_no_key(keyless):
+    for stage in STAGES[:-1]:
+        keyless.exchange(stage)
+    data = b"\xff" * keyless.dealing.answer_bytes
+    keyless.exchange(
+        Kind.ANSWERS,
+        from_cheat(lambda n: keyless.rewritten(Kind.ANSWERS, CHEAT, n, data)),
+    )
+    no_key(keyless, Kind.ANSWERS, "not below the modulus")
+
+
+def test_the_challenge_is_the_one_that_was_committed_to(keyless):
+    # Chosen last, it would be one that wrong shares pass.
+    keyless.exchange_until(Kind.CHALLENGE)
+    chosen = os.urandom(32)
+    keyless.exchange(
+        Kind.CHALLENGE,
+        from_cheat(lambda n: keyless.rewritten(Kind.CHALLENGE, CHEAT, n, chosen)),
+    )
+    no_key(keyless, Kind.CHALLENGE, f"holder {CHEAT} did not commit to its challenge")
+
+
+def test_different_challenges_for_different_holders_blame_nobody(keyless):
+    # With two challenges, honest answers would disagree about honest dealers.
+    holder = keyless.holders[CHEAT]
+
+    def commitment(receiver):
+        holder._challenge_seed = bytes([receiver % 2]) * 32
+        data = holder._seed_commitment()
+        return keyless.rewritten(STAGES[0], CHEAT, receiver, data, key_id=NO_KEY)
+
+    keyless.exchange(STAGES[0], from_cheat(commitment))
+    keyless.exchange(Kind.SEED)
+    sent = {n: keyless.holders[n].send(Kind.COMMITMENT) for n in HONEST}
+    with pytest.raises(WireError, match="another key"):
+        keyless.holders[0].accept(Kind.COMMITMENT, [sent[3][0]])
+    keyless.holders[0].accept(Kind.COMMITMENT, [sent[12][0]])
+
+
+def test_of_two_holders_one_cannot_deal_wrong_shares():
+    federation = Federation(request_of(CKKS, holders=2), (0, CHEAT), 2)
+    federation.exchange_until(Kind.SHARE)
+    cheat = federation.holders[CHEAT]
+    _, cheat._secret_key = federation.scheme.generate_share(cheat._common)
+    federation.exchange(Kind.SHARE)
+    exchange_rest(federation)
+    # With as many holders as it takes, a false answer looks like a wrong share.
+    match = f"holder {CHEAT} dealt are not .*: it dealt wrong ones, or some who hold"
+    not_made(federation, match, (0,))

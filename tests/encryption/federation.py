@@ -77,6 +77,10 @@ class Federation:
         self.directory[number] = party.identity.public
         return party
 
+    @property
+    def dealing(self):
+        return self.holders[self.names[0]]._dealing
+
     def begin(self):
         """Gives every holder a fresh start."""
         trust = Trust(LEAST, Decryptor.HOLDERS)
@@ -124,16 +128,21 @@ class Federation:
 
     def opened(self, owner, receiver, data):
         """The share (L, N) in a message, as its receiver opens it."""
-        party, size = self.parties[receiver], self.ring.polynomial_bytes + SEAL_BYTES
+        party, size = (
+            self.parties[receiver],
+            self.dealing.dealt.polynomial_bytes + SEAL_BYTES,
+        )
         key_id = self.material.key_id
         message = read(party, data, Kind.SHARE, payload=size, key_id=key_id)
         sealed = party.channel_from(owner).open(bytes(message.payload))
-        return self.ring.unpack(sealed)[0]
+        return self.dealing.read(sealed)[0]
 
     def with_key(self):
         for messages in self.deal().values():
             for receiver, data in messages.items():
                 self.holders[receiver].accept(Kind.SHARE, [data])
+        self.exchange(Kind.CHALLENGE)
+        self.exchange(Kind.ANSWERS)
         for holder in self.holders.values():
             holder.finish()
         self.use(self.material)

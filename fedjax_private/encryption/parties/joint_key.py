@@ -9,11 +9,13 @@ the others, so that any T of them can stand in for a missing one.
 
 In each stage every holder sends a message to every holder:
 
-    seed commitment    hash of a fresh seed
+    seed commitment    hashes of two fresh seeds
     seed               from all seeds follow the session and the common polynomial
     commitment         hash of the contribution, so that nobody chooses a contribution
     contribution       in view of the others'
     share              of the secret key, sealed
+    challenge          the second seed: from all of them follow random projections
+    answers            projections of all shares, which show who dealt wrong ones
 """
 
 import hashlib
@@ -26,7 +28,6 @@ from fedjax_private.encryption.errors import RefusedError, WireError
 from fedjax_private.encryption.math.expansion import uniform_polynomial
 from fedjax_private.encryption.math.polynomials import Factor
 from fedjax_private.encryption.math.rings import Residues
-from fedjax_private.encryption.math.shamir import share
 from fedjax_private.encryption.messages.channels import SEAL_BYTES, Party
 from fedjax_private.encryption.messages.material import Material, packed_request
 from fedjax_private.encryption.messages.vouchers import vouch
@@ -40,6 +41,7 @@ from fedjax_private.encryption.messages.wire import (
 )
 from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
 from fedjax_private.encryption.parameters import SumRequest, derive
+from fedjax_private.encryption.parties.dealing import Challenge, Dealing
 
 # The stages of a key generation, in order, by the messages that holders exchange.
 STAGES = (
@@ -48,6 +50,8 @@ STAGES = (
     Kind.COMMITMENT,
     Kind.CONTRIBUTION,
     Kind.SHARE,
+    Kind.CHALLENGE,
+    Kind.ANSWERS,
 )
 
 _HASH_BYTES = _SEED_BYTES = 32
@@ -60,14 +64,19 @@ class KeyGeneration:
 
     Formal guarantees, against any number of holders that depart from the protocol and
     whoever controls the network, as long as one holder follows it, with SHA-256 and
-    ChaCha20 as random oracles: nobody chooses the common polynomial or the session.
-    Each holder commits to a seed before it sees any other, so the hash of all seeds is
-    unpredictable until the last seed is shown. Whoever shows it can only end the
-    generation, which is visible. Every later message names the session, or the key that
-    comes of it, and is authenticated by its sender. So messages of another generation
-    are refused. Holders who were told different seeds, commitments or contributions
-    have different sessions or keys, and none of them accepts the others' messages. No
-    holder can choose its contribution in view of the others' contributions.
+    ChaCha20 as random oracles: nobody chooses the common polynomial, the session or the
+    challenge. Each holder commits to its seeds before it sees any other, so the hashes
+    of all seeds are unpredictable until the last seed is shown. Whoever shows it can
+    only end the generation, which is visible. Every later message names the session, or
+    the key that comes of it, and is authenticated by its sender. So messages of another
+    generation are refused. Holders who were told different seeds, commitments or
+    contributions have different sessions or keys, and none of them accepts the others'
+    messages. No holder can choose its contribution in view of the others'.
+
+    As long as T holders follow the protocol, shares of another key than the one that
+    its dealer contributed end the generation, with the dealer's name: `Dealing` says
+    which deviations are found, and what the check reveals. With fewer, holders that
+    follow it may be blamed.
     """
 
     def __init__(
@@ -82,7 +91,14 @@ class KeyGeneration:
             raise ValueError(f"{party.number} is not among the holders.")
         self._party, self._holders, self._quorum = party, tuple(holders), quorum
         self._scheme = HomomorphicScheme(derive(request))
+        self._dealing = Dealing(
+            self._scheme.ring,
+            quorum,
+            self._holders,
+            request.settings.statistical_bits,
+        )
         self._seed = os.urandom(_SEED_BYTES)
+        self._challenge_seed = os.urandom(_SEED_BYTES)
         # Stage -> holder -> what it has sent; only stages in which this holder has.
         self._received: dict[Kind, dict[int, bytes]] = {}
         # The session; from the stage of shares on, the key's id.
@@ -91,7 +107,11 @@ class KeyGeneration:
         self._contribution: Residues | None = None
         self._secret_key: Factor | None = None
         self._joint: Material | None = None
+        self._challenge: Challenge | None = None
         self._shares: dict[int, Residues] = {}
+        # Of every holder, in their order: contributions, and shares of masks.
+        self._contributions: list[Residues] = []
+        self._masks: list[Residues] = []
         self._material: Material | None = None
 
     @property
@@ -128,6 +148,8 @@ class KeyGeneration:
             Kind.COMMITMENT: self._commitment,
             Kind.CONTRIBUTION: self._packed_contribution,
             Kind.SHARE: self._sealed_shares,
+            Kind.CHALLENGE: self._open_shares,
+            Kind.ANSWERS: self._answers,
         }
         self._check_turn(stage)
         payload = payloads[stage]()
@@ -153,13 +175,14 @@ class KeyGeneration:
             RefusedError: if this holder has not sent its own message of the stage, or
                 if a sender is no holder, or has sent one before.
         """
-        polynomial = self._scheme.ring.polynomial_bytes
         payload = {
-            Kind.SEED_COMMITMENT: _HASH_BYTES,
+            Kind.SEED_COMMITMENT: 2 * _HASH_BYTES,
             Kind.SEED: _SEED_BYTES,
             Kind.COMMITMENT: _HASH_BYTES,
-            Kind.CONTRIBUTION: polynomial,
-            Kind.SHARE: polynomial + SEAL_BYTES,
+            Kind.CONTRIBUTION: self._scheme.ring.polynomial_bytes,
+            Kind.SHARE: self._dealing.dealt.polynomial_bytes + SEAL_BYTES,
+            Kind.CHALLENGE: _SEED_BYTES,
+            Kind.ANSWERS: self._dealing.answer_bytes,
         }[stage]
         if stage not in self._received:
             raise RefusedError("this holder has not sent its own message yet.")
@@ -175,17 +198,23 @@ class KeyGeneration:
             received[message.sender] = bytes(message.payload)
 
     def finish(self) -> None:
-        """Ends the generation: this holder has the shares of all holders' keys.
+        """Ends the generation: all holders have shares of the keys that they use.
 
         Raises:
-            WireError: if a share was altered or is malformed.
-            RefusedError: if a holder has sent no share, or the key was finished before.
+            WireError: if a holder's answers are malformed.
+            RefusedError: if a holder dealt wrong shares (see `Dealing.check`), or has
+                not answered, or if the key was finished before.
         """
         self._check_turn(None)
-        ring = self._scheme.ring
-        for holder, sealed in self._received[Kind.SHARE].items():
-            opened = self._party.channel_from(holder).open(sealed)
-            self._shares[holder] = ring.unpack(opened)[0]
+        answers = self._received[Kind.ANSWERS]
+        assert self._challenge is not None  # made for this holder's own answers
+        self._dealing.check(
+            self._party.number,
+            [answers[holder] for holder in self._holders],
+            self._contributions,
+            self._challenge,
+        )
+        self._contributions, self._masks = [], []
         self._material = self._joint
 
     def _check_turn(self, stage: Kind | None) -> None:
@@ -205,14 +234,17 @@ class KeyGeneration:
                 )
 
     def _seed_commitment(self) -> bytes:
-        return _hash(b"seed", self._party.number, self._seed)
+        number = self._party.number
+        challenge = _hash(b"challenge seed", number, self._challenge_seed)
+        return _hash(b"seed", number, self._seed) + challenge
 
     def _commitment(self) -> bytes:
         """Begins the session; returns the hash of this holder's contribution."""
         commitments = self._received[Kind.SEED_COMMITMENT]
         seeds = self._received[Kind.SEED]
         for holder in self._holders:
-            if _hash(b"seed", holder, seeds[holder]) != commitments[holder]:
+            committed = commitments[holder][:_HASH_BYTES]
+            if _hash(b"seed", holder, seeds[holder]) != committed:
                 raise WireError(f"holder {holder} did not commit to its seed.")
         transcript = (
             packed_request(self._scheme.parameters.request),
@@ -220,7 +252,7 @@ class KeyGeneration:
                 number.to_bytes(8, "little")
                 for number in (self._quorum, *self._holders)
             ),
-            *(seeds[holder] for holder in self._holders),
+            *(commitments[holder] + seeds[holder] for holder in self._holders),
         )
         self._session = _tagged(b"session", *transcript)[:KEY_ID_BYTES]
         common = _tagged(b"common polynomial", *transcript)
@@ -245,16 +277,43 @@ class KeyGeneration:
             committed = self._received[Kind.COMMITMENT][holder]
             if self._contribution_hash(holder, packed) != committed:
                 raise WireError(f"holder {holder} did not commit to its contribution.")
-            total = ring.add(total, ring.unpack(packed)[0])
+            self._contributions.append(ring.unpack(packed)[0])
+            total = ring.add(total, self._contributions[-1])
         public = ring.pack(np.stack([total, self._common]))
         self._joint = Material.of_key(self._scheme.parameters, public)
         self._session = self._joint.key_id
-        secret, party = self._secret_key.residues, self._party
-        shares = share(secret, ring, self._quorum, len(self._holders))
+        dealt = self._dealing.deal(self._secret_key.residues)
         return {
-            holder: party.channel_to(holder).seal(ring.pack(part[None]))
-            for holder, part in zip(self._holders, shares, strict=True)
+            holder: self._party.channel_to(holder).seal(part)
+            for holder, part in zip(self._holders, dealt, strict=True)
         }
+
+    def _open_shares(self) -> bytes:
+        """Opens the shares of all dealers; returns this holder's challenge seed."""
+        for holder in self._holders:
+            sealed = self._received[Kind.SHARE].pop(holder)
+            try:
+                opened = self._party.channel_from(holder).open(sealed)
+                self._shares[holder], masks = self._dealing.read(opened)
+            except WireError as error:
+                raise WireError(f"holder {holder} dealt no share: {error}") from error
+            self._masks.append(masks)
+        return self._challenge_seed
+
+    def _answers(self) -> bytes:
+        commitments = self._received[Kind.SEED_COMMITMENT]
+        seeds = self._received[Kind.CHALLENGE]
+        for holder in self._holders:
+            committed = commitments[holder][_HASH_BYTES:]
+            if _hash(b"challenge seed", holder, seeds[holder]) != committed:
+                raise WireError(f"holder {holder} did not commit to its challenge.")
+        parts = (seeds[holder] for holder in self._holders)
+        seed = _tagged(b"challenge", self._session, *parts)
+        self._challenge = self._dealing.challenge(seed)
+        assert self._common is not None
+        shares = np.stack([self._shares[holder] for holder in self._holders])
+        masks = np.stack(self._masks)
+        return self._dealing.answers(shares, masks, self._common, self._challenge)
 
 
 def make_joint_key(holders: Mapping[int, KeyGeneration]) -> Material:

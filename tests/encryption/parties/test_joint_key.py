@@ -88,7 +88,9 @@ def test_the_common_polynomial_follows_from_all_seeds(keyless):
     ring, request = keyless.ring, keyless.request
     seeds = keyless.holders[0]._received[Kind.SEED]
     numbers = [n.to_bytes(8, "little") for n in (QUORUM, *HOLDERS)]
-    parts = [packed_request(request), *numbers, *(seeds[n] for n in HOLDERS)]
+    commitments = keyless.holders[0]._received[Kind.SEED_COMMITMENT]
+    shown = [commitments[n] + seeds[n] for n in HOLDERS]
+    parts = [packed_request(request), *numbers, *shown]
     data = b"fedjax_private joint key 1"
     for part in (b"common polynomial", *parts):
         data += len(part).to_bytes(8, "little") + part
