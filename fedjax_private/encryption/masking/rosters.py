@@ -261,16 +261,15 @@ class PairKeys:
     """The keys of two clients in one round, which both derive and never send.
 
     Attributes:
-        seed: (16,) of their common mask.
-        to_higher: (16,) seals the box for the client with the higher number.
-        to_lower: (16,) seals the other box.
-        consent: (16,) authenticates consents.
+        keys: (64,) bytes: four keys one after another.
     """
 
-    seed: bytes = dataclasses.field(repr=False)
-    to_higher: bytes = dataclasses.field(repr=False)
-    to_lower: bytes = dataclasses.field(repr=False)
-    consent: bytes = dataclasses.field(repr=False)
+    keys: bytes = dataclasses.field(repr=False)
+
+    @property
+    def seed(self) -> bytes:
+        """Of their common mask, 16 bytes."""
+        return self.keys[:16]
 
     @classmethod
     def of(cls, party: Party, other: int, roster: Roster) -> "PairKeys":
@@ -286,15 +285,14 @@ class PairKeys:
         """
         channel = party.pair_channel(other)
         message = _LABEL + roster.context
-        keys = hashlib.blake2b(message, key=channel.derivation).digest()
-        return cls(keys[:16], keys[16:32], keys[32:48], keys[48:])
+        return cls(hashlib.blake2b(message, key=channel.derivation).digest())
 
     def box(self, sender: int, receiver: int) -> bytes:
-        """The key of the one box from one of the two clients to the other."""
-        return self.to_higher if sender < receiver else self.to_lower
+        """Returns the key of the one box from one of the two to the other, 16 bytes."""
+        return self.keys[16:32] if sender < receiver else self.keys[32:48]
 
     def consent_to(self, sender: int, receiver: int, transcript: bytes) -> bytes:
         """Returns 16 bytes by which one client consents, to the other, to a list."""
         direction = b"\1" if sender < receiver else b"\0"
-        message, size = direction + transcript, CHECK_BYTES
-        return hashlib.blake2b(message, key=self.consent, digest_size=size).digest()
+        key, message = self.keys[48:], direction + transcript
+        return hashlib.blake2b(message, key=key, digest_size=CHECK_BYTES).digest()
