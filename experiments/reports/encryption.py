@@ -63,7 +63,7 @@ def section(
         "## Encryption",
         "Seconds are of a whole run, with all clients on this one machine; a client of "
         f"a deployment would wait for its own share only. {COMPILING} The server adds "
-        "what it cannot read, and holds no secret key. Decryption noise earns no epsilon.",
+        "what it cannot read, and holds no key. Decryption noise earns no epsilon.",
         "\n".join(sums),
         markdown_table([*head, "bytes a parameter", "largest error of a sum"], body),
     ]

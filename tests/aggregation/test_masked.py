@@ -167,7 +167,7 @@ def test_settings_that_do_not_fit_are_refused():
             made("masks", 3, settings=settings)
     with pytest.raises(ValueError, match="more than half"):
         made("masks", 4, settings={"recovery_threshold": 2})
-    with pytest.raises(ValueError, match="masks: uploads must lie between 2"):
+    with pytest.raises(ValueError, match="at least 2 uploads, got 1"):
         made("masks", 1)
     with pytest.raises(ValueError, match="masks hide every entry"):
         made("masks", 3, encrypted=np.arange(10) < 5)

@@ -56,6 +56,11 @@ class MaskedSum:
     session: bytes = bytes(16)
 
     def __post_init__(self) -> None:
+        if self.uploads < 2:
+            raise ValueError(
+                "masks hide an upload among others: a sum must hold at least 2 "
+                f"uploads, got {self.uploads}; take more clients or min_uploads."
+            )
         limits = {
             "values": (1, 2**32 - 1),
             "bits": (2, 64),

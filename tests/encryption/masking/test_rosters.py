@@ -50,7 +50,8 @@ def test_many_clients_of_an_honest_server_mask_with_some():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"uploads": 1}, "uploads must lie between 2 and"),
+        ({"uploads": 1}, "at least 2 uploads, got 1; take more clients or min_uploads"),
+        ({"uploads": 2**16}, "uploads must lie between 2 and 65520"),
         ({"bits": 65}, "bits must lie between 2 and 64"),
         ({"values": 0}, "values must lie between"),
         ({"most_clients": 7}, "most_clients must lie between 8 and"),
