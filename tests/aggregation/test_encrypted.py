@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fedjax_private.aggregation.sums import grid_of
-from fedjax_private.encryption import OpenFHEUnavailable, RefusedError
+from fedjax_private.encryption import Encryptor, OpenFHEUnavailable, RefusedError
 from tests.aggregation.sums import ENCRYPTED, decoded, encoded, made, released
 
 
@@ -52,6 +52,26 @@ class TestSums:
             np.testing.assert_allclose(
                 decoded(aggregation, total), rows.sum(axis=0), atol=1e-3
             )
+
+    @pytest.mark.parametrize("name", ["exact", "threshold_exact"])
+    def test_makers_of_a_key_vouch_for_it_to_each_client_once(self, name, monkeypatch):
+        # And to the server, which gets no public key.
+        read = []
+
+        def admit(encryptor, party, messages):
+            read.append((party.number, len(messages := list(messages))))
+            honest(encryptor, party, messages)
+
+        honest = Encryptor.admit
+        monkeypatch.setattr(Encryptor, "admit", admit)
+        aggregation = made(name, 3, settings={"key_rounds": 2})
+        assert not aggregation._key.server.material.public_key
+        makers = aggregation.request.holders
+        slots = encoded(aggregation, np.zeros((3, 10)))
+        for number, ids in enumerate(([0, 1, 2], [1, 2, 7], [1, 2, 7])):
+            released(aggregation, slots, np.array(ids), number)
+        admitted = [0, 1, 2, 7, 1, 2, 7]  # the third round has a new key
+        assert read == [(client, makers) for client in admitted]
 
     @pytest.mark.parametrize("name", ["exact", "threshold_exact"])
     def test_exact_sums_beyond_an_upload_are_true(self, name):

@@ -13,6 +13,7 @@ from multiprocessing.connection import Client
 import numpy as np
 import pytest
 
+from fedjax_private.encryption.errors import ProtocolError
 from fedjax_private.encryption.messages.wire import (
     AUTHORITY,
     MAGIC,
@@ -22,15 +23,16 @@ from fedjax_private.encryption.messages.wire import (
 )
 from fedjax_private.encryption.openfhe.backend import interpreter
 from fedjax_private.encryption.openfhe.contexts import ring_of
+from tests.aggregation import sums
 from tests.aggregation.process_sums import (
     VALUES,
     K,
     captured,
     encoded,
-    expected,
     released,
     roles,
 )
+from tests.encryption.fixtures import altered
 
 pytestmark = pytest.mark.needs_openfhe
 
@@ -148,6 +150,34 @@ def test_the_servers_bytes_and_identity_decrypt_nothing(running, numbers):
     assert "another key" in refusal
 
 
+@pytest.mark.parametrize("name", ["exact", "threshold_exact"])
+def test_clients_do_not_upload_under_a_key_that_is_not_vouched_for(
+    running, numbers, name, monkeypatch
+):
+    # The driver plays whoever carries vouchers; these clients have read none yet.
+    aggregation = running(name)
+    slots = encoded(aggregation)
+    ids = np.arange(10, 10 + K)
+    honest = aggregation._vouchers
+    for change, match in (
+        (lambda data: [], "do not vouch for the key"),
+        (lambda data: data[:-1], "do not vouch for the key"),
+        (lambda data: [*data[1:], altered(data[0], 90)], "its tag is wrong"),
+        (lambda data: data + data[:1], "unexpected voucher"),
+    ):
+        monkeypatch.setattr(
+            aggregation,
+            "_vouchers",
+            lambda new, change=change: {n: change(d) for n, d in honest(new).items()},
+        )
+        session = aggregation.open(next(numbers))
+        with pytest.raises(ProtocolError, match=match):
+            session.add(ids, slots)
+    monkeypatch.undo()
+    total, _ = sums.released(aggregation, slots, ids, next(numbers))
+    np.testing.assert_array_equal(total, slots.sum(axis=0))
+
+
 def test_processes_are_spawned_not_forked(running):
     origins = roles(running("exact"), "origin")
     assert len(origins) == 4
@@ -236,7 +266,7 @@ def test_strangers_do_not_stop_a_round(running, numbers, tmp_path):
 
     session.add(np.arange(2, K), slots[2:])
     total, _ = session.release()
-    np.testing.assert_array_equal(total, expected(aggregation.request, slots))
+    np.testing.assert_array_equal(total, slots.sum(axis=0))
     assert not os.path.exists(bomb)
     for stranger in strangers:
         stranger.close()

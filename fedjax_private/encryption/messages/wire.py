@@ -48,9 +48,9 @@ class Kind(enum.IntEnum):
     CONTRIBUTION = 9  # joint key: the contribution itself
     SHARE = 10  # joint key: a sealed share of one holder's key for another holder
     RELEASED = 11  # a decrypted sum
+    VOUCHER = 12  # the public facts about a key, from one of those who made it
     CHALLENGE = 13  # joint key: a seed of the challenge to all dealers
     ANSWERS = 14  # joint key: a holder's answers to that challenge
-    VOUCHER = 12  # the public facts about a key, from one of those who made it
     INVITATION = 32  # masks: the clients of a round
     SHARES = 33  # masks: a client's sealed shares, and its deposit
     BOXES = 34  # masks: the sealed shares for one client

@@ -2,7 +2,7 @@
 
 Only bytes pass between them.
 
-                public material
+             public key, voucher
     KeyAuthority ------------> Encryptor of each client
          ^  |                        | upload
      sum |  | released               v
@@ -13,10 +13,11 @@ With a joint key, the `KeyHolder`s of clients take the place of the authority, a
 server's `Fusion` adds up their partial decryptions.
 
 Assumed throughout: parties know each other's public keys (`channels.Directory`), so
-that a message comes from the sender it names. Clients get the public material from the
-authority or from the holders, never from a server that could hand them its own key.
+that a message comes from the sender it names. Clients and the server also know who
+makes keys. They use a key only if its makers vouch for it: the authority, or every
+holder (see `messages.vouchers`). So nobody who carries a public key can exchange it.
 
-    decryption_log <- authority, joint_key <- holders
+    decryption_log <- authority; dealing <- joint_key; these two <- holders
     encryptor; server <- fusion
     all of these, traffic, sockets <- processes; sockets <- children
 

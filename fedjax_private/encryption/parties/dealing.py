@@ -143,7 +143,7 @@ class Dealing:
         return Ring(self.ring.dimension + self.repetitions, self.ring.moduli)
 
     def deal(self, secret: Residues) -> list[bytes]:
-        """Returns what each holder gets: a share of a key (L, N), and of fresh masks."""
+        """Returns what each holder gets: shares of a key (L, N) and of fresh masks."""
         high, low, shift = wide_gaussian((1, self.repetitions), self.mask_std)
         masks = polynomials.residues(high, low, shift, self.scalars)[0]
         both = np.concatenate([secret, masks], axis=1)

@@ -58,7 +58,8 @@ class KeyHolder(KeyGeneration):
     different holders gets nothing meaningful, but is not found out; a holder can spoil
     a sum. One client that departs from the protocol can learn the joint key from a
     released sum, and with the server it then reads every upload under this key (see
-    `AggregationServer`). `KeyGeneration` says what holds while the key is made.
+    `AggregationServer`). `KeyGeneration` and `Dealing` say what holds while the key is
+    made: among other things, that shares of a key are its own.
 
     Args:
         party: the holder, and the parties that it knows.
