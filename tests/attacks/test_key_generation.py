@@ -17,6 +17,7 @@ from fedjax_private.encryption.messages.wire import (
 from fedjax_private.encryption.parties.joint_key import STAGES
 from tests.encryption.federation import CKKS, HOLDERS, QUORUM, Federation, request_of
 from tests.encryption.fixtures import altered
+from tests.encryption.transforms import at_zero
 
 pytestmark = pytest.mark.needs_openfhe
 
@@ -289,25 +290,30 @@ def exchange_rest(federation):
     federation.exchange(Kind.ANSWERS)
 
 
-def dealt_by_cheat(federation, change):
-    """Carries all stages, with shares of the cheat's key that `change` alters.
+def shares_of_cheat(federation, sent, change):
+    """The messages with shares of the cheat's key, altered.
 
     Args:
-        federation: at its beginning.
+        federation: when shares are on their way.
+        sent: the cheat's messages, by receiver.
         change: (receiver, share of the key, shares of the masks) -> what it gets.
     """
+    dealing, party = federation.dealing, federation.parties[CHEAT]
 
-    def altered_share(receiver):
-        dealing, sealed = federation.dealing, payload(sent[CHEAT][receiver])
-        channel = federation.parties[CHEAT].channel_to(receiver)
-        share = dealing.read(channel.open(sealed))
-        data = dealing.dealt.pack(
-            np.concatenate(change(receiver, *share), axis=1)[None]
-        )
-        return federation.rewritten(Kind.SHARE, CHEAT, receiver, channel.seal(data))
+    def changed(receiver):
+        channel = party.channel_to(receiver)
+        share = dealing.read(channel.open(payload(sent[receiver])))
+        both = np.concatenate(change(receiver, *share), axis=1)
+        sealed = channel.seal(dealing.dealt.pack(both[None]))
+        return federation.rewritten(Kind.SHARE, CHEAT, receiver, sealed)
 
+    return {receiver: changed(receiver) for receiver in HOLDERS}
+
+
+def dealt_by_cheat(federation, change):
+    """Carries all stages, with shares of the cheat's key that `change` alters."""
     sent = federation.deal()
-    sent[CHEAT] = {receiver: altered_share(receiver) for receiver in HOLDERS}
+    sent[CHEAT] = shares_of_cheat(federation, sent[CHEAT], change)
     deliver(federation, Kind.SHARE, sent, sent[CHEAT].get)
     exchange_rest(federation)
 
@@ -464,3 +470,39 @@ def test_of_two_holders_one_cannot_deal_wrong_shares():
     # With as many holders as it takes, a false answer looks like a wrong share.
     match = f"holder {CHEAT} dealt are not .*: it dealt wrong ones, or some who hold"
     not_made(federation, match, (0,))
+
+
+def test_answers_that_are_made_to_fit_do_not_hide_a_wrong_share(keyless):
+    # Dealer and one receiver wait for the others' answers, and put theirs on the
+    # polynomial through them; its value at 0 is then beyond their control.
+    def one_number_off(receiver, key, masks):
+        key[0, 17] ^= np.uint64(receiver == 0)
+        return key, masks
+
+    colluding, honest = (CHEAT, 11), (3, 0, 12)
+    sent = keyless.deal()
+    sent[CHEAT] = shares_of_cheat(keyless, sent[CHEAT], one_number_off)
+    deliver(keyless, Kind.SHARE, sent, sent[CHEAT].get)
+    keyless.exchange(Kind.CHALLENGE)
+    scalars, dealer = keyless.dealing.scalars, HOLDERS.index(CHEAT)
+    answers = {n: holder.send(Kind.ANSWERS) for n, holder in keyless.holders.items()}
+    seen = {n: scalars.unpack(payload(answers[n][CHEAT])) for n in HOLDERS}
+    for number in colluding:
+        here = HOLDERS.index(number)
+        points = {HOLDERS.index(n) - here: seen[n][dealer] for n in honest}
+        for limb, q in enumerate(scalars.moduli):
+            terms = (
+                int(at_zero(points, point, q)) * values[limb].astype(object)
+                for point, values in points.items()
+            )
+            seen[number][dealer, limb] = sum(terms) % q
+    for receiver in honest:
+        messages = [answers[number][receiver] for number in honest] + [
+            keyless.rewritten(
+                Kind.ANSWERS, number, receiver, scalars.pack(seen[number])
+            )
+            for number in colluding
+        ]
+        keyless.holders[receiver].accept(Kind.ANSWERS, messages)
+    match = f"holder {CHEAT} dealt are not of the key .*: it dealt wrong ones; no key"
+    not_made(keyless, match, honest)
