@@ -132,10 +132,11 @@ class EncryptedAggregation(EncryptedSums):
     Formal guarantees: those of `KeyAuthority`, `KeyHolder` and `Encryptor`: a server
     reads no upload, only the released sums, unless it colludes with the key authority,
     with T holders, or with a client that departs from the protocol: such a client can
-    learn the key of its rounds (see `AggregationServer`). A client whose vector leaves
-    the declared range of CKKS stops the run with an error, which is itself visible;
-    declare a bound that noise exceeds with negligible probability. Exact schemes
-    saturate instead, and count it.
+    learn the key of its rounds (see `AggregationServer`). Codecs cut off entries of
+    uploads beyond the value bound, and the report counts them, which is a fact about
+    the vectors. A client whose vector is not finite stops the run, which is visible to
+    all; private clients cannot have one, because clipping leaves out records whose
+    gradient is not finite.
 
     Args:
         request: what is to be summed.
@@ -225,7 +226,7 @@ class _EncryptedSession:
 
     def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
         slots = np.asarray(slots)
-        self._reference.add(clients, slots)
+        self._reference.check(clients, slots)
         for first in range(0, len(slots), self._block):
             block = slice(first, first + self._block)
             ids = [int(client) for client in clients[block]]
@@ -233,9 +234,14 @@ class _EncryptedSession:
             start = time.perf_counter()
             encrypted = self._key.encryptor.ciphertexts(ids, slots[block])
             self._seconds_encrypt += time.perf_counter() - start
-            for client, ciphertexts in zip(ids, encrypted, strict=True):
-                upload = functools.partial(self._upload, ciphertexts)
-                self._route.send(self._parties(client), upload)
+            taken = first
+            try:
+                for client, ciphertexts in zip(ids, encrypted, strict=True):
+                    upload = functools.partial(self._upload, ciphertexts)
+                    self._route.send(self._parties(client), upload)
+                    taken += 1
+            finally:
+                self._reference.add(clients[first:taken], slots[first:taken])
 
     def _upload(self, ciphertexts: memoryview, client: Party, receiver: int) -> bytes:
         start = time.perf_counter()

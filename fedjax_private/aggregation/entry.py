@@ -22,8 +22,8 @@ class SumTask:
         trust: the fewest uploads that a released sum holds, and who decrypts it; with
             shares of a key, clients 0 to `trust.uploads - 1` hold them.
         most_uploads: the most uploads of a sum.
-        residues: whether uploads carry noise mod 2^b, so that no integer stands for NaN
-            or for the end of the range.
+        residues: whether uploads carry shares of a sum's noise, so that no entry is cut
+            off, and whole numbers are added mod 2^b.
         encrypted: (P,) which entries are encrypted; None for all.
 
     Raises:
@@ -50,15 +50,27 @@ class SumTask:
             )
 
 
-def fill_range(settings: Any, bound: float, bits: int | None) -> Any:
+def fill_range(
+    settings: Any, value_bound: float, sum_bound: float | None, bits: int | None
+) -> Any:
     """Returns the settings with a derived range, where none was given.
 
     Args:
         settings: of a scheme.
-        bound: for the field `value_bound`, if the settings have one that is None.
+        value_bound: the largest entry of an upload, for the field of that name, if the
+            settings have one that is None.
+        sum_bound: the largest entry of a sum, likewise. A derived bound yields to one
+            that was given.
         bits: for the field `quantization_bits`, likewise; None leaves it as it is.
     """
-    derived = {"value_bound": bound, "quantization_bits": bits}
+    of_upload, of_sum = (
+        getattr(settings, name, None) for name in ("value_bound", "sum_bound")
+    )
+    derived = {
+        "value_bound": min(value_bound, of_sum or value_bound),
+        "sum_bound": sum_bound and max(sum_bound, of_upload or 0.0),
+        "quantization_bits": bits,
+    }
     missing = {
         field.name: derived[field.name]
         for field in dataclasses.fields(settings)
@@ -83,16 +95,19 @@ class SchemeEntry:
             released, who decrypts; None where nothing is encrypted.
         make: (settings, task) -> the scheme, set up for one training run.
         ignores: fields of the settings class that the scheme does not use.
-        exact: whether it adds whole numbers mod 2^b, so that noise must lie on their
-            grid. The settings then have the fields `value_bound` and
-            `quantization_bits`, which say which grid that is.
+        exact: whether it adds whole numbers, so that noise must lie on their grid. The
+            settings then have the fields `value_bound` and `quantization_bits`, which
+            say which grid that is. Where clients share noise, sums are taken mod 2^b,
+            and the grid spans sums: within `sum_bound` if the settings have that field,
+            otherwise within `value_bound`.
         quorum: (settings, uploads) -> how many holders of key shares, one for each of
             the fewest uploads, can decrypt together; how many clients can open uploads
             with the server, where they open sums themselves; None otherwise.
         protects: (settings) -> whether released sums may be shown to everybody, as
             long as every upload is an encryption.
-        ranged: (settings, bound, bits) -> the settings with these in the place of a
-            range that was not given; noise that clients share derives it.
+        ranged: (settings, value bound, sum bound, bits) -> the settings with these in
+            the place of a range that was not given; see `fill_range`. Noise that
+            clients share derives all three.
         encrypted_fraction: (settings) -> the share of a vector's entries that is
             encrypted. Below 1, `make` needs the mask `encrypted`.
         unavailable: () -> why the scheme cannot run on this machine; None if it can.
@@ -111,7 +126,7 @@ class SchemeEntry:
     exact: bool = False
     quorum: Callable[[Any, int], int | None] = lambda settings, holders: None
     protects: Callable[[Any], bool] = lambda settings: True
-    ranged: Callable[[Any, float, int | None], Any] = fill_range
+    ranged: Callable[[Any, float, float | None, int | None], Any] = fill_range
     encrypted_fraction: Callable[[Any], float] = lambda settings: 1.0
     unavailable: Callable[[], str | None] = lambda: None
 

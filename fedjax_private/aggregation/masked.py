@@ -142,7 +142,9 @@ def masked_sum(
 
 def description(request: SumRequest, facts: MaskedSum) -> str:
     """Sentences for reports: parameters, what is released, who opens sums."""
-    kind = f"mod 2^{facts.bits}" if request.residues else "without wrapping"
+    kind, spanned = "without wrapping", "uploads"
+    if request.residues:
+        kind, spanned = f"mod 2^{facts.bits}", "sums"
     if facts.sparse:
         who = "each client masks with some others only, in a random graph"
     else:
@@ -154,8 +156,9 @@ def description(request: SumRequest, facts: MaskedSum) -> str:
     )
     return (
         f"Pairwise masks (Bonawitz et al.): sums of whole numbers {kind}, of up to "
-        f"{request.uploads} uploads with entries within {request.sum_bound:g} on a "
-        f"grid of {request.bits} bits, {facts.bits / 8:.2f} bytes a value and keys; "
+        f"{request.uploads} uploads, on a grid of {request.bits} bits that spans "
+        f"{spanned} within {request.grid_bound:g}, {facts.bits / 8:.2f} bytes a value "
+        "and keys; "
         f"{who}. {server} and fewer than {facts.quorum} colluding clients learn one "
         f"sum a round, of at least {facts.uploads} uploads."
     )
@@ -178,6 +181,7 @@ class _MaskedSession:
                 f"the sum of round {self._round} would hold {count} uploads: the "
                 f"modulus is for at most {request.uploads}."
             )
+        self._reference.check(clients, slots)
         self._reference.add(clients, slots)
         kept = slots.astype(word(self._aggregation.facts.bits))
         for client, vector in zip(clients, kept, strict=True):

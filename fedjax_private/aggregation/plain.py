@@ -40,13 +40,13 @@ class PlainSum:
         self.total: FloatArray = np.zeros(size)
         self._round, self._open = round_number, True
 
-    def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
-        """Adds a chunk: `clients` (C,) ids, `slots` (C, size).
+    def check(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
+        """Refuses a chunk that cannot be added: `clients` (C,), `slots` (C, size).
 
         Raises:
             RuntimeError: if the round has been ended.
-            ValueError: if the shapes do not match; nothing has been added then.
-            RefusedError: if a client comes twice; nothing has been added then.
+            ValueError: if the shapes do not match.
+            RefusedError: if a client comes twice.
         """
         self._check_open()
         if slots.shape != (len(clients), self.total.size):
@@ -62,7 +62,10 @@ class PlainSum:
                 "a client has uploaded twice in this round: the chunk of clients "
                 f"{ids} repeats one."
             )
-        self.clients.update(ids)
+
+    def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
+        """Adds a chunk that `check` takes."""
+        self.clients.update(int(client) for client in clients)
         self.total += slots.sum(axis=0, dtype=np.float64)
 
     def close(self) -> None:
@@ -119,6 +122,7 @@ class _PlainSession:
         # Waits for the device first, so that training is not timed as addition.
         slots = np.asarray(slots)
         start = time.perf_counter()
+        self._sum.check(clients, slots)
         self._sum.add(clients, slots)
         self._seconds_add += time.perf_counter() - start
 

@@ -235,9 +235,15 @@ class _ProcessSession:
 
     def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
         slots = np.asarray(slots)
-        self._reference.add(clients, slots)
+        self._reference.check(clients, slots)
         ids = [int(client) for client in clients]
-        self._seconds_encrypt += self._upload(self._round, ids, slots)
+        try:
+            self._seconds_encrypt += self._upload(self._round, ids, slots)
+        except ValueError:  # of some; the server has taken others
+            taken = np.isin(clients, self._server.call("uploaded", self._round))
+            self._reference.add(clients[taken], slots[taken])
+            raise
+        self._reference.add(clients, slots)
 
     def release(self) -> tuple[FloatArray, SessionReport]:
         self._reference.close()

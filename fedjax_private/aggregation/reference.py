@@ -108,11 +108,12 @@ class _Session:
         self._seconds = {"encrypt": 0.0, "add": 0.0, "keys": seconds_keys}
 
     def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
-        slots, start = np.asarray(slots), time.perf_counter()
+        slots = np.asarray(slots)
+        self._reference.check(clients, slots)
+        start = time.perf_counter()
         uploads = [reference.encrypt(self._keys, vector) for vector in slots]
         size = sum(map(reference.size_of, uploads))
         self._seconds["encrypt"] += time.perf_counter() - start
-        # The twin refuses clients that have uploaded before; nothing is added then.
         self._reference.add(clients, slots)
         start = time.perf_counter()
         added = [self._total] if self._total else []

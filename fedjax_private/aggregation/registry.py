@@ -64,7 +64,7 @@ def make(
         most_uploads: the most uploads of a sum; by default as many as the fewest.
         encrypted: (P,) which entries are encrypted; the server reads the others. See
             `SelectiveAggregation`. By default all are.
-        residues: whether uploads carry noise mod 2^b; see `SumTask`.
+        residues: whether uploads carry shares of a sum's noise; see `SumTask`.
 
     Raises:
         ValueError: an unknown scheme, a trust model that does not fit it, an empty

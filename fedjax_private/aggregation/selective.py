@@ -4,6 +4,7 @@ Jin, Yao, Han, Gu, Joe-Wong, Ravi, Avestimehr and He, "FedML-HE: An Efficient
 Homomorphic-Encryption-Based Privacy-Preserving Federated Learning System" (2023).
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -15,6 +16,7 @@ from jax.flatten_util import ravel_pytree
 
 from fedjax_private.aggregation.encrypted import EncryptedAggregation
 from fedjax_private.aggregation.plain import PlainAggregation
+from fedjax_private.aggregation.sums import count_saturated
 from fedjax_private.aggregation.types import (
     Codec,
     FloatArray,
@@ -22,6 +24,8 @@ from fedjax_private.aggregation.types import (
     Session,
     SessionReport,
 )
+from fedjax_private.encryption.math.packing import check_vector
+from fedjax_private.encryption.parameters import SumRequest
 from fedjax_private.trust import Trust
 from fedjax_private.typing import Array, Params
 
@@ -80,6 +84,7 @@ class SelectiveAggregation:
             self._inner.open(round_number),
             self._plain.open(round_number),
             self._encrypted,
+            self._inner.request,
         )
 
 
@@ -89,8 +94,10 @@ class _SelectiveSession:
         secret: Session,
         clear: Session,
         encrypted: npt.NDArray[np.bool_],
+        request: SumRequest,
     ) -> None:
         self._secret, self._clear, self._encrypted = secret, clear, encrypted
+        self._request, self._saturated = request, 0
 
     def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
         slots = np.asarray(slots)
@@ -99,13 +106,19 @@ class _SelectiveSession:
                 f"slots of shape {slots.shape} where ({len(clients)}, "
                 f"{self._encrypted.size}) were declared."
             )
+        clear = slots[:, ~self._encrypted]
+        for client, vector in zip(clients, clear, strict=True):
+            check_vector(int(client), vector, self._request)
         self._secret.add(clients, slots[:, self._encrypted])
-        self._clear.add(clients, slots[:, ~self._encrypted])
+        self._clear.add(clients, clear)
+        self._saturated += count_saturated(clear, self._request)
 
     def release(self) -> tuple[FloatArray, SessionReport]:
         total = np.empty(self._encrypted.size)
         total[self._encrypted], report = self._secret.release()
         total[~self._encrypted], other = self._clear.release()
+        saturated = report.saturated + self._saturated
+        report = dataclasses.replace(report, saturated=saturated)
         return total, report.with_clear(other)
 
 

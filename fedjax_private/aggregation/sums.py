@@ -1,8 +1,10 @@
 """Base class of encrypted sums, and the plain sum that they are compared with."""
 
 import functools
+import warnings
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
@@ -13,11 +15,23 @@ from fedjax_private.encryption.math.packing import check_vector
 from fedjax_private.encryption.parameters import SumRequest, derive
 from fedjax_private.quantization import Grid, dequantize, quantize
 from fedjax_private.trust import Decryptor, Trust
+from fedjax_private.typing import Array, PRNGKey
 
 
 def grid_of(request: SumRequest) -> Grid:
     """Returns which integers stand for which values, under an exact scheme."""
-    return Grid(request.bits, request.sum_bound)
+    return Grid(request.bits, request.grid_bound)
+
+
+# Deviations of an error that nobody ever sees.
+_BEYOND_CHANCE = 20.0
+
+
+class RangeWarning(UserWarning):
+    """A released sum that is not the sum of the clients' vectors, as a range was left.
+
+    `SessionReport` has the numbers.
+    """
 
 
 @functools.lru_cache(maxsize=16)
@@ -27,6 +41,35 @@ def integer_codec(grid: Grid) -> Codec:
         encode=lambda key, vector: quantize(key, vector, grid),
         decode=lambda total: dequantize(total, grid),
     )
+
+
+@functools.lru_cache(maxsize=16)
+def _real_codec(bound: float) -> Codec:
+    largest = _largest(bound)
+
+    def encode(key: PRNGKey, vector: Array) -> Array:
+        cut = jnp.clip(vector.astype(jnp.float32), -largest, largest)
+        return jnp.where(jnp.isfinite(vector), cut, jnp.nan)
+
+    return Codec(encode, IDENTITY.decode)
+
+
+def _largest(bound: float) -> np.float32:
+    """Returns the largest float32 that is not above the bound."""
+    nearest = np.float32(bound)
+    return nearest if float(nearest) <= bound else np.nextafter(nearest, np.float32(0))
+
+
+def count_saturated(slots: npt.NDArray[Any], request: SumRequest) -> int:
+    """Returns how many entries of uploads (C, S) are at the end of their range.
+
+    Codecs have put all those there that were beyond. Noisy uploads have no range.
+    """
+    if request.residues:
+        return 0
+    exact = request.scheme.exact
+    end = grid_of(request).most if exact else _largest(request.value_bound)
+    return int(np.count_nonzero(np.abs(slots) >= end))
 
 
 class EncryptedSums:
@@ -59,9 +102,16 @@ class EncryptedSums:
 
     @property
     def codec(self) -> Codec:
-        """CKKS: float32 as it is. Exact: randomised rounding to signed integers."""
-        exact = self.request.scheme.exact
-        return integer_codec(grid_of(self.request)) if exact else IDENTITY
+        """CKKS: float32. Exact: randomised rounding to signed integers.
+
+        Both cut off what is beyond the value bound, and mark what is not finite for the
+        client to refuse. Reals with a share of noise are left as they are.
+        """
+        if self.request.scheme.exact:
+            return integer_codec(grid_of(self.request))
+        if self.request.residues:
+            return IDENTITY
+        return _real_codec(self.request.value_bound)
 
     @property
     def description(self) -> str:
@@ -74,19 +124,24 @@ class EncryptedSums:
             f"{parameters.bytes_per_value:.2f} bytes a value"
         )
         if scheme.exact:
+            range_of = (
+                f"mod 2^{request.bits}, on a grid that spans sums"
+                if request.residues
+                else f"of integers of {request.bits} bits, on a grid that spans uploads"
+            )
             what = (
                 f"{'BFV' if scheme.threshold else 'BGV'} (OpenFHE): {ring}; exact sums "
-                f"mod 2^{request.bits} of up to {request.uploads} uploads, "
-                f"{parameters.lanes} lanes a slot, on a grid that spans sums within "
-                f"{request.sum_bound:g}."
+                f"{range_of} within {request.grid_bound:g}, of up to {request.uploads} "
+                f"uploads, {parameters.lanes} lanes a slot."
             )
         else:
             packing = "complex" if request.complex_packing else "real"
+            deviation = parameters.error_std(request.uploads)
             what = (
                 f"CKKS (OpenFHE, {packing} packing): {ring}; sums of up to "
-                f"{request.uploads} uploads with entries within {request.sum_bound:g} "
-                f"and errors of {parameters.error_std(request.uploads):.1g} "
-                "(one sigma)."
+                f"{request.uploads} uploads with entries within "
+                f"{request.value_bound:g}, within {parameters.sum_bound:g} in a sum, "
+                f"and errors of {deviation:.1g} (one sigma)."
             )
         if parameters.sums_per_key is not None:
             bits = (request.settings.statistical_bits + 1) / 2
@@ -169,40 +224,70 @@ class EncryptedSums:
 class ReferenceSum(PlainSum):
     """The plain sum of one round's vectors, which only a simulation can take.
 
-    Checks each vector before it is encrypted, and measures the released sum's error.
+    `check` every chunk before any of it is encrypted; `add` what the server has taken.
     """
 
     def __init__(self, request: SumRequest, round_number: int) -> None:
         super().__init__(request.values, round_number)
         self._request, self._saturated = request, 0
 
-    def add(self, clients: IntArray, slots: npt.NDArray[Any]) -> None:
-        """Adds a chunk, as `PlainSum` does.
+    def check(self, clients: IntArray, slots: npt.NDArray[Any]) -> None:
+        """Refuses a chunk that a client, or the server, would refuse in part.
 
         Raises:
+            RuntimeError: as `PlainSum.check` does.
             ValueError: also if an entry must not be encrypted; see `check_vector`.
+            RefusedError: also if a sum does not hold so many uploads.
         """
+        super().check(clients, slots)
+        most = self._request.uploads
+        if len(self.clients) + len(clients) > most:
+            raise RefusedError(
+                f"the sum is full: the parameters hold at most {most} uploads."
+            )
         for client, vector in zip(clients, slots, strict=True):
             check_vector(int(client), vector, self._request)
+
+    def add(self, clients: IntArray, slots: npt.NDArray[Any]) -> None:
+        """Adds uploads that the server has taken."""
         super().add(clients, slots)
-        if self._request.scheme.exact and not self._request.residues:
-            ends = np.abs(slots) >= grid_of(self._request).most
-            self._saturated += int(np.count_nonzero(ends))
+        self._saturated += count_saturated(slots, self._request)
 
     def report(self, total: npt.NDArray[Any], **measured: Any) -> SessionReport:
-        """Returns the report of a released sum, with the other fields as measured."""
-        differences = np.abs(total - self.total)  # whole numbers below 2^53, if exact
-        error, wrapped = float(differences.max()), 0
-        if self._request.scheme.exact:
-            grid = grid_of(self._request)
-            error *= grid.step
-            if self._request.residues:
-                wrapped = int(np.count_nonzero(np.abs(self.total) > grid.most))
-        return SessionReport(
-            wrapped=wrapped,
+        """Returns the report of a released sum, with the other fields as measured.
+
+        Warns, once a program, where a range was left; see `RangeWarning`.
+        """
+        request = self._request
+        differences = np.abs(total - self.total)  # whole below 2^53, if exact
+        unit = grid_of(request).step if request.scheme.exact else 1.0
+        error = derive(request).error_std(len(self.clients))
+        report = SessionReport(
             uploads=len(self.clients),
-            download_bytes_per_client=BYTES_PER_VALUE * self._request.values,
-            max_error=error,
+            download_bytes_per_client=BYTES_PER_VALUE * request.values,
+            max_error=float(differences.max()) * unit,
             saturated=self._saturated,
+            wrapped=int(np.count_nonzero(differences > _BEYOND_CHANCE * error)),
             **measured,
         )
+        for sentence in range_warnings(report):
+            warnings.warn(sentence, RangeWarning, stacklevel=3)
+        return report
+
+
+def range_warnings(report: SessionReport) -> list[str]:
+    """Returns sentences without numbers on the ranges that a report's round left."""
+    sentences = []
+    if report.saturated:
+        sentences.append(
+            "entries of uploads reached value_bound, where they are cut off, so that "
+            "the sum may not be that of the vectors: give a larger value_bound or a "
+            "lower learning_rate; `saturated` in the report counts them."
+        )
+    if report.wrapped:
+        sentences.append(
+            "entries of a released sum are wrong, because the true sum is beyond the "
+            "range of sums: give a larger sum_bound, or leave it out; `wrapped` in the "
+            "report counts them."
+        )
+    return sentences

@@ -238,24 +238,30 @@ MOST_ROUNDING = 0.01
 def _scheme(terms: Terms) -> tuple[Choice[SchemeEntry] | None, float]:
     """Returns the scheme, and how much its codec adds to the norm of a difference.
 
-    The server adds its noise after the sum, so the sum of all clients' differences must
-    fit into the range: one that wraps would move by more than the sensitivity.
+    A difference must fit into the range, so that none is cut off: how many were would
+    be a fact about clients. The server adds its noise after the sum, so the sum of all
+    differences must fit, too: one that wraps would move by more than the sensitivity.
     """
     clients, norm = terms.clients, terms.clip_norm
-    bound = clients * norm * (1 + MOST_ROUNDING)
+    bound = norm * (1 + MOST_ROUNDING)
     most = math.sqrt(terms.size) * bound / (norm * MOST_ROUNDING)
-    scheme = terms.ranged(bound, min(24, 1 + math.ceil(math.log2(most + 1))))
+    bits = min(24, 1 + math.ceil(math.log2(most + 1)))
+    scheme = terms.ranged(bound, clients * bound, bits)
     if scheme is None:
         return None, 0.0
     settings, step = scheme.settings, 0.0
     if terms.exact:
         step = Grid(settings.quantization_bits, settings.value_bound).step
-    given, needed = getattr(settings, "value_bound", None), clients * (norm + step)
-    if given is not None and given < needed:
-        raise ValueError(
-            f"value_bound must be at least {needed:g}, which the sum of {clients} "
-            f"clients' differences may reach, got {given:g}."
-        )
+    for name, needed, what in (
+        ("value_bound", norm + step, "a client's difference"),
+        ("sum_bound", clients * (norm + step), f"the sum of {clients} differences"),
+    ):
+        given = getattr(settings, name, None)
+        if given is not None and given < needed:
+            raise ValueError(
+                f"{name} must be at least {needed:g}, which {what} may reach, got "
+                f"{given:g}."
+            )
     # Randomised rounding moves every entry by less than a grid step.
     return scheme, math.sqrt(terms.size) * step
 

@@ -309,8 +309,10 @@ def _price(terms: Terms, asked: NbaflChoices) -> Privacy:
         settings = settings_of(asked.nbafl_claim)
     stddev = uplink_noise(settings)
     epsilon = terms.priced(event(settings, terms.steps), Neighbors.REPLACE_ONE)
-    # Of the sum of K uploads, each divided by K; a single upload needs no more.
-    bound = terms.clip_norm + terms.deviations * stddev / math.sqrt(settings.scheduled)
+    # Of an upload divided by K, and of the sum of K; exact sums have all their carries.
+    cohort, spread = settings.scheduled, terms.deviations * stddev
+    of_upload = (terms.clip_norm + spread) / cohort
+    of_sum = None if terms.exact else terms.clip_norm + spread / math.sqrt(cohort)
     return Privacy(
         settings,
         stddev / terms.clip_norm,
@@ -323,7 +325,7 @@ def _price(terms: Terms, asked: NbaflChoices) -> Privacy:
         False,
         lambda rounds, adversary: event(settings, rounds),
         {Adversary.OUTSIDERS: "the world, the server and all other clients together"},
-        terms.ranged(bound, None),
+        terms.ranged(of_upload, of_sum, None),
         claimed=settings.epsilon,
     )
 

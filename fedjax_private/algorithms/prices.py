@@ -130,16 +130,20 @@ class Terms:
         )
         return make_plan(self.mechanism, settings)
 
-    def ranged(self, bound: float, bits: int | None) -> Choice[SchemeEntry] | None:
+    def ranged(
+        self, value_bound: float, sum_bound: float | None, bits: int | None
+    ) -> Choice[SchemeEntry] | None:
         """Returns the scheme with this range where its settings give none.
 
         Args:
-            bound: the largest absolute value of an entry of an upload and of a sum.
+            value_bound: the largest absolute entry of an upload.
+            sum_bound: the largest absolute entry of a sum; None for the scheme's.
             bits: of exact sums; None for the scheme's default.
         """
         if self.scheme is None:
             return None
-        settings = self.scheme.entry.ranged(self.scheme.settings, bound, bits)
+        ranged = self.scheme.entry.ranged
+        settings = ranged(self.scheme.settings, value_bound, sum_bound, bits)
         return dataclasses.replace(self.scheme, settings=settings)
 
 
@@ -161,7 +165,7 @@ class Privacy:
         against: adversary -> its description; a single entry where all adversaries
             face the same noise.
         scheme: the aggregation scheme, with the range that noise needs.
-        residues: whether uploads are noisy integers mod 2^b.
+        residues: whether uploads carry shares of a sum's noise.
         claimed: the epsilon by the paper's own analysis, where that differs.
     """
 
@@ -237,12 +241,16 @@ def shared_price(terms: Terms, counted: int | None = None) -> Privacy:
     scheme = _check_shared(terms)
     trust, against = terms.trust, terms.against
     counted = counted or trust.shares(against)
-    given: float | None = getattr(scheme.settings, "value_bound", None)
+    of_upload: float | None = getattr(scheme.settings, "value_bound", None)
+    # Settings without a bound of sums have one for both.
+    of_sum: float | None = getattr(scheme.settings, "sum_bound", of_upload)
     bits: int | None = getattr(scheme.settings, "quantization_bits", None)
     # The mean of clipped gradients over the expected batch has no entry beyond 1,
     # unless many more are drawn than expected.
     signal = terms.signal_bound if terms.exact else 1.25
     assert signal is not None  # given wherever clients share noise
+    if of_upload is not None:
+        signal = min(signal, terms.cohort * of_upload)
 
     def plan_of(noise: float, grid_bits: int | None = None) -> SharedPlan:
         examples = terms.examples / terms.clients * terms.cohort
@@ -250,12 +258,12 @@ def shared_price(terms: Terms, counted: int | None = None) -> Privacy:
         if grid_bits is not None:
             bound = bound_of(noise, plan.expected_batch_size)
             plan = on_grid(plan, terms.size, bound, grid_bits)
-        return SharedPlan(plan, trust)
+        return SharedPlan(plan, trust, of_upload)
 
     def bound_of(noise: float, batch: float) -> float:
         """The largest entry of a sum, in units of the clip norm over the batch."""
-        shares = terms.cohort / counted
-        return given or signal + terms.deviations * noise * math.sqrt(shares) / batch
+        spread = terms.deviations * noise * math.sqrt(terms.cohort / counted)
+        return of_sum or max(of_upload or 0.0, signal + spread / batch)
 
     def calibrated(grid_bits: int | None = None) -> float:
         return terms.calibrated(
@@ -304,8 +312,8 @@ def shared_price(terms: Terms, counted: int | None = None) -> Privacy:
                 f"subtract their own noise shares from the released sums{reading}"
             ),
         },
-        terms.ranged(bound, bits or bits_for(bound, batch, terms.size)),
-        residues=terms.exact,
+        terms.ranged(bound, bound, bits or bits_for(bound, batch, terms.size)),
+        residues=True,
     )
 
 

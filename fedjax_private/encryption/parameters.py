@@ -92,9 +92,10 @@ class SumRequest:
         holders: holders of key shares; 1 without a threshold.
         settings: how values become ciphertexts; of a subclass's settings, such as those
             of an aggregation, only the fields of `CipherSettings` are kept.
-        residues: exact: sums are taken mod 2^b, and entries of uploads are any whole
-            numbers, because they carry noise. Otherwise entries are within
-            +-(2^(b-1) - 1), and sums are true.
+        residues: whether uploads carry shares of a sum's noise. Their entries then have
+            no bound, as cutting them off would change the noise, and exact sums are
+            taken mod 2^b. Otherwise entries are within the value bound, and exact sums
+            are true.
 
     Raises:
         ValueError: on construction, in one sentence.
@@ -132,9 +133,22 @@ class SumRequest:
             )
 
     @property
-    def sum_bound(self) -> float:
-        """The largest absolute value of an entry of a sum, and of an upload."""
+    def value_bound(self) -> float:
+        """The largest absolute entry of an upload, before shares of noise."""
         return cast(float, self.settings.value_bound)  # complete
+
+    @property
+    def sum_bound(self) -> float:
+        """The largest absolute entry of a sum: as asked for, or of full uploads."""
+        asked = self.settings.sum_bound
+        if self.scheme.exact and self.residues:
+            return asked or self.value_bound  # which is taken mod 2^b
+        return asked or self.uploads * self.value_bound
+
+    @property
+    def grid_bound(self) -> float:
+        """Exact: what the integers of b bits span: uploads, or sums mod 2^b."""
+        return self.sum_bound if self.residues else self.value_bound
 
     @property
     def bits(self) -> int:
@@ -144,7 +158,11 @@ class SumRequest:
     @property
     def lane_bits(self) -> int:
         """Exact: bits of one lane, the carries of a full sum included."""
-        return self.bits + (self.uploads - 1).bit_length()
+        carries = (self.uploads - 1).bit_length()
+        if not self.residues:
+            ratio = math.ceil(self.sum_bound / self.value_bound * (1 - 2.0**-50))
+            carries = min(carries, (ratio - 1).bit_length())
+        return self.bits + carries
 
     @property
     def worst_case(self) -> bool:
@@ -172,6 +190,8 @@ class Parameters:
         ring_dimension: N.
         limb_bits: bits of each prime of the modulus q.
         scale: CKKS: the factor between values and what is encrypted; 0 if exact.
+        sum_bound: the largest absolute entry of a sum that is right for all uploads: as
+            asked for, or derived; see `CipherSettings`.
         lanes: exact: integers in one slot; 0 in CKKS.
         flooding_std: standard deviation, per coefficient, of the noise that is added to
             a decryption (CKKS) or to a partial decryption (threshold); 0 where nothing
@@ -192,6 +212,7 @@ class Parameters:
     ring_dimension: int
     limb_bits: tuple[int, ...]
     scale: float = 0.0
+    sum_bound: float = 0.0
     lanes: int = 0
     flooding_std: float = 0.0
 
@@ -265,7 +286,7 @@ class Parameters:
         # Of every holder, or of the one that decrypts.
         variance += self.request.holders * self.flooding_std**2
         error = math.sqrt(variance * self.ring_dimension / 2) / self.scale
-        return math.hypot(error, 2.0**-51 * self.request.sum_bound)
+        return math.hypot(error, 2.0**-51 * self.sum_bound)
 
 
 def derive(request: SumRequest) -> Parameters:
@@ -291,9 +312,9 @@ def derive(request: SumRequest) -> Parameters:
     raise ValueError(
         f"no ciphertext of {request.scheme.value} at {SECURITY_BITS} bits of security "
         f"holds sums of {request.uploads} vectors with entries up to "
-        f"{request.sum_bound:g} within an error of {settings.precision:g}: use a "
-        "smaller value bound, a coarser precision, a smaller query budget or fewer "
-        "clients."
+        f"{max(request.value_bound, settings.sum_bound or 0):g} within an error of "
+        f"{settings.precision:g}: use a smaller value bound or sum bound, a coarser "
+        "precision, a smaller query budget or fewer clients."
     )
 
 
@@ -313,18 +334,23 @@ def candidates(request: SumRequest) -> Iterator[Parameters]:
 
 def _with_scale(bare: Parameters, noise: float) -> Parameters | None:
     """CKKS: returns the parameters with a scale; None if none is precise enough."""
-    request = bare.request
+    request, settings = bare.request, bare.request.settings
     # The largest coefficient of an encoded polynomial is at most the largest slot:
     # sqrt(2) times the largest part of a complex one. It must stay below q/2, with room
     # for all noise.
     room = 2.0 ** (bare.modulus_bits - 1) * (1 - 2.0**-8) - noise
-    largest = request.sum_bound * (math.sqrt(2) if request.complex_packing else 1.0)
-    scale = min(room / largest, 2.0**_MAX_SCALE_BITS / largest)
-    if scale <= 0:
+    room = min(room, 2.0**_MAX_SCALE_BITS)
+    if room <= 0:
         return None
-    parameters = dataclasses.replace(bare, scale=scale)
-    precise = parameters.error_std(request.uploads) <= request.settings.precision
-    return parameters if precise else None
+    largest = math.sqrt(2) if request.complex_packing else 1.0
+    unit = dataclasses.replace(bare, scale=room / largest, sum_bound=1.0)
+    # The error grows with the bound.
+    holds = settings.precision / unit.error_std(request.uploads)
+    bound = settings.sum_bound or min(request.sum_bound, holds)
+    # A sum may be as large as a single upload.
+    if max(bound, request.value_bound) > holds:
+        return None
+    return dataclasses.replace(bare, scale=room / (largest * bound), sum_bound=bound)
 
 
 def _with_lanes(bare: Parameters, noise: float) -> Parameters | None:
@@ -335,7 +361,9 @@ def _with_lanes(bare: Parameters, noise: float) -> Parameters | None:
     lanes = min(math.floor(room) - 1, _MAX_PLAINTEXT_BITS) // bare.lane_bits
     if lanes < 1:
         return None
-    parameters = dataclasses.replace(bare, lanes=lanes)
+    parameters = dataclasses.replace(
+        bare, lanes=lanes, sum_bound=bare.request.sum_bound
+    )
     return parameters if math.log2(parameters.plaintext_modulus) <= room else None
 
 

@@ -28,23 +28,44 @@ class RangeSettings(choices.Settings):
     """Which values are summed, and which whole numbers stand for them.
 
     Attributes:
-        value_bound: the largest absolute value of an entry of an upload and of a sum,
-            in the units of the upload (weights and noise included). None: derived from
-            the noise where clients share it, otherwise 2.
-        quantization_bits: exact: b; entries are integers mod 2^b. None: derived from
-            the noise where clients share it, otherwise 16.
+        value_bound: the largest absolute entry of an upload, in its own units (weights
+            included). Codecs cut what is beyond, and reports count it. Where clients
+            share noise, it bounds what they send before noise. None: derived from the
+            noise where clients share it, otherwise 2, or `sum_bound` if that is less.
+        sum_bound: the largest absolute entry of a sum, noise included. A sum beyond may
+            come out wrong, which reports count. None: derived from the noise where
+            clients share it, otherwise what the largest uploads add up to; in CKKS at
+            most what the smallest ciphertext holds within `precision`.
+        quantization_bits: exact: b, bits of an entry of an upload; of a sum where
+            clients share noise, which is then taken mod 2^b. None: derived from the
+            noise where clients share it, otherwise 16.
+
+    Raises:
+        ValueError: a value outside its range, or a sum_bound below value_bound.
     """
 
     value_bound: float | None = choices.setting(
         None,
-        "largest absolute entry of an upload and of a sum (default: derived)",
+        "largest absolute entry of an upload; larger ones are cut (default: derived)",
         _within_float64,
+    )
+    sum_bound: float | None = choices.setting(
+        None, "largest absolute entry of a sum (default: derived)", _within_float64
     )
     quantization_bits: int | None = choices.setting(
         None,
-        "sums are taken mod 2^bits (default: derived)",
+        "bits of an entry of an upload, or of a noisy sum (default: derived)",
         choices.between(2, 24),
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        least, most = self.value_bound, self.sum_bound
+        if least is not None and most is not None and most < least:
+            raise ValueError(
+                "sum_bound must be at least value_bound, as a sum may hold a single "
+                f"entry that is not 0, got {most:g} and {least:g}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,14 +117,17 @@ class CipherSettings(RangeSettings):
     )
 
     def complete(self) -> "CipherSettings":
-        """Returns the settings of this class alone, with a value for each.
+        """Returns the settings of this class alone, with a value for all but sum_bound.
 
         Two settings that give the same ciphertexts are then equal.
         """
         names = [field.name for field in dataclasses.fields(CipherSettings)]
         given = {name: getattr(self, name) for name in names}
         given = {name: value for name, value in given.items() if value is not None}
-        return CipherSettings(**{**_WHERE_NOT_DERIVED, **given})
+        settings = {**_WHERE_NOT_DERIVED, **given}
+        if self.value_bound is None and self.sum_bound is not None:
+            settings["value_bound"] = min(settings["value_bound"], self.sum_bound)
+        return CipherSettings(**settings)
 
 
 DEFAULTS = CipherSettings()

@@ -139,13 +139,19 @@ class SharedPlan:
         plan: of each client, which samples, clips and adds one share. Its
             `expected_batch_size` is that of all clients together.
         trust: the number of shares in a released sum, and how many are honest.
+        value_bound: the largest absolute entry, in slots, of what a client sends,
+            without its noise; what is beyond is cut off. None: no bound of its own.
 
     Formal guarantees: a run of n steps is, with respect to the records of any honest
     client, what `event(n, adversary)` describes, against that adversary (see `Trust`).
     It covers the released sums, one a step, of at least `trust.uploads` uploads each;
     it needs that the adversary decrypts nothing else, that clients add their shares,
     and that all sample with the plan's probability. A server that reads uploads, or a
-    client's own steps between two releases, are not covered.
+    client's own steps between two releases, are not covered. Cutting off at
+    `value_bound` comes before the noise and is 1-Lipschitz in each coordinate, so that
+    sensitivities hold. How many entries were cut depends on the records, and leaves no
+    client. The noisy sum is never cut off: what depends on single uploads with their
+    noise would not be covered.
 
     Raises:
         ValueError: clients cannot share the plan's noise or clipping.
@@ -153,6 +159,7 @@ class SharedPlan:
 
     plan: PrivacyPlan
     trust: Trust
+    value_bound: float | None = None
 
     def __post_init__(self) -> None:
         clipping = self.plan.clipping
@@ -200,6 +207,10 @@ class SharedPlan:
         """
         steps, clip, past = state or (0, (), ())
         noise, bound = self.plan.noise, self.plan.clipping.bound
+        if self.value_bound is not None:
+            end = self.value_bound * self.unit
+            cut = jnp.clip(total, -end, end)
+            total = jnp.where(jnp.isfinite(total), cut, jnp.nan)
         slots, past = noise.share(key, total, bound, self.unit, past)
         return slots, type(state)(steps + 1, clip, past) if state else ()
 

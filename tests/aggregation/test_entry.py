@@ -11,13 +11,20 @@ TRUST = Trust(3, Decryptor.NOBODY_NEEDED)
 
 
 def test_a_range_is_filled_in_where_none_was_given():
-    filled = fill_range(SumSettings(), 3.5, 12)
-    assert filled == SumSettings(value_bound=3.5, quantization_bits=12)
-    given = SumSettings(value_bound=1.0, quantization_bits=20)
-    assert fill_range(given, 3.5, 12) == given
-    assert fill_range(SumSettings(topology="ring"), 3.5, None) == SumSettings(
+    filled = fill_range(SumSettings(), 3.5, 7.0, 12)
+    assert filled == SumSettings(value_bound=3.5, sum_bound=7.0, quantization_bits=12)
+    given = SumSettings(value_bound=1.0, sum_bound=2.0, quantization_bits=20)
+    assert fill_range(given, 3.5, 7.0, 12) == given
+    assert fill_range(SumSettings(topology="ring"), 3.5, None, None) == SumSettings(
         topology="ring", value_bound=3.5
     )
+
+
+def test_derived_bounds_yield_to_given_ones():
+    found = fill_range(SumSettings(value_bound=9.0), 3.5, 7.0, None)
+    assert (found.value_bound, found.sum_bound) == (9.0, 9.0)
+    found = fill_range(SumSettings(sum_bound=2.0), 3.5, 7.0, None)
+    assert (found.value_bound, found.sum_bound) == (2.0, 2.0)
 
 
 def test_settings_without_a_range_stay_as_they_are():
@@ -25,8 +32,8 @@ def test_settings_without_a_range_stay_as_they_are():
     class Own(choices.Settings):
         value_bound: float | None = choices.setting(None, "largest entry")
 
-    assert fill_range(Own(), 2.0, 12) == Own(2.0)
-    assert fill_range(choices.Settings(), 2.0, 12) == choices.Settings()
+    assert fill_range(Own(), 2.0, 3.0, 12) == Own(2.0)
+    assert fill_range(choices.Settings(), 2.0, 3.0, 12) == choices.Settings()
 
 
 def test_exact_schemes_have_a_range():

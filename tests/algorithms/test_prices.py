@@ -113,9 +113,11 @@ def test_shared_noise_against_each_adversary(prepare, honest, facing):
     assert privacy.plan.plan.noise.noise_multiplier == 4.0 / math.sqrt(8)
     assert f"all clients but {facing} of every 8" in privacy.against[Adversary.INSIDERS]
     # In units of the clip norm over 4000 records, all of which are drawn.
-    bound = run.scheme.settings.value_bound
-    assert bound == pytest.approx(1.25 + 8 * 4.0 / 4000)
-    assert not privacy.residues
+    settings = run.scheme.settings
+    assert settings.sum_bound == pytest.approx(1.25 + 8 * 4.0 / 4000)
+    assert settings.value_bound == settings.sum_bound
+    assert privacy.residues
+    assert privacy.plan.value_bound is None
 
 
 def test_more_uploads_than_a_sum_must_hold_widen_its_range(prepare):
@@ -291,8 +293,13 @@ def test_nbafl_charges_the_uploads_of_the_busiest_client(prepare):
 def test_nbafl_s_sums_have_room_for_its_noise(prepare, encryption, deviations):
     run = prepare("private_ai_local", encryption, noise_multiplier=6.0, **nbafl())
     mean = 5.0 * 6.0 / math.sqrt(8)
-    bound = run.scheme.settings.value_bound
-    assert bound == pytest.approx(5.0 + deviations * mean)
+    settings = run.scheme.settings
+    upload = (5.0 + deviations * 5.0 * 6.0) / 8
+    assert settings.value_bound == pytest.approx(upload)
+    total = 5.0 + deviations * mean
+    # Exact sums hold eight of the largest uploads.
+    expected = None if encryption == "exact" else pytest.approx(total)
+    assert settings.sum_bound == expected
     asked = {"value_bound": 7.0}
     given = prepare("private_ai_local", encryption, asked, **nbafl())
     assert given.scheme.settings.value_bound == 7.0
@@ -337,10 +344,11 @@ def test_exact_sums_add_their_rounding_to_a_client_s_sensitivity(prepare, bits):
     values = {"noise_multiplier": 1.2, "clip_norm": 0.5, **CLIENT_LEVEL}
     run = prepare("private_ai_local", "exact", sums, **values)
     settings = run.scheme.settings
-    # Eight differences of norm 0.5, and 1 % more.
-    assert settings.value_bound == pytest.approx(4.04)
-    assert settings.quantization_bits == (bits or 18)
-    step = 4.04 / (2 ** (settings.quantization_bits - 1) - 1)
+    # A difference of norm 0.5, and 1 % more; and eight of them.
+    assert settings.value_bound == pytest.approx(0.505)
+    assert settings.sum_bound == pytest.approx(4.04)
+    assert settings.quantization_bits == (bits or 15)
+    step = 0.505 / (2 ** (settings.quantization_bits - 1) - 1)
     rounding = math.sqrt(SIZE) * step
     assert run.privacy.plan.rounding == pytest.approx(rounding)
     assert (rounding > 0.005) is (bits == 12)
@@ -352,9 +360,25 @@ def test_exact_sums_add_their_rounding_to_a_client_s_sensitivity(prepare, bits):
 def test_sums_that_central_noise_follows_must_not_leave_their_range(
     prepare, encryption
 ):
-    ranges = {"value_bound": 7.9}
-    with pytest.raises(ValueError, match="value_bound must be at least 8"):
-        prepare("private_ai_local", encryption, ranges, **CLIENT_LEVEL)
+    for ranges, sentence in (
+        ({"value_bound": 0.9}, "value_bound must be at least 1.*a client's difference"),
+        ({"sum_bound": 7.9}, "sum_bound must be at least 8.*sum of 8 differences"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            prepare("private_ai_local", encryption, ranges, **CLIENT_LEVEL)
+
+
+@pytest.mark.parametrize("encryption", ["ckks", "exact"])
+def test_a_bound_on_what_clients_send_makes_shared_sums_narrower(prepare, encryption):
+    """Eight clients that send 0.01 at most add up to 0.08, and the noise."""
+    run = prepare("private_ai", encryption, {"value_bound": 0.01}, noise_multiplier=4.0)
+    settings, deviations = run.scheme.settings, 6 if encryption == "exact" else 8
+    assert settings.value_bound == run.privacy.plan.value_bound == 0.01
+    assert settings.sum_bound == pytest.approx(0.08 + deviations * 4.0 / 4000)
+    given = prepare("private_ai", encryption, {"sum_bound": 3.0}).scheme.settings
+    assert (given.value_bound, given.sum_bound) == (3.0, 3.0)
+    wide = prepare("private_ai", encryption, {"value_bound": 3.0}).scheme.settings
+    assert (wide.value_bound, wide.sum_bound) == (3.0, 3.0)
 
 
 def test_no_noise_protects_clients_from_a_trusted_server(prepare):

@@ -35,13 +35,16 @@ def derived(scheme, **changes):
 def requests(draw, schemes=tuple(Scheme)):
     scheme = draw(st.sampled_from(schemes))
     positive = st.floats(1e-12, 1e12)
+    bounds = st.fixed_dictionaries({"value_bound": positive}) | st.tuples(
+        positive, positive
+    ).map(lambda both: {"value_bound": min(both), "sum_bound": max(both)})
     real = scheme is Scheme.CKKS and draw(st.booleans())
     return sum_request(
         scheme,
         draw(st.integers(1, 2**32 - 1) | st.integers(1, 10_000)),
         draw(st.integers(1, 2**20) | st.integers(1, 100)),
         draw(st.integers(2, 2**10)) if scheme.threshold else 1,
-        value_bound=draw(positive),
+        **draw(bounds),
         precision=draw(positive),
         quantization_bits=draw(st.integers(2, 24)),
         protect=scheme is not Scheme.CKKS or draw(st.booleans()),
@@ -172,7 +175,13 @@ def test_every_exact_set_keeps_its_noise_budget(wanted):
     except ValueError:
         assume(False)
     carries = math.ceil(math.log2(wanted.uploads))
-    assert found.lane_bits == wanted.bits + carries
+    if wanted.settings.sum_bound is None:
+        assert found.lane_bits == wanted.bits + carries
+    assert wanted.bits <= found.lane_bits <= wanted.bits + carries
+    # The least that hold the largest sum, in both directions.
+    most = 2 ** (wanted.bits - 1) - 1
+    asked = wanted.sum_bound / wanted.value_bound
+    assert min(asked, wanted.uploads) * most < 2 ** (found.lane_bits - 1)
     t = found.plaintext_modulus
     assert t > 2 ** (found.lanes * found.lane_bits)
     assert t.bit_length() <= 51
@@ -195,10 +204,13 @@ def test_every_ckks_set_holds_the_sum_at_the_precision_asked_for(wanted):
         found = derive(wanted)
     except ValueError:
         assume(False)
-    slot = wanted.sum_bound * (math.sqrt(2) if wanted.complex_packing else 1)
+    slot = found.sum_bound * (math.sqrt(2) if wanted.complex_packing else 1)
     largest = slot * found.scale + 14 * total_noise(found)
     assert largest <= 2.0 ** (found.modulus_bits - 1) * (1 - 2.0**-9)
-    assert found.error_std(wanted.uploads) <= wanted.settings.precision
+    assert found.error_std(wanted.uploads) <= wanted.settings.precision * (1 + 1e-12)
+    given, full = wanted.settings.sum_bound, wanted.uploads * wanted.value_bound
+    assert found.sum_bound == (given or min(found.sum_bound, full))
+    assert found.sum_bound >= wanted.value_bound
     assert found.lanes == found.plaintext_modulus == 0
     assert math.isfinite(found.scale) and found.scale > 0
 
@@ -208,7 +220,7 @@ def usable_or_refused(scheme, changes):
         found = derived(scheme, **changes)
     except ValueError as error:
         return any(part in str(error) for part in ("value bound", "from 1e-30"))
-    precise = 0 < found.error_std(32) <= changes["precision"]
+    precise = 0 < found.error_std(32) <= changes["precision"] * (1 + 1e-12)
     return precise and 0 < found.scale < math.inf
 
 
@@ -370,7 +382,7 @@ def test_sums_per_key():
 
 def test_error_by_hand():
     # Unprotected: 3.19 sqrt(1 + 4 * 2048 / 3) sqrt(2048 / 2) an upload, over the scale.
-    found = derived(Scheme.CKKS, protect=False)
+    found = derived(Scheme.CKKS, protect=False, sum_bound=4.0)
     one = 3.19 * 52.2622 * 32 / found.scale
     assert found.error_std(1) == pytest.approx(one, rel=1e-4)
     assert found.error_std(32) == pytest.approx(one * math.sqrt(32), rel=1e-4)
@@ -451,7 +463,8 @@ def test_impossible_requests_are_refused(scheme, change, message):
             {"value_bound": 1e20},
             r"no ciphertext of ckks at 128 bits of security holds sums of 32 vectors "
             r"with entries up to 1e\+20 within an error of 0.0001: use a smaller value "
-            r"bound, a coarser precision, a smaller query budget or fewer clients\.",
+            r"bound or sum bound, a coarser precision, a smaller query budget or fewer "
+            r"clients\.",
         ),
         (Scheme.CKKS, {"precision": 1e-30}, "coarser precision"),
         (Scheme.THRESHOLD_CKKS, {"statistical_bits": 128}, "smaller query budget"),

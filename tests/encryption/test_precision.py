@@ -29,7 +29,8 @@ CKKS = {
 
 
 def ckks(uploads, **changes):
-    wanted = {"values": VALUES, "uploads": uploads, "value_bound": BOUND}
+    bounds = {"value_bound": BOUND, "sum_bound": BOUND}
+    wanted = {"values": VALUES, "uploads": uploads, **bounds}
     return sum_request(Scheme.CKKS, **{**wanted, **changes})
 
 

@@ -13,6 +13,7 @@ from fedjax_private.encryption.settings import CipherSettings
     [
         ("value_bound", 0.0, "value_bound must be positive and finite"),
         ("value_bound", math.inf, "value_bound must be positive and finite"),
+        ("sum_bound", -1.0, "sum_bound must be positive and finite"),
         ("precision", math.nan, "precision must be positive and finite"),
         (
             "quantization_bits",
@@ -37,11 +38,19 @@ def test_complete_settings_have_a_value_for_each_field():
     )
     given = {"value_bound": 3.0, "quantization_bits": 9}
     assert SumSettings(**given).complete() == CipherSettings(**given)
-    assert None not in dataclasses.asdict(complete).values()
+    named = dataclasses.asdict(complete).items()
+    assert [name for name, value in named if value is None] == ["sum_bound"]
+
+
+def test_an_upload_is_no_larger_than_a_sum():
+    assert CipherSettings(sum_bound=0.5).complete().value_bound == 0.5
+    assert CipherSettings(sum_bound=50.0).complete().value_bound == 2.0
+    with pytest.raises(ValueError, match=r"sum_bound must be at least value_bound.*1"):
+        CipherSettings(value_bound=2.0, sum_bound=1.0)
 
 
 def test_a_request_keeps_what_ciphertexts_follow_from():
     travelling = SumSettings(topology="ring", fan_out=3)
     request = SumRequest(Scheme.EXACT, 10, 2, settings=travelling)
     assert request == SumRequest(Scheme.EXACT, 10, 2)
-    assert (request.sum_bound, request.bits) == (2.0, 16)
+    assert (request.value_bound, request.sum_bound, request.bits) == (2.0, 4.0, 16)

@@ -31,7 +31,7 @@ def check_vector(client: int, vector: npt.NDArray[Any], request: SumRequest) -> 
 
     Raises:
         ValueError: if an entry is not finite or stands for such a one, or is beyond the
-            declared bound of CKKS, which could wrap the sum around.
+            declared bound; with residues there is none.
     """
     # The extrema propagate NaN, and an infinity is one of them.
     least, most = vector.min(initial=0), vector.max(initial=0)
@@ -41,12 +41,13 @@ def check_vector(client: int, vector: npt.NDArray[Any], request: SumRequest) -> 
             "cannot be encrypted; the training has probably diverged: give a lower "
             "learning_rate."
         )
-    largest, bound = max(most, -least), request.sum_bound
-    if not request.scheme.exact and largest > bound:
+    whole, largest = request.scheme.exact, max(float(most), -float(least))
+    bound = (1 << request.bits - 1) - 1 if whole else request.value_bound
+    if not request.residues and largest > bound:
         raise ValueError(
-            f"client {client}: the vector has an entry of absolute value "
-            f"{largest:g}, beyond the declared bound of {bound:g}: give a lower "
-            "learning_rate, or a larger value_bound, which costs precision."
+            f"client {client}: the vector has an entry of absolute value {largest:g}, "
+            f"beyond the declared bound of {bound:g}: encode vectors with the codec of "
+            "the aggregation, which cuts such entries off."
         )
 
 

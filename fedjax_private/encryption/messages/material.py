@@ -17,6 +17,7 @@ VERSION = 4
 # values that its byte stands for.
 _SETTINGS: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
     ("value_bound", "d", ()),
+    ("sum_bound", "d", ()),  # 0 where it is derived
     ("precision", "d", ()),
     ("quantization_bits", "B", ()),
     ("protect", "B", (False, True)),
@@ -92,6 +93,7 @@ class Material:
             if choices and value >= len(choices):
                 raise WireError(f"key material with an unknown choice of {name}.")
             settings[name] = choices[value] if choices else value
+        settings["sum_bound"] = settings["sum_bound"] or None
         try:
             request = SumRequest(
                 _SCHEMES[scheme],
@@ -104,6 +106,8 @@ class Material:
             parameters = derive(request)
         except ValueError as error:
             raise WireError(f"unusable key material: {error}") from error
+        if packed_request(request) != data[: _HEADER.size - KEY_ID_BYTES]:
+            raise WireError("key material is not written as `to_bytes` writes it.")
         public_key = data[_HEADER.size :]
         if public_key and len(public_key) != 2 * parameters.polynomial_bytes:
             raise WireError(f"a public key of {len(public_key)} bytes.")
@@ -117,7 +121,7 @@ def packed_request(request: SumRequest) -> bytes:
     fields = []
     for name, _, choices in _SETTINGS:
         value = getattr(request.settings, name)
-        fields.append(choices.index(value) if choices else value)
+        fields.append(choices.index(value) if choices else value or 0)
     scheme = _SCHEMES.index(request.scheme)
     sizes = request.values, request.uploads, request.holders, request.residues
     header = _HEADER.pack(MAGIC, VERSION, scheme, *sizes, *fields, NO_KEY)

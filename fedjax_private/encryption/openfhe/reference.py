@@ -210,8 +210,9 @@ def encode(keys: Keys, vector: npt.NDArray[Any]) -> list[Plaintext]:
         np.int64 if exact else np.float64,
     )
     padded[: vector.size] = vector
-    bound = request.sum_bound
-    if exact:  # with noise, whole numbers have no bound but that of 64 bits
+    # With noise, entries have no bound but that of 64 bits.
+    bound = np.finfo(np.float64).max if request.residues else request.value_bound
+    if exact:
         most = 2 ** (62 - lane_bits * (parameters.lanes - 1))
         bound = most if request.residues else 2 ** (request.bits - 1) - 1
     # Comparisons with NaN are false.

@@ -77,6 +77,11 @@ class _Server(_Role):
         self._adding.open(round_number)
         self._traffic = Traffic()
 
+    def uploaded(self, round_number: int) -> tuple[int, ...]:
+        """Returns the clients that are in the sum of a round."""
+        is_open = self._adding.round_number == round_number
+        return self._adding.clients if is_open else ()
+
     def release(self, round_number: int) -> tuple[npt.NDArray[Any], float, float, Any]:
         """Returns the sum, seconds of adding, of decryption, and bytes by link."""
         if self._adding.round_number != round_number:

@@ -12,10 +12,10 @@ from fedjax_private.encryption.parameters import Scheme, derive
 from fedjax_private.encryption.settings import FLOODINGS, PACKINGS
 from tests.encryption.fixtures import sum_request
 
-LAYOUT = struct.Struct("<4sBBIIIBddBBBBIB16s")
+LAYOUT = struct.Struct("<4sBBIIIBdddBBBBIB16s")
 FIELDS = ("magic", "version", "scheme", "values", "uploads", "holders", "residues")
-FIELDS += ("value_bound", "precision", "quantization_bits", "protect", "packing")
-FIELDS += ("statistical_bits", "query_budget", "flooding", "key_id")
+FIELDS += ("value_bound", "sum_bound", "precision", "quantization_bits", "protect")
+FIELDS += ("packing", "statistical_bits", "query_budget", "flooding", "key_id")
 
 
 def material(scheme=Scheme.CKKS, fill=b"k", **changes):
@@ -105,6 +105,7 @@ def test_layout():
     assert set(settings) == set(FIELDS[7:-1])
     assert settings.pop("packing") == "complex" and fields["packing"] == 1
     assert settings.pop("flooding") == "average" and fields["flooding"] == 0
+    assert settings.pop("sum_bound") is None and fields["sum_bound"] == 0
     for name, value in settings.items():
         assert fields[name] == value
 
@@ -117,6 +118,7 @@ def test_names_differ_with_the_key_and_with_what_it_is_for():
         material(uploads=5),
         material(query_budget=1601),
         material(precision=1.1e-4),
+        material(sum_bound=7.0),
         material(protect=False),
         material(quantization_bits=17),
     ]
@@ -235,7 +237,7 @@ def test_random_bytes_never_crash(start, data):
 @settings(deadline=None, max_examples=500)
 def test_random_fields_never_crash(name, content, scheme):
     data = bytearray(material(scheme).without_key().to_bytes())
-    widths = (4, 1, 1, 4, 4, 4, 1, 8, 8, 1, 1, 1, 1, 4, 1, 16)
+    widths = (4, 1, 1, 4, 4, 4, 1, 8, 8, 8, 1, 1, 1, 1, 4, 1, 16)
     index = FIELDS.index(name)
     start, width = sum(widths[:index]), widths[index]
     data[start : start + width] = content[:width]
