@@ -20,6 +20,7 @@ from .selective import (
     sensitivity as sensitivity,
 )
 from .settings import SumSettings as SumSettings
+from .sums import RangeWarning as RangeWarning
 from .topologies import TOPOLOGIES as TOPOLOGIES
 from .types import (
     Aggregation as Aggregation,

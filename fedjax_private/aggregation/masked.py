@@ -158,8 +158,7 @@ def description(request: SumRequest, facts: MaskedSum) -> str:
         f"Pairwise masks (Bonawitz et al.): sums of whole numbers {kind}, of up to "
         f"{request.uploads} uploads, on a grid of {request.bits} bits that spans "
         f"{spanned} within {request.grid_bound:g}, {facts.bits / 8:.2f} bytes a value "
-        "and keys; "
-        f"{who}. {server} and fewer than {facts.quorum} colluding clients learn one "
+        f"and keys; {who}. {server} and fewer than {facts.quorum} colluding clients learn one "
         f"sum a round, of at least {facts.uploads} uploads."
     )
 

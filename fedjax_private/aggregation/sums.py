@@ -132,7 +132,7 @@ class EncryptedSums:
             what = (
                 f"{'BFV' if scheme.threshold else 'BGV'} (OpenFHE): {ring}; exact sums "
                 f"{range_of} within {request.grid_bound:g}, of up to {request.uploads} "
-                f"uploads, {parameters.lanes} lanes a slot."
+                f"uploads, {parameters.lanes} lanes of {parameters.lane_bits} bits."
             )
         else:
             packing = "complex" if request.complex_packing else "real"

@@ -60,8 +60,13 @@ def round_row(
         ),
         "link_bytes": dict(encryption.link_bytes) if encryption else None,
         "seconds_keys": encryption.seconds_keys if encryption else None,
-        # A count of what left the range is a fact about the records.
-        "saturated": encryption.saturated if encryption and not arm.private else None,
+        "saturated": (
+            encryption.saturated
+            if encryption and _uploads_are_covered(prepared)
+            else None
+        ),
+        # A function of the released sum before it wrapped, which carries all noise.
+        "wrapped": encryption.wrapped if encryption else None,
         "max_aggregation_error": encryption.max_error if encryption else None,
     }
 
@@ -127,6 +132,8 @@ def run_row(
         "seconds_decrypt": total("seconds_decrypt"),
         "upload_bytes_per_client_round": total("upload_bytes_per_client", max),
         "max_aggregation_error": total("max_aggregation_error", max),
+        "saturated": total("saturated"),
+        "wrapped": total("wrapped"),
         "void_rounds": sum(row["void"] for row in rounds) if arm.federated else None,
         "lost_uploads": sum(row["lost"] for row in rounds) if arm.federated else None,
         **client_accuracy(prepared, evaluation.correct),
@@ -136,6 +143,18 @@ def run_row(
         "warnings": list(warnings),
         **columns(prepared),
     }
+
+
+def _uploads_are_covered(prepared: Prepared) -> bool:
+    """Whether epsilon, where there is one, covers facts about single uploads.
+
+    Insiders know all uploads but one. Where they cost no more than outsiders, that
+    upload has all of its noise. Those with a share of a sum's noise are cut before it.
+    """
+    privacy = prepared.privacy
+    if privacy is None:
+        return True
+    return not privacy.residues and privacy.epsilon_insider == privacy.epsilon
 
 
 def _largest_class(prepared: Prepared) -> float:

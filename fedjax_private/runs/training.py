@@ -5,6 +5,7 @@ import dataclasses
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,12 @@ from fedjax_private.runs.ledgers import charger, open_ledgers
 from fedjax_private.runs.preparation import Prepared, prepare
 from fedjax_private.runs.rows import Row, round_row, run_row
 from fedjax_private.runs.spec import Spec
-from fedjax_private.runs.warnings import after_training, before_training, of_loss
+from fedjax_private.runs.warnings import (
+    after_training,
+    before_training,
+    of_loss,
+    of_ranges,
+)
 from fedjax_private.trust import Adversary
 from fedjax_private.typing import Params
 
@@ -127,6 +133,9 @@ def train_together(
     algorithm = build_algorithm(first, sums[0])
     rounds: list[list[dict[str, Any]]] = [[] for _ in several]
     with contextlib.ExitStack() as files:
+        # Rows have the numbers, and the run's own warnings say what they mean.
+        files.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore", aggregation.RangeWarning)
         for each in sums:
             if isinstance(each, contextlib.AbstractContextManager):
                 files.enter_context(each)
@@ -165,13 +174,14 @@ def train_together(
             continue
         checkpoints.save(directory.path, prepared, stacked)
         last = jax.tree.map(lambda leaf: leaf[0], stacked)
-        warnings = [
+        sentences = [
             *before_training(prepared),
             *after_training(prepared, first_model, last),
             *of_loss(prepared, done.evaluation.loss),
+            *of_ranges(prepared, lines),
         ]
         row = run_row(
-            prepared, lines, done.evaluation, seconds, directory.path, warnings
+            prepared, lines, done.evaluation, seconds, directory.path, sentences
         )
         results.append(Result(prepared, directory.path, row, lines, stacked))
     if diverged:

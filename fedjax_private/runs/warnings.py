@@ -10,7 +10,7 @@ need be; where all is cut to the end, the run has not come to where clipping let
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -133,6 +133,33 @@ def of_loss(prepared: Prepared, loss: npt.NDArray[np.float64]) -> list[str]:
         f"times that of guessing, {guessing:.3g}: training has diverged or nearly so; "
         f"give a smaller learning_rate{', or less noise' * private}."
     ]
+
+
+def of_ranges(prepared: Prepared, rounds: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The warnings that uploads and sums beyond their ranges give reason to.
+
+    Args:
+        prepared: the run.
+        rounds: the lines of its rounds.
+    """
+    sentences = []
+    saturated, wrapped = (
+        sum(line[name] or 0 for line in rounds) for name in ("saturated", "wrapped")
+    )
+    if saturated:
+        uploads = sum(line["cohort"] - line["lost"] for line in rounds)
+        sentences.append(
+            f"{saturated} entries of uploads, {saturated / uploads / prepared.size:.2g} "
+            "of all, reached value_bound, where they are cut off: the sums may not be "
+            "those of the clients' vectors; give a larger value_bound, or a smaller "
+            "learning_rate."
+        )
+    if wrapped:
+        sentences.append(
+            f"{wrapped} entries of released sums are wrong, because the true sums are "
+            "beyond their range: give a larger sum_bound, or leave it out."
+        )
+    return sentences
 
 
 @functools.cache

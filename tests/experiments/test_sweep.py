@@ -160,7 +160,7 @@ def test_a_quick_sweep_leaves_every_file_and_row(quickly):
         if arm.shared:
             assert row["epsilon"] < row["epsilon_insider"] < 5
         if arm.encrypted:
-            assert 0 < row["max_aggregation_error"] < 1e-4
+            assert 0 < row["max_aggregation_error"] < 1e-3
     for name in ("config.json", "rounds.jsonl", "summary.csv", "report.md"):
         assert (out / name).stat().st_size > 100
     assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")

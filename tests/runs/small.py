@@ -64,6 +64,8 @@ ROW_NAMES = (
     "seconds_decrypt",
     "upload_bytes_per_client_round",
     "max_aggregation_error",
+    "saturated",
+    "wrapped",
     "void_rounds",
     "lost_uploads",
     "client_accuracy_mean",

@@ -183,6 +183,7 @@ CHANGES = {
     "min_uploads": [2, 3],
     # Of schemes.
     "value_bound": [50.0],
+    "sum_bound": [2.5, 60.0],
     "precision": [1e-9, 1e-20],
     "quantization_bits": [12],
     "protect": [False, True],

@@ -9,6 +9,7 @@ import pytest
 
 from experiments.reports import comparison
 from fedjax_private import runs
+from fedjax_private.aggregation import SCHEMES
 from fedjax_private.runs.warnings import CHECKED_RECORDS
 from tests.runs.small import spec
 
@@ -164,3 +165,52 @@ def test_rows_and_reports_have_them_once(train):
     (head, lines) = comparison.warnings([result.row, other])
     assert head == "## Warnings" and lines.splitlines() == [f"- {w}" for w in warnings]
     assert comparison.warnings([train(arm="fl").row]) == []
+
+
+@pytest.mark.needs_openfhe
+@pytest.mark.parametrize("name", ["ckks", "exact"])
+def test_uploads_and_sums_beyond_their_ranges_are_told_with_their_number(name, train):
+    asked = {"arm": "fl_he", "rounds": 2}
+    narrow = SCHEMES.choose(name, {"value_bound": 0.01})
+    result = train(**asked, encryption=narrow)
+    row, count = result.row, sum(line["saturated"] for line in result.rows)
+    assert row["saturated"] == count > 0
+    assert row["wrapped"] == 0
+    (line,) = [each for each in row["warnings"] if "value_bound" in each]
+    assert line.startswith(f"{count} entries of uploads, ")
+    share = float(line.split(", ")[1].split()[0])
+    assert share == pytest.approx(count / 6 / result.prepared.size, rel=0.1)
+    assert line in "\n".join(comparison.warnings([row]))
+    # Uploads fit, and their sum does not.
+    narrow = {"value_bound": 1.0, "sum_bound": 1.0, "quantization_bits": 8}
+    result = train(**asked, encryption=SCHEMES.choose("exact", narrow))
+    row = result.row
+    assert row["saturated"] == 0
+    assert row["wrapped"] == sum(line["wrapped"] for line in result.rows)
+    told = [each for each in row["warnings"] if "sum_bound" in each]
+    assert len(told) == bool(row["wrapped"])
+
+
+@pytest.mark.needs_openfhe
+def test_the_natural_call_has_a_range_that_fits(train):
+    settings = {"rounds": 3}
+    plain = train(arm="fl", **settings)
+    for name in ("exact", "ckks"):
+        result = train(arm="fl_he", encryption=name, **settings)
+        assert (result.row["saturated"], result.row["wrapped"]) == (0, 0)
+        assert result.row["warnings"] == plain.row["warnings"]
+        assert abs(result.accuracy - plain.accuracy) <= 0.02
+
+
+@pytest.mark.needs_openfhe
+def test_counts_that_epsilon_does_not_cover_stay_with_the_clients(train):
+    def row_of(**settings):
+        return train(encryption="exact", rounds=1, noise_multiplier=3.0, **settings).row
+
+    shared = row_of(arm="private_ai")
+    assert (shared["saturated"], shared["wrapped"]) == (None, 0)
+    central = row_of(arm="private_ai_local", algorithm="dp_fedavg")
+    assert (central["saturated"], central["wrapped"]) == (None, 0)
+    # All noise is in each upload, so that the count follows from what epsilon covers.
+    local = row_of(arm="private_ai_local")
+    assert (local["saturated"], local["wrapped"]) == (0, 0)
