@@ -39,10 +39,20 @@ _CIPHERTEXTS = 512
 class _ByAuthority:
     """The key authority, which can decrypt alone."""
 
+    link = "client to authority"
+
     def __init__(
-        self, parties: Parties, request: SumRequest, trust: Trust, workers: Workers
+        self,
+        parties: Parties,
+        request: SumRequest,
+        trust: Trust,
+        workers: Workers,
+        verified: bool,
     ) -> None:
-        self._authority = KeyAuthority(parties(AUTHORITY), request, trust, workers)
+        self._authority = KeyAuthority(
+            parties(AUTHORITY), request, trust, workers, verified
+        )
+        self.decryptors = {AUTHORITY: self._authority}
         self.material = self._authority.material
         self.makers = (AUTHORITY,)
 
@@ -60,39 +70,49 @@ class _ByAuthority:
             message = adding.sum_message()
         traffic.sent("server to authority", message)
         answer = self._authority.decrypt(message)
-        _, total = adding.read_release(traffic.sent("authority to server", answer))
-        return total
+        return adding.read_release(traffic.sent("authority to server", answer))
 
 
 class _ByHolders:
     """All holders of shares of a key, who decrypt together."""
 
+    link = "client to holder"
+
     def __init__(
-        self, parties: Parties, request: SumRequest, trust: Trust, quorum: int
+        self,
+        parties: Parties,
+        request: SumRequest,
+        trust: Trust,
+        quorum: int,
+        verified: bool,
     ) -> None:
         numbers = range(request.holders)
         self._quorum = quorum
-        self._holders = {
-            number: KeyHolder(parties(number), request, trust, numbers, quorum)
+        self.decryptors = {
+            number: KeyHolder(
+                parties(number), request, trust, numbers, quorum, verified
+            )
             for number in numbers
         }
-        self.material = make_joint_key(self._holders)
+        self.material = make_joint_key(self.decryptors)
         self.makers = tuple(numbers)
 
     def vouchers(self, receiver: int) -> list[bytes]:
-        return [holder.vouch([receiver])[receiver] for holder in self._holders.values()]
+        holders = self.decryptors.values()
+        return [holder.vouch([receiver])[receiver] for holder in holders]
 
     @property
     def used_up(self) -> bool:
-        return any(holder.used_up for holder in self._holders.values())
+        return any(holder.used_up for holder in self.decryptors.values())
 
     def decrypt(
         self, server: Party, adding: AggregationServer, traffic: Traffic
     ) -> npt.NDArray[Any]:
-        fusion = Fusion(server, adding, tuple(self._holders), self._quorum)
-        for number, message in fusion.requests().items():
-            traffic.sent("server to holder", message)
-            answer = self._holders[number].partially_decrypt(message)
+        fusion = Fusion(server, adding, tuple(self.decryptors), self._quorum)
+        for number, message in fusion.headers().items():
+            traffic.sent("server to holder", message, fusion.parts)
+            holder = self.decryptors[number]
+            answer = holder.partially_decrypt(message, fusion.parts)
             fusion.add(traffic.sent("holder to server", answer))
         return fusion.release()
 
@@ -132,11 +152,12 @@ class EncryptedAggregation(EncryptedSums):
     Formal guarantees: those of `KeyAuthority`, `KeyHolder` and `Encryptor`: a server
     reads no upload, only the released sums, unless it colludes with the key authority,
     with T holders, or with a client that departs from the protocol: such a client can
-    learn the key of its rounds (see `AggregationServer`). Codecs cut off entries of
-    uploads beyond the value bound, and the report counts them, which is a fact about
-    the vectors. A client whose vector is not finite stops the run, which is visible to
-    all; private clients cannot have one, because clipping leaves out records whose
-    gradient is not finite.
+    learn the key of its rounds (see `AggregationServer`). If sums are verified, this
+    holds for a server and for relays that depart from the protocol, too; if not, for
+    those that follow it. Codecs cut off entries of uploads beyond the value bound, and
+    the report counts them, which is a fact about the vectors. A client whose vector is
+    not finite stops the run, which is visible to all; private clients cannot have one,
+    because clipping leaves out records whose gradient is not finite.
 
     Args:
         request: what is to be summed.
@@ -146,6 +167,8 @@ class EncryptedAggregation(EncryptedSums):
         fan_out: clients of one edge server, in a tree; at least 1.
         workers: threads for ciphertexts; by default one for each usable core.
         key_rounds: rounds until a new key is made; None until its budget is used up.
+        verified: whether decryptors check which uploads a sum holds, so that the server
+            and relays need not be believed; see `encryption.parties.declarations`.
 
     Raises:
         ValueError: if no parameters serve the request, or the arguments disagree.
@@ -162,8 +185,9 @@ class EncryptedAggregation(EncryptedSums):
         fan_out: int = 8,
         workers: Workers | None = None,
         key_rounds: int | None = None,
+        verified: bool = True,
     ) -> None:
-        super().__init__(request, trust, quorum, topology, key_rounds)
+        super().__init__(request, trust, quorum, topology, key_rounds, verified)
         self.fan_out = fan_out
         self._workers = workers or Workers.start()
         self._parties = Parties()
@@ -187,9 +211,11 @@ class EncryptedAggregation(EncryptedSums):
         parties, request, trust = self._parties, self.request, self.trust
         decryption: _ByAuthority | _ByHolders
         if request.scheme.threshold:
-            decryption = _ByHolders(parties, request, trust, self.quorum)
+            decryption = _ByHolders(parties, request, trust, self.quorum, self.verified)
         else:
-            decryption = _ByAuthority(parties, request, trust, self._workers)
+            decryption = _ByAuthority(
+                parties, request, trust, self._workers, self.verified
+            )
         material = Material.from_bytes(decryption.material.to_bytes())
         makers, server = decryption.makers, parties(SERVER)
         facts = vouched(server, makers, decryption.vouchers(SERVER))
@@ -197,7 +223,7 @@ class EncryptedAggregation(EncryptedSums):
         key = _Key(
             decryption,
             Encryptor(material, makers, self._workers),
-            AggregationServer(server, facts, relays),
+            AggregationServer(server, facts, relays, self.verified),
         )
         self._seconds_keys += time.perf_counter() - start
         return key
@@ -218,8 +244,13 @@ class _EncryptedSession:
         self._block = max(1, _CIPHERTEXTS // aggregation.parameters.rows)
         self._traffic = Traffic()
         self._route = TOPOLOGIES[aggregation.topology](
-            key.server, parties, self._traffic, aggregation.fan_out
+            key.server,
+            parties,
+            self._traffic,
+            aggregation.fan_out,
+            aggregation.verified,
         )
+        self._verified = aggregation.verified
         self._reference = ReferenceSum(aggregation.request, round_number)
         self._seconds_encrypt, self._seconds_keys = 0.0, seconds_keys
         self._upload_bytes = 0
@@ -237,6 +268,8 @@ class _EncryptedSession:
             taken = first
             try:
                 for client, ciphertexts in zip(ids, encrypted, strict=True):
+                    if self._verified:
+                        self._declare(self._parties(client), ciphertexts)
                     upload = functools.partial(self._upload, ciphertexts)
                     self._route.send(self._parties(client), upload)
                     taken += 1
@@ -249,6 +282,15 @@ class _EncryptedSession:
         self._seconds_encrypt += time.perf_counter() - start
         self._upload_bytes += len(data)
         return data
+
+    def _declare(self, client: Party, ciphertexts: memoryview) -> None:
+        start, decryption = time.perf_counter(), self._key.decryption
+        decryptors = decryption.decryptors
+        messages = self._key.encryptor.declare(client, self._round, ciphertexts)
+        for number, message in messages.items():
+            decryptors[number].declare(self._traffic.sent(decryption.link, message))
+            self._upload_bytes += len(message)
+        self._seconds_encrypt += time.perf_counter() - start
 
     def release(self) -> tuple[FloatArray, SessionReport]:
         self._reference.close()

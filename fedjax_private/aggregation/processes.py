@@ -25,6 +25,7 @@ from fedjax_private.encryption.parties.children import Child, call_all
 from fedjax_private.encryption.parties.holders import KeyHolder
 from fedjax_private.encryption.parties.joint_key import make_joint_key
 from fedjax_private.encryption.parties.sockets import Run
+from fedjax_private.encryption.parties.traffic import Traffic
 from fedjax_private.trust import Trust
 
 # Of clients, which share them by their numbers modulo that.
@@ -50,6 +51,7 @@ class ProcessAggregation(EncryptedSums):
         trust: who decrypts, and the fewest uploads that a released sum holds.
         quorum: holders that can stand in for others; unused with an authority.
         key_rounds: rounds until a new key is made; None until its budget is used up.
+        verified: whether decryptors check which uploads a sum holds.
 
     Attributes:
         children: the processes by name: `server`, `authority` where one key is used,
@@ -67,12 +69,13 @@ class ProcessAggregation(EncryptedSums):
         *,
         quorum: int = 1,
         key_rounds: int | None = None,
+        verified: bool = True,
     ) -> None:
-        super().__init__(request, trust, quorum, "star", key_rounds)
+        super().__init__(request, trust, quorum, "star", key_rounds, verified)
         self._holders = range(request.holders if request.scheme.threshold else 0)
         self.children: dict[str, Child] = {}
         folder = tempfile.mkdtemp(prefix="fedjax_private-")
-        run = Run(folder, secrets.token_bytes(32), request, trust, quorum)
+        run = Run(folder, secrets.token_bytes(32), request, trust, quorum, verified)
         self._end = weakref.finalize(self, _end, self.children, folder)
 
         def start(role: str, name: str) -> Child:
@@ -149,8 +152,11 @@ class ProcessAggregation(EncryptedSums):
 
     def _upload(
         self, round_number: int, clients: Sequence[int], slots: npt.NDArray[Any]
-    ) -> float:
-        """Has clients encrypt and send; returns their seconds of encryption, summed."""
+    ) -> list[tuple[float, Traffic]]:
+        """Has clients encrypt and send; returns what each process counted.
+
+        That is its seconds of encryption, and its messages but the uploads.
+        """
         new = [client for client in clients if client not in self._enrolled]
         for public_keys in call_all("enrol", self._by_process(new)):
             others = [self._server, *self._makers]
@@ -162,7 +168,7 @@ class ProcessAggregation(EncryptedSums):
             process: (round_number, numbers, np.stack([row[n] for n in numbers]))
             for process, numbers in self._by_process(clients).items()
         }
-        return sum(call_all("upload", calls))
+        return call_all("upload", calls)
 
     @property
     def _makers(self) -> list[Child]:
@@ -225,37 +231,46 @@ class _ProcessSession:
         self,
         request: SumRequest,
         server: Child,
-        upload: Callable[[int, Sequence[int], npt.NDArray[Any]], float],
+        upload: Callable[
+            [int, Sequence[int], npt.NDArray[Any]], list[tuple[float, Traffic]]
+        ],
         round_number: int,
         taken_seconds_keys: Callable[[], float],
     ) -> None:
         self._server, self._upload, self._round = server, upload, round_number
         self._reference = ReferenceSum(request, round_number)
         self._seconds_encrypt, self._taken_seconds_keys = 0.0, taken_seconds_keys
+        self._traffic = Traffic()
 
     def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
         slots = np.asarray(slots)
         self._reference.check(clients, slots)
         ids = [int(client) for client in clients]
         try:
-            self._seconds_encrypt += self._upload(self._round, ids, slots)
+            counted = self._upload(self._round, ids, slots)
         except ValueError:  # of some; the server has taken others
             taken = np.isin(clients, self._server.call("uploaded", self._round))
             self._reference.add(clients[taken], slots[taken])
             raise
         self._reference.add(clients, slots)
+        for seconds, traffic in counted:
+            self._seconds_encrypt += seconds
+            self._traffic.include(traffic)
 
     def release(self) -> tuple[FloatArray, SessionReport]:
         self._reference.close()
-        total, adding, decrypting, sizes = self._server.call("release", self._round)
+        total, decrypting, traffic = self._server.call("release", self._round)
+        self._traffic.include(traffic)
         report = self._reference.report(
             total,
-            upload_bytes_per_client=sizes["client to server"],
+            upload_bytes_per_client=round(
+                self._traffic.bytes_from("client") / len(self._reference.clients)
+            ),
             seconds_encrypt=self._seconds_encrypt,
-            seconds_add=adding,
+            seconds_add=self._traffic.seconds_add,
             seconds_decrypt=decrypting,
             seconds_keys=self._taken_seconds_keys(),
-            link_bytes=sizes,
+            link_bytes=self._traffic.per_message(),
         )
         return total.astype(np.float64), report
 

@@ -52,7 +52,7 @@ class OpenFHEAggregation(EncryptedSums):
     def __init__(
         self, request: SumRequest, trust: Trust, key_rounds: int | None = None
     ) -> None:
-        super().__init__(request, trust, request.holders, "star", key_rounds=key_rounds)
+        super().__init__(request, trust, request.holders, "star", key_rounds, False)
         reference.check(self.parameters)
         self._keys: Keys | None = None
         self._left: int | None = 0  # sums that the key may still decrypt

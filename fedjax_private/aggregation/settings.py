@@ -7,6 +7,7 @@ from fedjax_private.aggregation.topologies import TOPOLOGIES
 from fedjax_private.encryption.settings import CipherSettings
 
 KEY_HOLDERS = ("authority", "clients")
+SERVERS = ("malicious", "semi_honest")
 ARITHMETIC = ("xla", "openfhe")
 
 # A setting, a value of it -> another setting, what that must then be, and why.
@@ -34,6 +35,9 @@ class SumSettings(CipherSettings):
         fan_out: clients of one edge server, in a tree.
         encrypted_fraction: share of entries that is encrypted; see
             `SelectiveAggregation`.
+        server: the server, and relays, that sums are secret from. `malicious`: one that
+            may depart from the protocol, so decryptors check which uploads a sum holds;
+            see `encryption.parties.declarations`. `semi_honest`: one that follows it.
         processes: whether server, clients and decryptors are separate processes.
         key_rounds: rounds until a new key is made. One client that departs from the
             protocol can learn a key from a sum that is released, and with the
@@ -74,6 +78,13 @@ class SumSettings(CipherSettings):
         "share of entries that is encrypted; below 1 the server reads the others",
         choices.probability,
     )
+    server: str = choices.setting(
+        "malicious",
+        "server that sums are secret from: malicious (decryptors check which uploads a "
+        "sum holds) or semi_honest (they take its word)",
+        choices.one_of(*SERVERS),
+        needs=("arithmetic", "xla"),
+    )
     processes: bool = choices.setting(
         False, "server and clients as processes that exchange bytes over sockets"
     )
@@ -92,6 +103,11 @@ class SumSettings(CipherSettings):
     def by_openfhe(self) -> bool:
         """Whether OpenFHE's bindings alone compute."""
         return self.arithmetic == "openfhe"
+
+    @property
+    def verified(self) -> bool:
+        """Whether decryptors check which uploads a sum holds."""
+        return self.server == "malicious"
 
     def __post_init__(self) -> None:
         super().__post_init__()

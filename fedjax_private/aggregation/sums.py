@@ -81,6 +81,7 @@ class EncryptedSums:
         quorum: holders that can stand in for others; unused with an authority.
         topology: how uploads travel.
         key_rounds: rounds until a new key is made; None until its budget is used up.
+        verified: whether decryptors check which uploads a sum holds.
 
     Raises:
         ValueError: if no parameters serve the request.
@@ -93,8 +94,10 @@ class EncryptedSums:
         quorum: int,
         topology: str,
         key_rounds: int | None = None,
+        verified: bool = True,
     ) -> None:
         self.request, self.trust, self.quorum = request, trust, quorum
+        self.verified = verified
         self.topology, self.parameters = topology, derive(request)
         self.key_rounds, self._rounds_of_key = key_rounds, 0
         self._seconds_keys = 0.0
@@ -184,8 +187,20 @@ class EncryptedSums:
                 "A key authority, assumed not to collude, decrypts one sum of at least "
                 f"{least} uploads a round."
             )
+        if self.verified:
+            check = (
+                "Clients declare their uploads to whoever decrypts, who checks which "
+                "ones a sum holds, so that the server may depart from the protocol."
+            )
+        else:
+            relays = "" if self.topology == "star" else " and relays"
+            check = (
+                f"SEMI-HONEST: the server{relays} must follow the protocol, because "
+                "whoever decrypts takes their word for which uploads a sum holds."
+            )
         rotation = f" {self._rotation}" if self._rotation else ""
-        return f"{what}{rotation} {who} Uploads travel as a {self.topology}."
+        travel = f"Uploads travel as a {self.topology}."
+        return f"{what}{rotation} {who} {check} {travel}"
 
     @property
     def _rotation(self) -> str:

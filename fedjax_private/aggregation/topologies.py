@@ -42,6 +42,8 @@ class Route(abc.ABC):
         parties: all others.
         traffic: counts messages.
         fan_out: clients of one edge server, in a tree.
+        verified: whether relays forward the second polynomials of every upload, for
+            decryptors that check them. If not, relays are believed.
 
     Attributes:
         relays: who may send the server the sum of several clients' uploads.
@@ -57,9 +59,11 @@ class Route(abc.ABC):
         parties: Parties,
         traffic: Traffic,
         fan_out: int,
+        verified: bool,
     ) -> None:
         self._server, self._parties = server, parties
         self._traffic, self._fan_out = traffic, fan_out
+        self._verified = verified
         self._relay: AggregationServer | None = None  # holds a sum on its way
 
     @abc.abstractmethod
@@ -76,7 +80,9 @@ class Route(abc.ABC):
 
     def _new_relay(self, party: Party) -> AggregationServer:
         """Returns a party's adder on the way, in the round that the server has open."""
-        relay = AggregationServer(party, self._server.material, self.relays)
+        relay = AggregationServer(
+            party, self._server.material, self.relays, self._verified
+        )
         assert self._server.round_number is not None
         relay.open(self._server.round_number)
         return relay

@@ -42,6 +42,8 @@ _LARGEST_ERROR = 39
 
 # A key exceeds the bound on the worst error with a probability of at most 2^-64.
 _KEY_BITS = 64
+# The authority refuses an exact sum beyond this many: see `largest_coefficient`.
+_NOISE_CHECK = 10
 
 # The squared norm of an error of N = 2048 or more coefficients deviates by 4 % from its
 # mean (simulated; they are not quite independent): this factor is ten deviations.
@@ -269,6 +271,22 @@ class Parameters:
         if not self.flooding_std:
             return None
         return max(1, self.request.settings.query_budget // self.rows)
+
+    def largest_coefficient(self, uploads: int) -> float:
+        """Exact with one key: the largest coefficient that c0 + c1 s may have.
+
+        In a sum of honest uploads it is the message, within t, plus t times the noise,
+        which is within ten standard deviations except with a probability below 2^-59
+        for a coefficient: given the key, noise is a sum of subgaussian terms, whose
+        variance deviates from the mean over keys by less than a fifth (ten standard
+        deviations), so 2 exp(-100 / 2.4) bounds it (Chernoff). Larger noise, still
+        short of a wrong decryption, is that of a departure from the protocol.
+
+        Args:
+            uploads: how many fresh ciphertexts the sum holds.
+        """
+        noise = math.sqrt(fresh_variance(self.ring_dimension) * uploads)
+        return self.plaintext_modulus * (_NOISE_CHECK * noise + uploads)
 
     def error_std(self, uploads: int) -> float:
         """Standard deviation of an entry's error in a released sum, in values.

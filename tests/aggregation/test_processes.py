@@ -126,16 +126,15 @@ def test_keys_are_rotated_when_the_budget_is_used_up():
         # opens rounds has forgotten.
         aggregation._opened.clear()
         session = aggregation.open(0)
-        with pytest.raises(RefusedError, match="has uploaded in round 0 already"):
+        with pytest.raises(RefusedError, match="has declared in round 0 already"):
             session.add(np.arange(K), slots)
         session = aggregation.open(4)
         session.add(np.arange(K, 2 * K), slots)
         session.release()
         aggregation._opened.clear()
         session = aggregation.open(4)
-        session.add(np.arange(2 * K, 3 * K), slots)
         with pytest.raises(RefusedError, match="has decrypted in round 4 already"):
-            session.release()
+            session.add(np.arange(2 * K, 3 * K), slots)
 
 
 def test_keys_are_rotated_after_so_many_rounds():
@@ -200,7 +199,7 @@ os.kill(os.getpid(), 9)
 
 def test_processes_end_with_their_driver(tmp_path):
     folder = tmp_path / "sockets"
-    run = Run(str(folder), b"key", *arguments("exact"), 1)
+    run = Run(str(folder), b"key", *arguments("exact"), 1, True)
     done = subprocess.run(
         [*interpreter(), "-c", DRIVER],
         input=pickle.dumps(run),

@@ -4,30 +4,49 @@ import pytest
 from fedjax_private.aggregation import TOPOLOGIES
 from tests.aggregation.sums import encoded, made, released
 
+CLIENTS, FAN_OUT = 5, 2
+LINKS = {
+    "star": {"client to server"},
+    "tree": {"client to edge", "edge to server"},
+    "ring": {"client to client", "client to server"},
+}
+# Uploads in a message, mean over those of a link.
+CARRIED = {
+    ("star", "client to server"): 1,
+    ("tree", "client to edge"): 1,
+    ("tree", "edge to server"): CLIENTS / 3,
+    ("ring", "client to client"): (1 + 2 + 3 + 4) / 4,
+    ("ring", "client to server"): CLIENTS,
+}
+
 
 @pytest.mark.needs_openfhe
+@pytest.mark.parametrize("server", ["malicious", "semi_honest"])
 @pytest.mark.parametrize("name", ["ckks", "exact", "threshold_exact"])
-def test_topologies_give_equal_sums(name):
-    rows = np.random.default_rng(0).uniform(-0.3, 0.3, (5, 3000))
-    totals, links = {}, {}
-    for topology in TOPOLOGIES:
-        settings = {"topology": topology, "fan_out": 2}
-        aggregation = made(name, 5, 3000, settings)
+def test_topologies_give_equal_sums(name, server):
+    rows = np.random.default_rng(0).uniform(-0.3, 0.3, (CLIENTS, 3000))
+    totals = {}
+    for topology, expected in LINKS.items():
+        settings = {"topology": topology, "server": server}
+        if topology == "tree":
+            settings["fan_out"] = FAN_OUT
+        aggregation = made(name, CLIENTS, 3000, settings)
         slots = encoded(aggregation, rows)
         totals[topology], report = released(aggregation, slots)
-        links[topology] = {
+        links = {
             link
             for link in report.link_bytes
             if "authority" not in link and "holder" not in link
         }
-        sizes = [report.link_bytes[link] for link in links[topology]]
-        # A sum is as long as an upload, but for the clients' numbers.
-        assert max(sizes) - min(sizes) <= 8 * 4
-    assert links == {
-        "star": {"client to server"},
-        "tree": {"client to edge", "edge to server"},
-        "ring": {"client to client", "client to server"},
-    }
+        assert links == expected
+        half = aggregation.parameters.rows * aggregation.parameters.polynomial_bytes
+        for link in links:
+            # Of c0 the sum, and of c1 each upload's, or the sum if nobody checks.
+            carried = CARRIED[topology, link]
+            parts = carried if server == "malicious" else 1
+            expected_bytes = 58 + 8 * carried + half * (1 + parts) + 32
+            assert report.link_bytes[link] == pytest.approx(expected_bytes, abs=1)
+    assert totals.keys() == TOPOLOGIES.keys()
     for total in totals.values():
         if name == "ckks":  # the flooding noise differs
             np.testing.assert_allclose(total, totals["star"], atol=1e-3)

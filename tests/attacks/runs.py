@@ -42,13 +42,8 @@ class Run:
 
     def secret_key(self):
         """The coefficients (N,) of the key, which no test's attacker is given."""
-        decryption = self.aggregation._key.decryption
-        holders = getattr(decryption, "_holders", None)
-        keys = (
-            [holder._secret_key.residues for holder in holders.values()]
-            if holders
-            else [decryption._authority._secret_key.residues]
-        )
+        decryptors = self.aggregation._key.decryption.decryptors.values()
+        keys = [decryptor._secret_key.residues for decryptor in decryptors]
         return sum(small(key, self.scheme.ring) for key in keys)
 
     def vectors(self, seed=0, uploads=UPLOADS):
@@ -62,8 +57,8 @@ class Run:
     def decrypted(self, coefficients, client):
         """The vector in a client's upload, decrypted with a key's coefficients."""
         scheme = self.scheme
-        shape = -1, 2, scheme.ring.limbs, scheme.ring.dimension
-        ciphertexts = self.ciphertexts[client].reshape(shape)
+        halves = np.split(self.ciphertexts[client], 2)
+        ciphertexts = np.stack(halves, axis=1)
         rows = scheme.decrypt(self.factor(coefficients), ciphertexts)
         return unpack(rows, self.parameters)
 

@@ -34,7 +34,7 @@ def assert_not_read(run, key, vectors):
 
 
 def holders_of(run):
-    return list(run.aggregation._key.decryption._holders.values())
+    return list(run.aggregation._key.decryption.decryptors.values())
 
 
 @pytest.mark.parametrize("name", ONE_KEY)

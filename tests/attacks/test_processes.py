@@ -109,7 +109,8 @@ _, own = scheme.generate_keys()
 best = 0
 for payload, client in uploads:
     ciphertext = scheme.ring.unpack(payload)
-    rows = scheme.decrypt(own, ciphertext.reshape(-1, 2, *ciphertext.shape[1:]))
+    halves = np.split(ciphertext, 2)
+    rows = scheme.decrypt(own, np.stack(halves, axis=1))
     best = max(best, (unpack(rows, scheme.parameters) == vectors[client]).mean())
 directory = {SERVER: identity.public}
 mine = Party(AUTHORITY, directory)
@@ -118,8 +119,10 @@ authority = KeyAuthority(mine, request, trust)
 server = Party(SERVER, directory)
 server.identity = identity
 numbers = tuple(range(request.uploads))
+half = len(uploads[0][0]) // 2
+whole = uploads[0][0][:half] + len(numbers) * uploads[0][0][half:]
 asked = wire.write(
-    server, AUTHORITY, Kind.SUM, 0, uploads[0][0], key_id=key_id, numbers=numbers
+    server, AUTHORITY, Kind.SUM, 0, whole, key_id=key_id, numbers=numbers
 )
 try:
     refusal = authority.decrypt(asked)

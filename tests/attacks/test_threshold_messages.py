@@ -111,24 +111,25 @@ def test_a_request_to_stand_in_is_the_servers_and_whole(federation):
         pytest.param({"numbers": (0, 1, 2)}, id="of too few uploads"),
         pytest.param({"numbers": ()}, id="of no upload"),
         pytest.param({"numbers": (0, 1, 2, 3, 3)}, id="of one client twice"),
-        pytest.param({"payload": lambda whole: whole[:-1]}, id="truncated"),
-        pytest.param({"payload": lambda whole: whole + whole}, id="too long"),
+        pytest.param({"parts": lambda whole: whole[:-1]}, id="truncated"),
+        pytest.param({"parts": lambda whole: whole + whole}, id="too long"),
         pytest.param(
-            {"payload": lambda whole: b"\xff" * len(whole)}, id="beyond the modulus"
+            {"parts": lambda whole: b"\xff" * len(whole)}, id="beyond the modulus"
         ),
     ],
 )
 def test_a_holder_refuses_what_is_no_sum_of_the_servers(federation, changes):
     fusion, _ = federation.fusion(LEAST_CLIENTS)
-    whole = federation.ring.pack(federation.seconds)
+    whole = fusion.parts.to_bytes()
     fields = {"kind": Kind.SUM, "receiver": 0, "round_number": fusion.round_number}
     fields |= {"key_id": federation.material.key_id, "numbers": fusion.clients}
-    fields |= {"payload": lambda whole: whole, "sender": SERVER, **changes}
+    fields |= {"parts": lambda whole: whole, "sender": SERVER, **changes}
     sender = fields.pop("sender")
     party = federation.parties.get(sender, federation.server_party)
-    fields["payload"] = fields["payload"](whole)
+    parts = fields.pop("parts")(whole)
     with pytest.raises(ProtocolError):
-        federation.holders[0].partially_decrypt(write(party, **fields))
+        data = write(party, payload=b"", **fields) + parts
+        federation.holders[0].partially_decrypt(data)
     # What was refused has not been counted.
     federation.answer(fusion, (0,))
 
@@ -137,7 +138,8 @@ def test_a_sum_that_was_altered_on_its_way_is_refused(federation):
     fusion, _ = federation.fusion(LEAST_CLIENTS)
     data = fusion.requests()[0]
     for position in (*range(0, 140, 3), len(data) // 2, len(data) - 33, len(data) - 1):
-        with pytest.raises(WireError):
+        # A part of an upload is refused because its client has declared another.
+        with pytest.raises(ProtocolError):
             federation.holders[0].partially_decrypt(altered(data, position))
     federation.answer(fusion, (0,))
 

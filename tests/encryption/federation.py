@@ -3,11 +3,13 @@
 Its secrets come from messages that the holders exchange, opened by their receivers.
 """
 
+import contextlib
 import itertools
 
 import numpy as np
 import pytest
 
+from fedjax_private.encryption.errors import RefusedError
 from fedjax_private.encryption.math.packing import unpack
 from fedjax_private.encryption.math.plaintexts import decode_values
 from fedjax_private.encryption.messages.channels import SEAL_BYTES, Party
@@ -20,6 +22,7 @@ from fedjax_private.encryption.messages.wire import (
 )
 from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
 from fedjax_private.encryption.parameters import Scheme, derive
+from fedjax_private.encryption.parties.declarations import declare
 from fedjax_private.encryption.parties.encryptor import Encryptor
 from fedjax_private.encryption.parties.fusion import Fusion
 from fedjax_private.encryption.parties.holders import KeyHolder
@@ -168,25 +171,29 @@ class Federation:
         ciphertexts = 0
         self.server.open(number)
         for client, vector in zip(clients, vectors, strict=True):
-            party = self.parties[client]
-            # Not `encrypt`: the tests have clients upload again in a round.
-            (encrypted,) = self.encryptor.ciphertexts([client], [vector])
-            upload = write(
-                party,
-                SERVER,
-                Kind.UPLOAD,
-                number,
-                encrypted,
-                key_id=self.material.key_id,
-                numbers=(client,),
-            )
-            self.server.add(upload)
+            upload = self.upload(client, number, vector)
             payload = upload[-TAG_BYTES - size : -TAG_BYTES]
             ciphertexts = self.ring.reduce(ciphertexts + self.ring.unpack(payload))
         # The polynomials of the encrypted sum, which the server can see.
-        self.firsts, self.seconds = ciphertexts[0::2], ciphertexts[1::2]
+        self.firsts, self.seconds = np.split(ciphertexts, 2)
         fusion = Fusion(self.server_party, self.server, self.names, self.quorum)
         return fusion, vectors.sum(axis=0)
+
+    def upload(self, client, number, vector):
+        """A client's upload, declared and added; it may have made another one."""
+        party, key_id = self.parties[client], self.material.key_id
+        (encrypted,) = self.encryptor.ciphertexts([client], [vector])
+        part, numbers = encrypted[len(encrypted) // 2 :], (client,)
+        messages = declare(party, self.names, number, part, key_id)
+        for holder, message in messages.items():
+            with contextlib.suppress(RefusedError):
+                self.holders[holder].declare(message)
+        kind = Kind.UPLOAD
+        upload = write(
+            party, SERVER, kind, number, encrypted, key_id=key_id, numbers=numbers
+        )
+        self.server.add(upload)
+        return upload
 
     def answer(self, fusion, present):
         """Adds partial decryptions; returns their polynomials."""

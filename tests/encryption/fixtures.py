@@ -1,7 +1,9 @@
 """Parties of an encrypted sum, and a way to run code in a process of its own."""
 
+import contextlib
 import itertools
 import pickle
+import struct
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedjax_private.encryption.errors import ProtocolError
 from fedjax_private.encryption.math.rings import Residues
 from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.material import Material
@@ -24,6 +27,7 @@ from fedjax_private.encryption.openfhe.backend import interpreter
 from fedjax_private.encryption.openfhe.contexts import ring_of
 from fedjax_private.encryption.parameters import Scheme, SumRequest
 from fedjax_private.encryption.parties.authority import KeyAuthority
+from fedjax_private.encryption.parties.declarations import declare
 from fedjax_private.encryption.parties.encryptor import Encryptor
 from fedjax_private.encryption.parties.server import AggregationServer
 from fedjax_private.encryption.settings import CipherSettings
@@ -126,8 +130,8 @@ class Network:
         for client, vector in enumerate(vectors):
             self.server.add(self.upload(client, number, vector))
 
-    def release(self) -> tuple[int, Any]:
-        """Ends the round; returns its number and its sum, as the server gets them."""
+    def release(self) -> Any:
+        """Ends the round; returns its sum, as the server gets it."""
         return self.server.read_release(
             self.authority.decrypt(self.server.sum_message())
         )
@@ -136,9 +140,7 @@ class Network:
         """The released sum of the vectors, in a round of its own."""
         number = self.open()
         self.add(number, vectors)
-        released, total = self.release()
-        assert released == number
-        return total
+        return self.release()
 
     def forge(
         self,
@@ -151,20 +153,43 @@ class Network:
         receiver: int = SERVER,
         key_id: bytes | None = None,
     ) -> bytes:
-        """A message that its sender did tag, with whatever else; zeros by default."""
+        """A message that its sender did tag, with whatever else; zeros by default.
+
+        A client that uploads whatever it likes declares that.
+        """
+        numbers = (party.number,) if numbers is None else tuple(numbers)
+        if payload is None:
+            # An upload or a sum: the first polynomials, and each one's second ones.
+            payload = bytes(self.payload // 2 * (1 + len(numbers)))
+        if kind is Kind.UPLOAD:
+            with contextlib.suppress(ProtocolError):
+                self.authority.declare(self.declaration(party, number, payload))
         return write(
             party,
             receiver,
             kind,
             number,
-            bytes(self.payload) if payload is None else payload,
+            payload,
             key_id=self.material.key_id if key_id is None else key_id,
-            numbers=(party.number,) if numbers is None else tuple(numbers),
+            numbers=numbers,
         )
+
+    def declaration(
+        self,
+        party: Party,
+        number: int,
+        ciphertexts: bytes | memoryview,
+        receiver: int = AUTHORITY,
+    ) -> bytes:
+        """A client's declaration of packed ciphertexts."""
+        part = ciphertexts[len(ciphertexts) // 2 :]
+        key_id = self.material.key_id
+        return declare(party, [receiver], number, part, key_id)[receiver]
 
     def residues(self, message: bytes) -> Residues:
         """The polynomials (M, L, N) in an upload or a sum."""
-        return self.ring.unpack(message[-TAG_BYTES - self.payload : -TAG_BYTES])
+        (count,) = struct.unpack_from("<I", message, 46)
+        return self.ring.unpack(message[58 + 8 * count : -TAG_BYTES])
 
     def vectors(self, count: int | None = None, seed: int = 0) -> Any:
         """Vectors over the whole range that the request allows, (count, values)."""

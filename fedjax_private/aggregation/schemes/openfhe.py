@@ -91,7 +91,12 @@ def _describe(scheme: Scheme, settings: SumSettings, task: SumTask) -> str:
     if settings.by_openfhe:
         return OpenFHEAggregation(request, task.trust, settings.key_rounds).description
     sums = EncryptedSums(
-        request, task.trust, quorum, settings.topology, settings.key_rounds
+        request,
+        task.trust,
+        quorum,
+        settings.topology,
+        settings.key_rounds,
+        settings.verified,
     )
     text = sums.description
     if settings.encrypted_fraction < 1:
@@ -117,7 +122,11 @@ def _make(scheme: Scheme, settings: SumSettings, task: SumTask) -> Aggregation:
         if mask is not None:
             raise ValueError("processes encrypt every entry: encrypted must be None.")
         return ProcessAggregation(
-            request, task.trust, quorum=quorum, key_rounds=settings.key_rounds
+            request,
+            task.trust,
+            quorum=quorum,
+            key_rounds=settings.key_rounds,
+            verified=settings.verified,
         )
     sums = EncryptedAggregation(
         request,
@@ -126,5 +135,6 @@ def _make(scheme: Scheme, settings: SumSettings, task: SumTask) -> Aggregation:
         topology=settings.topology,
         fan_out=settings.fan_out,
         key_rounds=settings.key_rounds,
+        verified=settings.verified,
     )
     return sums if mask is None else SelectiveAggregation(sums, mask)

@@ -103,6 +103,34 @@ class Ring:
         return [slice(end - n, end) for n, end in zip(sizes, ends, strict=True)]
 
 
+class RunningSum:
+    """Adds polynomials up, and reduces their sum only when a word would overflow.
+
+    Args:
+        ring: the ring of the polynomials.
+    """
+
+    def __init__(self, ring: Ring) -> None:
+        self._ring, self._added = ring, 0
+        self._total: Residues | None = None
+
+    def add(self, polynomials: Residues) -> None:
+        """Adds polynomials (M, L, N), reduced, which may be changed afterwards."""
+        if self._total is None:
+            self._total, self._added = polynomials, 1
+            return
+        if self._added == self._ring.additions - 1:
+            self._total, self._added = self._ring.reduce(self._total), 1
+        self._total += polynomials
+        self._added += 1
+
+    @property
+    def total(self) -> Residues:
+        """The sum (M, L, N), reduced; of at least one addition."""
+        assert self._total is not None
+        return self._ring.reduce(self._total)
+
+
 def _blocks(count: int) -> list[slice]:
     """Returns slices of `_BLOCK` polynomials each."""
     return [slice(i, i + _BLOCK) for i in range(0, count, _BLOCK)]

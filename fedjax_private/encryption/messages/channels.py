@@ -147,13 +147,16 @@ class Party:
             RefusedError: if the party has done it in that round before.
         """
         with self._recording:
-            rounds = self._done.setdefault(act, set())
-            if round_number in rounds:
-                raise RefusedError(
-                    f"party {self.number} has {act} in round {round_number} already: "
-                    "it does so once a round, whichever the key."
-                )
-            rounds.add(round_number)
+            self.refuse_again(act, round_number)
+            self._done.setdefault(act, set()).add(round_number)
+
+    def refuse_again(self, act: str, round_number: int) -> None:
+        """Raises RefusedError if `once` would, and records nothing."""
+        if round_number in self._done.get(act, ()):
+            raise RefusedError(
+                f"party {self.number} has {act} in round {round_number} already: it "
+                "does so once a round, whichever the key."
+            )
 
     def channel_to(self, receiver: int) -> Channel:
         """Returns the channel to the party with that number.

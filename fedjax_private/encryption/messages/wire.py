@@ -51,6 +51,7 @@ class Kind(enum.IntEnum):
     VOUCHER = 12  # the public facts about a key, from one of those who made it
     CHALLENGE = 13  # joint key: a seed of the challenge to all dealers
     ANSWERS = 14  # joint key: a holder's answers to that challenge
+    DECLARATION = 15  # the digest of an upload, from its client to a decryptor
     INVITATION = 32  # masks: the clients of a round
     SHARES = 33  # masks: a client's sealed shares, and its deposit
     BOXES = 34  # masks: the sealed shares for one client
@@ -90,6 +91,29 @@ def size(numbers: int, payload: int) -> int:
     return _HEADER.size + _NUMBER_BYTES * numbers + payload + TAG_BYTES
 
 
+def kind_of(data: bytes) -> int:
+    """Returns the kind that a message states, which `read` has still to check."""
+    return data[len(MAGIC) + 1] if len(data) > len(MAGIC) + 1 else 0
+
+
+def split(data: bytes) -> tuple[bytes, int, memoryview]:
+    """Splits bytes after the message that they begin with, which is not checked here.
+
+    Returns:
+        The message, how many clients it states, and the bytes that follow it.
+
+    Raises:
+        WireError: if the message would be longer than all of the bytes.
+    """
+    if not isinstance(data, bytes) or len(data) < _HEADER.size:
+        raise WireError("a message is truncated, or not bytes.")
+    *_, count, payload = _HEADER.unpack_from(data)
+    end = size(count, payload)
+    if len(data) < end:
+        raise WireError("a message is truncated.")
+    return data[:end], count, memoryview(data)[end:]
+
+
 def write(
     party: Party,
     receiver: int,
@@ -127,6 +151,7 @@ def read(
     kind: Kind,
     *,
     payload: int,
+    each: int = 0,
     most_numbers: int = 0,
     key_id: bytes = NO_KEY,
     sender: int | None = None,
@@ -138,6 +163,7 @@ def read(
         data: bytes of any origin.
         kind: the expected kind.
         payload: the expected bytes of payload.
+        each: the expected bytes of payload besides, for each client that it names.
         most_numbers: the most clients that it may name.
         key_id: the key that it must belong to.
         sender: the party that it must come from; None for any.
@@ -149,11 +175,11 @@ def read(
     if not isinstance(data, bytes):
         raise WireError(f"a message must be bytes, got {type(data).__name__}.")
     # The length first: a message that is too long or too short is not parsed.
-    count, rest = divmod(len(data) - size(0, payload), _NUMBER_BYTES)
+    count, rest = divmod(len(data) - size(0, payload), _NUMBER_BYTES + each)
     if rest or not 0 <= count <= most_numbers:
+        longest = size(most_numbers, payload + each * most_numbers)
         raise WireError(
-            f"a message of {len(data)} bytes where {size(most_numbers, payload)} were "
-            "expected."
+            f"a message of {len(data)} bytes where {longest} were expected."
         )
     stated = _HEADER.unpack_from(data)
     round_number, stated_sender = stated[4:6]
@@ -166,7 +192,7 @@ def read(
         "sender": stated_sender if sender is None else sender,
         "receiver": party.number,
         "number of clients": count,
-        "payload length": payload,
+        "payload length": payload + each * count,
     }
     for got, (name, value) in zip(stated, needed.items(), strict=True):
         if got != value:

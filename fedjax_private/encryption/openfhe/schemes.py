@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from fedjax_private.encryption.errors import UnexpectedLayoutError
+from fedjax_private.encryption.errors import RefusedError, UnexpectedLayoutError
 from fedjax_private.encryption.math import plaintexts, polynomials
 from fedjax_private.encryption.math.entropy import wide_gaussian
 from fedjax_private.encryption.math.packing import Rows
@@ -137,7 +137,12 @@ class HomomorphicScheme:
         return ciphertexts
 
     def decrypt(
-        self, secret_key: Factor, ciphertexts: Residues, *, flooded: bool = False
+        self,
+        secret_key: Factor,
+        ciphertexts: Residues,
+        *,
+        flooded: bool = False,
+        uploads: int | None = None,
     ) -> Rows:
         """Returns the rows (M, slots) of ciphertexts (M, 2, L, N).
 
@@ -149,9 +154,22 @@ class HomomorphicScheme:
                 float64 is a function of the noisy sum and reveals nothing else
                 (Mironov, "On Significance of the Least Significant Bits for
                 Differential Privacy", CCS 2012).
+            uploads: how many uploads the ciphertexts are a sum of. An exact scheme then
+                refuses one with more noise than that many honest uploads have.
+
+        Raises:
+            RefusedError: if there is more noise; see `Parameters.largest_coefficient`.
         """
         self._backend.check_process()
         coefficients = self._decrypted(secret_key, ciphertexts)
+        if uploads is not None and self.parameters.request.scheme is Scheme.EXACT:
+            largest = np.abs(plaintexts.centred(coefficients, self.ring)).max()
+            if largest > self.parameters.largest_coefficient(uploads):
+                raise RefusedError(
+                    "this sum is not decrypted: it has more noise than honest uploads "
+                    "have, so a client or the server departs from the protocol; the "
+                    "key ends here."
+                )
         if flooded:
             noise = self._noise_coefficients(len(coefficients))
             coefficients = self.ring.add(coefficients, noise)

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from fedjax_private.encryption.errors import RefusedError
 from fedjax_private.encryption.math.packing import Rows, unpack
-from fedjax_private.encryption.math.rings import Residues
 from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.material import Material
 from fedjax_private.encryption.messages.vouchers import vouch
@@ -17,7 +17,7 @@ from fedjax_private.encryption.messages.wire import (
 )
 from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
 from fedjax_private.encryption.parameters import SumRequest, derive
-from fedjax_private.encryption.parties.decryption_log import DecryptionLog, read_sum
+from fedjax_private.encryption.parties.decryption_log import DecryptionLog
 from fedjax_private.encryption.workers import IN_THIS_THREAD, Workers
 from fedjax_private.trust import Decryptor, Trust
 
@@ -54,6 +54,8 @@ class KeyAuthority:
         request: what is to be summed.
         trust: states who decrypts, and the fewest uploads that a decrypted sum holds.
         workers: threads for decryption.
+        verified: whether sums are checked against the declarations of their clients;
+            see `declarations`. If not, the server is believed.
 
     Raises:
         ValueError: if no parameters serve the request, or the trust model names another
@@ -67,6 +69,7 @@ class KeyAuthority:
         request: SumRequest,
         trust: Trust,
         workers: Workers = IN_THIS_THREAD,
+        verified: bool = True,
     ) -> None:
         one_key = trust.decryptor in (Decryptor.KEY_AUTHORITY, Decryptor.EVERY_CLIENT)
         if not one_key or request.scheme.threshold:
@@ -79,7 +82,7 @@ class KeyAuthority:
         self.material = Material.of_key(
             self._scheme.parameters, self._scheme.ring.pack(public)
         )
-        self._log = DecryptionLog(party, self.material, trust)
+        self._log = DecryptionLog(party, self.material, trust, verified)
         self._party, self._workers = party, workers
 
     @property
@@ -91,6 +94,15 @@ class KeyAuthority:
         """Returns vouchers for the key, one for each receiver."""
         return vouch(self._party, self.material, receivers)
 
+    def declare(self, data: bytes) -> None:
+        """Accepts a client's declaration of its upload, where sums are verified.
+
+        Raises:
+            WireError: if the message is no declaration under this key.
+            RefusedError: see `Declarations.accept`.
+        """
+        self._log.declare(data)
+
     def decrypt(self, data: bytes) -> bytes:
         """Returns the message that releases a sum to the server.
 
@@ -99,36 +111,34 @@ class KeyAuthority:
 
         Raises:
             WireError: if the message is not a sum from the server under this key.
-            RefusedError: see `DecryptionLog.record`.
+            RefusedError: see `DecryptionLog.read`; or if an exact sum has more noise
+                than honest uploads have, which ends the key.
         """
-        parameters, ring = self._scheme.parameters, self._scheme.ring
-        message = read_sum(self._party, data, self.material, polynomials=2)
-        size = 2 * ring.polynomial_bytes
+        parameters = self._scheme.parameters
+        # Everything is unpacked and checked before the sum counts as decrypted.
+        total = self._log.read(data, firsts=True)
+        ciphertexts = np.stack([total.firsts, total.seconds], axis=1)
         spans = self._workers.spans(parameters.rows)
-
-        def unpack_rows(index: int) -> Residues:
-            span = spans[index]
-            data = message.payload[span.start * size : span.stop * size]
-            return ring.unpack(data).reshape(-1, 2, ring.limbs, ring.dimension)
-
-        # Everything is unpacked before the sum counts as decrypted.
-        ciphertexts = self._workers.map(unpack_rows, len(spans))
-        self._log.record(message.round_number, message.numbers)
 
         def decrypt_rows(index: int) -> Rows:
             return self._scheme.decrypt(
                 self._secret_key,
-                ciphertexts[index],
+                ciphertexts[spans[index]],
                 flooded=parameters.flooding_std > 0,
+                uploads=len(total.clients),
             )
 
-        rows = np.concatenate(self._workers.map(decrypt_rows, len(spans)))
+        try:
+            rows = np.concatenate(self._workers.map(decrypt_rows, len(spans)))
+        except RefusedError:
+            self._log.end()
+            raise
         return write(
             self._party,
             SERVER,
             Kind.RELEASED,
-            message.round_number,
+            total.round_number,
             unpack(rows, parameters).astype(parameters.request.released).tobytes(),
             key_id=self.material.key_id,
-            numbers=message.numbers,
+            numbers=total.clients,
         )

@@ -1,12 +1,18 @@
 """The sums that a party may still decrypt under one key."""
 
+import dataclasses
 import threading
 
-from fedjax_private.encryption.errors import RefusedError
+import numpy as np
+
+from fedjax_private.encryption.errors import RefusedError, WireError
+from fedjax_private.encryption.math.rings import Residues
 from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.material import Material
-from fedjax_private.encryption.messages.wire import SERVER, Kind, Message, read
+from fedjax_private.encryption.messages.wire import SERVER, Kind, read, split
+from fedjax_private.encryption.openfhe.contexts import ring_of
 from fedjax_private.encryption.parameters import SumRequest
+from fedjax_private.encryption.parties.declarations import Declarations, Parts
 from fedjax_private.trust import Trust
 
 
@@ -20,24 +26,21 @@ def check_uploads(trust: Trust, request: SumRequest) -> None:
         )
 
 
-def read_sum(
-    party: Party, data: bytes, material: Material, polynomials: int
-) -> Message:
-    """Returns the server's message with a sum, of so many polynomials a ciphertext.
+@dataclasses.dataclass(frozen=True)
+class CheckedSum:
+    """An encrypted sum that its decryptor may decrypt, once.
 
-    Raises:
-        WireError: if the message is not a sum from the server under this key.
+    Attributes:
+        round_number: its round.
+        clients: whose uploads it holds.
+        firsts: (R, L, N), the sum of the first polynomials; (0, L, N) for holders.
+        seconds: (R, L, N), the sum of the second polynomials.
     """
-    parameters = material.parameters
-    return read(
-        party,
-        data,
-        Kind.SUM,
-        payload=polynomials * parameters.rows * parameters.polynomial_bytes,
-        most_numbers=parameters.request.uploads,
-        key_id=material.key_id,
-        sender=SERVER,
-    )
+
+    round_number: int
+    clients: tuple[int, ...]
+    firsts: Residues
+    seconds: Residues
 
 
 class DecryptionLog:
@@ -50,15 +53,21 @@ class DecryptionLog:
         party: the one that decrypts.
         material: of the key.
         trust: states the fewest uploads that a decrypted sum holds.
+        verified: whether sums are checked against declarations of their clients; if
+            not, the server is believed.
 
     Raises:
         ValueError: if the trust model asks for more uploads than a sum can hold.
     """
 
-    def __init__(self, party: Party, material: Material, trust: Trust) -> None:
+    def __init__(
+        self, party: Party, material: Material, trust: Trust, verified: bool = True
+    ) -> None:
         request = material.parameters.request
         check_uploads(trust, request)
-        self._party = party
+        self._party, self._material, self._verified = party, material, verified
+        self._ring = ring_of(material.parameters)
+        self._declarations = Declarations(party, material.key_id)
         self._least, self._most = trust.uploads, request.uploads
         self._left = material.parameters.sums_per_key
         self._recording = threading.Lock()
@@ -67,6 +76,68 @@ class DecryptionLog:
     def used_up(self) -> bool:
         """Whether the key has decrypted as many sums as it may."""
         return self._left == 0
+
+    def declare(self, data: bytes) -> None:
+        """Accepts a client's declaration; raises as `Declarations.accept` does."""
+        self._declarations.accept(data)
+
+    def read(
+        self, data: bytes, parts: Parts | None = None, *, firsts: bool
+    ) -> CheckedSum:
+        """Returns the sum that the server wants decrypted, checked and recorded.
+
+        Args:
+            data: the server's message. With `firsts`, it holds the sum of the first
+                polynomials. If sums are verified, the second polynomials of every
+                upload are in it, or follow it where it goes to several decryptors. They
+                need no tag of the server's, because clients have declared them.
+            parts: what follows the message, where a simulation has it apart.
+            firsts: whether this decryptor gets the first polynomials.
+
+        Raises:
+            WireError: if the message is not a sum from the server under this key.
+            RefusedError: if clients have not declared these parts, or see `record`.
+        """
+        parameters, ring = self._material.parameters, self._ring
+        half = parameters.rows * ring.polynomial_bytes
+        if self._verified and not firsts and parts is None:
+            data, count, rest = split(data)
+            parts = Parts.from_bytes(rest, count, ring)
+        message = read(
+            self._party,
+            data,
+            Kind.SUM,
+            payload=half * (firsts + (not self._verified)),
+            each=half * (firsts and self._verified),
+            most_numbers=parameters.request.uploads,
+            key_id=self._material.key_id,
+            sender=SERVER,
+        )
+        number, clients, payload = (
+            message.round_number,
+            message.numbers,
+            message.payload,
+        )
+        self._check_uploads(clients)
+        self._party.refuse_again("decrypted", number)
+        first: Residues = np.empty((0, ring.limbs, ring.dimension), np.uint64)
+        if firsts:
+            first, payload = ring.unpack(payload[:half]), payload[half:]
+        if self._verified:
+            parts = parts or Parts.from_bytes(payload, len(clients), ring)
+            seconds = self._declarations.total(number, clients, parts)
+        else:
+            seconds = ring.unpack(payload)
+        if len(seconds) != parameters.rows:
+            raise WireError(
+                f"parts of {len(seconds)} polynomials, not {parameters.rows}."
+            )
+        self.record(number, clients)
+        return CheckedSum(number, clients, first, seconds)
+
+    def end(self) -> None:
+        """Ends the key: it decrypts no more."""
+        self._left = 0
 
     def record(self, round_number: int, clients: tuple[int, ...]) -> None:
         """Records that the sum of these clients in this round is decrypted now.
@@ -77,6 +148,18 @@ class DecryptionLog:
             RefusedError: if the sum has too few or too many uploads, if the key is used
                 up, or if the party has decrypted a sum of the round, under any key.
         """
+        self._check_uploads(clients)
+        with self._recording:
+            if self.used_up:
+                raise RefusedError(
+                    "this key has decrypted as many sums as its noise protects: the "
+                    "next round needs a fresh one."
+                )
+            self._party.once("decrypted", round_number)
+            if self._left is not None:
+                self._left -= 1
+
+    def _check_uploads(self, clients: tuple[int, ...]) -> None:
         if len(clients) < self._least:
             raise RefusedError(
                 f"a sum of {len(clients)} uploads is not decrypted: it must hold at "
@@ -87,12 +170,3 @@ class DecryptionLog:
                 f"a sum of {len(clients)} uploads may wrap around: the parameters "
                 f"hold at most {self._most}."
             )
-        with self._recording:
-            if self.used_up:
-                raise RefusedError(
-                    "this key has decrypted as many sums as its noise protects: the "
-                    "next round needs a fresh one."
-                )
-            self._party.once("decrypted", round_number)
-            if self._left is not None:
-                self._left -= 1

@@ -11,8 +11,9 @@ from fedjax_private.encryption.math.packing import check_vector, pack
 from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.material import Material
 from fedjax_private.encryption.messages.vouchers import check_makers, vouched
-from fedjax_private.encryption.messages.wire import AUTHORITY, Kind, write
+from fedjax_private.encryption.messages.wire import AUTHORITY, Kind, Messages, write
 from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
+from fedjax_private.encryption.parties.declarations import declare
 from fedjax_private.encryption.workers import IN_THIS_THREAD, Workers
 
 
@@ -92,8 +93,8 @@ class Encryptor:
         receiver: int,
         round_number: int,
         vector: npt.NDArray[Any],
-    ) -> bytes:
-        """Returns the upload of one client in one round.
+    ) -> tuple[bytes, Messages]:
+        """Returns the upload of one client in one round, and its declarations.
 
         Args:
             party: the client.
@@ -110,7 +111,9 @@ class Encryptor:
         """
         self._check_admitted(party)
         (ciphertexts,) = self.ciphertexts([party.number], [vector])
-        return self.upload(party, receiver, round_number, ciphertexts)
+        declarations = self.declare(party, round_number, ciphertexts)
+        upload = self.upload(party, receiver, round_number, ciphertexts)
+        return upload, declarations
 
     def ciphertexts(
         self,
@@ -118,6 +121,8 @@ class Encryptor:
         vectors: Sequence[npt.NDArray[Any]] | npt.NDArray[Any],
     ) -> list[memoryview]:
         """Returns the packed ciphertexts of the vectors of several clients.
+
+        First the first polynomials of all ciphertexts of a client, then the second.
 
         For simulations: threads that share the ciphertexts of many clients wait less
         for one another than threads that share those of one client.
@@ -138,14 +143,18 @@ class Encryptor:
         rows = np.concatenate(packed)
         spans = self._workers.spans(len(rows))
 
-        def encrypt_rows(index: int) -> bytes:
+        def encrypt_rows(index: int) -> tuple[bytes, bytes]:
             messages = self._scheme.encode(rows[spans[index]])
             encrypted = self._scheme.encrypt(self._public_key, messages)
-            return ring.pack(encrypted.reshape(-1, ring.limbs, ring.dimension))
+            return ring.pack(encrypted[:, 0]), ring.pack(encrypted[:, 1])
 
-        data = memoryview(b"".join(self._workers.map(encrypt_rows, len(spans))))
-        size = len(data) // len(packed)
-        return [data[first : first + size] for first in range(0, len(data), size)]
+        halves = zip(*self._workers.map(encrypt_rows, len(spans)), strict=True)
+        firsts, seconds = (memoryview(b"".join(half)) for half in halves)
+        size = parameters.rows * ring.polynomial_bytes
+        return [
+            memoryview(b"".join((firsts[i : i + size], seconds[i : i + size])))
+            for i in range(0, len(firsts), size)
+        ]
 
     def upload(
         self, party: Party, receiver: int, round_number: int, ciphertexts: memoryview
@@ -169,6 +178,28 @@ class Encryptor:
         )
         party.once("uploaded", round_number)
         return message
+
+    def declare(
+        self,
+        party: Party,
+        round_number: int,
+        ciphertexts: memoryview,
+    ) -> Messages:
+        """Returns a client's declarations of its upload, for those who made the key.
+
+        They decrypt, and check sums by them; see `declarations`.
+
+        Raises:
+            WireError: as `encrypt` does.
+            RefusedError: if the client has declared an upload in that round, under any
+                key, or has not admitted this key.
+        """
+        self._check_admitted(party)
+        part = ciphertexts[len(ciphertexts) // 2 :]
+        key_id = self.material.key_id
+        messages = declare(party, self._makers, round_number, part, key_id)
+        party.once("declared", round_number)
+        return messages
 
     def _check_admitted(self, party: Party) -> None:
         if not self.admits(party):

@@ -30,6 +30,10 @@ class Fusion:
         holders: the numbers of all holders, in the order that all agree on.
         quorum: T, the number of holders that can stand in for missing ones.
 
+    Attributes:
+        parts: the second polynomials of every upload, which go to every holder with its
+            request, if sums are verified; else None.
+
     Raises:
         RefusedError: if no round is open or nothing has been added.
     """
@@ -45,8 +49,13 @@ class Fusion:
         self._parameters = server.material.parameters
         self._key_id = server.material.key_id
         self._ring = ring_of(self._parameters)
-        self.round_number, self.clients, total = server.take_total()
-        self._total, self._seconds = total[0::2], total[1::2]
+        total = server.take_total()
+        self.round_number, self.clients = total.round_number, total.clients
+        self._total, self._seconds, self.parts = (
+            total.firsts,
+            total.seconds,
+            total.parts,
+        )
         self._answered: list[int] = []
         self._standing_in: set[int] = set()
 
@@ -57,7 +66,14 @@ class Fusion:
 
     def requests(self) -> Messages:
         """Returns the messages that ask every holder to decrypt the sum."""
-        payload = self._ring.pack(self._seconds)
+        if self.parts is None:
+            return self.headers()
+        parts = self.parts.to_bytes()
+        return {holder: data + parts for holder, data in self.headers().items()}
+
+    def headers(self) -> Messages:
+        """Returns those messages without the parts, where a simulation sends them."""
+        payload = b"" if self._seconds is None else self._ring.pack(self._seconds)
         return self._to(self._holders, Kind.SUM, payload, self.clients)
 
     def add(self, data: bytes) -> None:

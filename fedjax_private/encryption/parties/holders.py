@@ -27,10 +27,10 @@ from fedjax_private.encryption.messages.wire import (
     write,
 )
 from fedjax_private.encryption.parameters import SumRequest
+from fedjax_private.encryption.parties.declarations import Parts
 from fedjax_private.encryption.parties.decryption_log import (
     DecryptionLog,
     check_uploads,
-    read_sum,
 )
 from fedjax_private.encryption.parties.joint_key import KeyGeneration
 from fedjax_private.trust import Decryptor, Trust
@@ -68,6 +68,8 @@ class KeyHolder(KeyGeneration):
         holders: the numbers of all holders, in an order that all agree on.
         quorum: T, the number of holders that can stand in for missing ones: more than
             half.
+        verified: whether sums are checked against the declarations of their clients;
+            see `declarations`. If not, the server is believed.
 
     Raises:
         ValueError: if no parameters serve the request, or the arguments disagree.
@@ -81,6 +83,7 @@ class KeyHolder(KeyGeneration):
         trust: Trust,
         holders: Sequence[int],
         quorum: int,
+        verified: bool = True,
     ) -> None:
         if trust.decryptor is not Decryptor.HOLDERS or not request.scheme.threshold:
             raise ValueError(
@@ -89,7 +92,7 @@ class KeyHolder(KeyGeneration):
             )
         check_uploads(trust, request)
         super().__init__(party, request, holders, quorum)
-        self._trust = trust
+        self._trust, self._verified = trust, verified
         # The round and the second polynomials of the sum last decrypted, and whether
         # this holder has stood in for others in that sum.
         self._last: tuple[int, Residues] | None = None
@@ -97,27 +100,37 @@ class KeyHolder(KeyGeneration):
 
     @functools.cached_property
     def _log(self) -> DecryptionLog:
-        return DecryptionLog(self._party, self.material, self._trust)
+        return DecryptionLog(self._party, self.material, self._trust, self._verified)
 
     @property
     def used_up(self) -> bool:
         """Whether the key has decrypted as many sums as it may."""
         return self._material is not None and self._log.used_up
 
-    def partially_decrypt(self, data: bytes) -> bytes:
+    def declare(self, data: bytes) -> None:
+        """Accepts a client's declaration of its upload, where sums are verified.
+
+        Raises:
+            WireError: if the message is no declaration under the joint key.
+            RefusedError: see `Declarations.accept`.
+        """
+        self._log.declare(data)
+
+    def partially_decrypt(self, data: bytes, parts: Parts | None = None) -> bytes:
         """Returns this holder's partial decryption of a sum, for the server.
 
         Args:
-            data: the server's message: the second polynomials of the ciphertexts.
+            data: the server's message: the second polynomials of the ciphertexts, of
+                every upload if sums are verified, else of their sum.
+            parts: those of every upload, where a simulation has them apart from the
+                message; see `Parts`.
 
         Raises:
             WireError: if the message is not a sum from the server under the joint key.
-            RefusedError: see `DecryptionLog.record`.
+            RefusedError: see `DecryptionLog.read`.
         """
-        message = read_sum(self._party, data, self.material, polynomials=1)
-        seconds = self._scheme.ring.unpack(message.payload)
-        self._log.record(message.round_number, message.numbers)
-        self._last, self._stood_in = (message.round_number, seconds), False
+        total = self._log.read(data, parts, firsts=False)
+        self._last, self._stood_in = (total.round_number, total.seconds), False
         assert self._secret_key is not None  # made together with the material
         return self._answer(Kind.PARTIAL, self._secret_key)
 

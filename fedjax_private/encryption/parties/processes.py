@@ -17,18 +17,18 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy.typing as npt
 
-from fedjax_private.encryption.errors import RefusedError, WireError
+from fedjax_private.encryption.errors import RefusedError
 from fedjax_private.encryption.messages.channels import Directory, Party
 from fedjax_private.encryption.messages.material import Material
 from fedjax_private.encryption.messages.vouchers import vouched
-from fedjax_private.encryption.messages.wire import AUTHORITY, SERVER
+from fedjax_private.encryption.messages.wire import AUTHORITY, SERVER, Kind, kind_of
 from fedjax_private.encryption.parties.authority import KeyAuthority
 from fedjax_private.encryption.parties.encryptor import Encryptor
 from fedjax_private.encryption.parties.fusion import Fusion
@@ -64,14 +64,31 @@ class _Role(abc.ABC):
 
     @abc.abstractmethod
     def _answer(self, number: int, data: bytes) -> bytes:
-        """Returns the answer of one of the parties to a message."""
+        """Returns the answer of one of the parties to a message.
+
+        Called in the thread of a connection.
+        """
+
+    def _decryptors_answer(
+        self,
+        decryptor: KeyAuthority | KeyHolder,
+        data: bytes,
+        decrypt: Callable[[bytes], bytes],
+    ) -> bytes:
+        """Returns the answer of a decryptor to a declaration or to a sum."""
+        if kind_of(data) == Kind.DECLARATION:
+            # Not in the main thread: it may be encrypting, and wait for a holder in
+            # another process, whose main thread waits for one here.
+            decryptor.declare(data)
+            return b""
+        return self._mailbox.in_main_thread(decrypt, data)
 
 
 class _Server(_Role):
     def use(self, vouchers: Sequence[bytes]) -> None:
-        party = self._parties[SERVER]
-        facts = vouched(party, self._run.makers, vouchers)
-        self._adding = AggregationServer(party, facts, relays=())
+        run, party = self._run, self._parties[SERVER]
+        facts = vouched(party, run.makers, vouchers)
+        self._adding = AggregationServer(party, facts, (), run.verified)
 
     def open(self, round_number: int) -> None:
         self._adding.open(round_number)
@@ -82,37 +99,35 @@ class _Server(_Role):
         is_open = self._adding.round_number == round_number
         return self._adding.clients if is_open else ()
 
-    def release(self, round_number: int) -> tuple[npt.NDArray[Any], float, float, Any]:
-        """Returns the sum, seconds of adding, of decryption, and bytes by link."""
+    def release(self, round_number: int) -> tuple[npt.NDArray[Any], float, Traffic]:
+        """Returns the sum, seconds of decryption, and what was sent."""
         if self._adding.round_number != round_number:
             raise RefusedError(f"round {round_number} is not open.")
         traffic = self._traffic
         start, added = time.perf_counter(), traffic.seconds_add
         threshold = self._run.request.scheme.threshold
-        total = self._by_holders() if threshold else self._by_authority(round_number)
+        total = self._by_holders() if threshold else self._by_authority()
         seconds = time.perf_counter() - start - (traffic.seconds_add - added)
-        return total, traffic.seconds_add, seconds, traffic.per_message()
+        return total, seconds, traffic
 
     def _answer(self, number: int, data: bytes) -> bytes:
+        return self._mailbox.in_main_thread(self._add, data)
+
+    def _add(self, data: bytes) -> bytes:
         with self._traffic.adding():
             self._adding.add(data)
         self._traffic.sent("client to server", data)
         return b""
 
-    def _by_authority(self, round_number: int) -> npt.NDArray[Any]:
+    def _by_authority(self) -> npt.NDArray[Any]:
         with self._traffic.adding():
             message = self._adding.sum_message()
-        answer = self._ask("authority", AUTHORITY, message)
-        released, total = self._adding.read_release(answer)
-        if released != round_number:
-            raise WireError(f"a sum of round {released}, not of {round_number}.")
-        return total
+        return self._adding.read_release(self._ask("authority", AUTHORITY, message))
 
     def _by_holders(self) -> npt.NDArray[Any]:
         holders, quorum = range(self._run.request.holders), self._run.quorum
         fusion = Fusion(self._parties[SERVER], self._adding, holders, quorum)
-        requests = fusion.requests()
-        ask = functools.partial(self._ask, "holder")
+        requests, ask = fusion.requests(), functools.partial(self._ask, "holder")
         with ThreadPoolExecutor() as pool:
             for answer in pool.map(ask, requests, requests.values()):
                 fusion.add(answer)
@@ -127,7 +142,7 @@ class _Server(_Role):
 class _Authority(_Role):
     def make_key(self) -> Material:
         run, party = self._run, self._parties[AUTHORITY]
-        self._key = KeyAuthority(party, run.request, run.trust)
+        self._key = KeyAuthority(party, run.request, run.trust, verified=run.verified)
         return self._key.material
 
     def vouch(self, receivers: Sequence[int]) -> list[tuple[int, bytes]]:
@@ -137,20 +152,22 @@ class _Authority(_Role):
         return self._key.used_up
 
     def _answer(self, number: int, data: bytes) -> bytes:
-        return self._key.decrypt(data)
+        return self._decryptors_answer(self._key, data, self._key.decrypt)
 
 
 class _Clients(_Role):
     def __init__(self, run: Run, mailbox: Mailbox) -> None:
         super().__init__(run, mailbox)
         self._holders: dict[int, KeyHolder] = {}
+        threshold = run.request.scheme.threshold
+        self._link = f"client to {'holder' if threshold else 'authority'}"
 
     def hold(self, number: int) -> None:
         """Makes a holder for a new key."""
         run, party = self._run, self._parties[number]
         numbers = range(run.request.holders)
         self._holders[number] = KeyHolder(
-            party, run.request, run.trust, numbers, run.quorum
+            party, run.request, run.trust, numbers, run.quorum, run.verified
         )
 
     def step(self, number: int, method: str, *arguments: Any) -> Any:
@@ -181,22 +198,30 @@ class _Clients(_Role):
 
     def upload(
         self, round_number: int, clients: Sequence[int], vectors: npt.NDArray[Any]
-    ) -> float:
-        """Encrypts and sends a vector of each client; returns seconds of encryption.
+    ) -> tuple[float, Traffic]:
+        """Encrypts and sends a vector of each client.
 
         One client at a time, because an upload may be several times as long as its
         vector.
+
+        Returns:
+            Seconds of encryption, and the declarations that were sent.
         """
-        seconds = 0.0
+        seconds, traffic, verified = 0.0, Traffic(), self._run.verified
         for client, vector in zip(clients, vectors, strict=True):
             start, party = time.perf_counter(), self._parties[client]
-            upload = self._encryptor.encrypt(party, SERVER, round_number, vector)
+            upload, declarations = self._encryptor.encrypt(
+                party, SERVER, round_number, vector
+            )
             seconds += time.perf_counter() - start
+            for decryptor, message in declarations.items() if verified else ():
+                self._mailbox.ask(decryptor, traffic.sent(self._link, message))
             self._mailbox.ask(SERVER, upload)
-        return seconds
+        return seconds, traffic
 
     def _answer(self, number: int, data: bytes) -> bytes:
-        return self._holders[number].partially_decrypt(data)
+        holder = self._holders[number]
+        return self._decryptors_answer(holder, data, holder.partially_decrypt)
 
 
 ROLES: dict[str, type[_Role]] = {

@@ -1,12 +1,13 @@
 """The aggregation server, which adds uploads that it cannot read."""
 
+import dataclasses
 from collections.abc import Container
 
 import numpy as np
 
 from fedjax_private.encryption.errors import RefusedError, WireError
 from fedjax_private.encryption.math.packing import FloatArray, IntArray
-from fedjax_private.encryption.math.rings import Residues
+from fedjax_private.encryption.math.rings import Residues, Ring, RunningSum
 from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.material import Material
 from fedjax_private.encryption.messages.wire import (
@@ -19,6 +20,34 @@ from fedjax_private.encryption.messages.wire import (
     write,
 )
 from fedjax_private.encryption.openfhe.contexts import ring_of
+from fedjax_private.encryption.parties.declarations import Parts
+
+
+@dataclasses.dataclass(frozen=True)
+class Total:
+    """The encrypted sum of a round, as a server has it.
+
+    Attributes:
+        round_number: the round.
+        clients: whose uploads it holds.
+        firsts: (R, L, N), the sum of the first polynomials of the ciphertexts.
+        seconds: (R, L, N), the sum of the second polynomials; None if sums are
+            verified.
+        parts: if they are, the second polynomials of every upload.
+    """
+
+    round_number: int
+    clients: tuple[int, ...]
+    firsts: Residues
+    seconds: Residues | None
+    parts: Parts | None
+
+    def packed_seconds(self, ring: Ring) -> bytes:
+        """Returns the second polynomials that decryptors get, packed."""
+        if self.parts is not None:
+            return self.parts.to_bytes()
+        assert self.seconds is not None
+        return ring.pack(self.seconds)
 
 
 class AggregationServer:
@@ -46,8 +75,11 @@ class AggregationServer:
     Args:
         party: the server, and the parties that it knows.
         material: of the current key; the public key is not kept.
-        relays: the parties that may send sums of several clients; which clients these
-            are is taken on their word.
+        relays: the parties that may send sums of several clients. Which clients these
+            are is taken on their word, unless sums are verified.
+        verified: whether decryptors check which uploads a sum holds; see
+            `declarations`. Then the second polynomials of all uploads are kept until
+            the round ends, and none is added up here.
     """
 
     def __init__(
@@ -55,14 +87,17 @@ class AggregationServer:
         party: Party,
         material: Material,
         relays: Container[int] = EDGE_SERVERS,
+        verified: bool = True,
     ) -> None:
         self.material = material.without_key()
-        self._party, self._relays = party, relays
+        self._party, self._relays, self._verified = party, relays, verified
         self._ring = ring_of(material.parameters)
+        self._part_bytes = material.parameters.rows * self._ring.polynomial_bytes
         self._round: int | None = None
-        self._clients: dict[int, None] = {}
-        self._total: Residues | None = None
-        self._added = 0
+        # The clients of the sum, with their second polynomials if sums are verified.
+        self._clients: dict[int, bytes] = {}
+        self._total = RunningSum(self._ring)
+        self._asked: tuple[int, tuple[int, ...]] | None = None
 
     @property
     def round_number(self) -> int | None:
@@ -76,7 +111,8 @@ class AggregationServer:
 
     def open(self, round_number: int) -> None:
         """Starts a round. An unfinished round is discarded."""
-        self._round, self._clients, self._total = round_number, {}, None
+        self._round, self._clients = round_number, {}
+        self._total = RunningSum(self._ring)
 
     def add(self, data: bytes) -> None:
         """Adds one upload, or a relay's sum of several. A refused one changes nothing.
@@ -86,54 +122,66 @@ class AggregationServer:
             RefusedError: if the upload's round is not open, if a client has been added
                 before, if a client names others, or if the sum is full.
         """
-        parameters, ring = self.material.parameters, self._ring
+        size, verified = self._part_bytes, self._verified
         message = read(
             self._party,
             data,
             Kind.UPLOAD,
-            payload=2 * parameters.rows * ring.polynomial_bytes,
-            most_numbers=parameters.request.uploads,
+            payload=size if verified else 2 * size,
+            each=size if verified else 0,
+            most_numbers=self.material.parameters.request.uploads,
             key_id=self.material.key_id,
         )
         self._check(message)
-        polynomials = ring.unpack(message.payload)
-        if self._total is None:
-            self._total, self._added = polynomials, 1
-        else:
-            if self._added == ring.additions - 1:
-                self._total, self._added = ring.reduce(self._total), 1
-            self._total += polynomials
-            self._added += 1
-        self._clients.update(dict.fromkeys(message.numbers))
+        # Under a verified sum, decryptors would refuse a malformed part as a whole.
+        polynomials = self._ring.unpack(message.payload)
+        parts = [b""] * len(message.numbers)
+        if verified:
+            rest = message.payload[size:]
+            parts = [bytes(rest[i : i + size]) for i in range(0, len(rest), size)]
+            polynomials = polynomials[: self.material.parameters.rows]
+        self._total.add(polynomials)
+        self._clients.update(zip(message.numbers, parts, strict=True))
 
     def sum_message(self) -> bytes:
         """Ends the round as `take_total` does; returns its sum for the authority."""
-        return self._finish(Kind.SUM, AUTHORITY)
+        total = self.take_total()
+        self._asked = total.round_number, total.clients
+        return self._write(AUTHORITY, Kind.SUM, total)
 
     def forward(self, receiver: int) -> bytes:
         """Ends the round as `take_total` does; returns its sum for the next relay."""
-        return self._finish(Kind.UPLOAD, receiver)
+        return self._write(receiver, Kind.UPLOAD, self.take_total())
 
-    def take_total(self) -> tuple[int, tuple[int, ...], Residues]:
-        """Ends the round; returns its number, its clients and its sum (2R, L, N).
+    def take_total(self) -> Total:
+        """Ends the round and returns its sum.
 
         Raises:
             RefusedError: if no round is open or nothing has been added.
         """
-        if self._round is None or self._total is None:
+        if self._round is None or not self._clients:
             raise RefusedError(
                 "there is no sum: no round is open, or it has no upload."
             )
-        result = self._round, self.clients, self._ring.reduce(self._total)
-        self._round, self._clients, self._total = None, {}, None
+        total, rows = self._total.total, self.material.parameters.rows
+        verified = self._verified
+        result = Total(
+            self._round,
+            self.clients,
+            total[:rows],
+            None if verified else total[rows:],
+            Parts(tuple(self._clients.values()), self._ring) if verified else None,
+        )
+        self._round, self._clients = None, {}
         return result
 
-    def read_release(self, data: bytes) -> tuple[int, FloatArray | IntArray]:
-        """Returns the round and the sum (values,) that the authority released.
+    def read_release(self, data: bytes) -> FloatArray | IntArray:
+        """Returns the sum (values,) that the authority released.
 
         Raises:
-            WireError: if the message is not a release from the authority, or holds an
-                entry that no sum has.
+            WireError: if the message is not a release from the authority, or not of the
+                sum that it was asked for last, or holds an entry that no sum has.
+            RefusedError: if it was asked for none, or has released it.
         """
         request = self.material.parameters.request
         message = read(
@@ -145,26 +193,34 @@ class AggregationServer:
             key_id=self.material.key_id,
             sender=AUTHORITY,
         )
+        if self._asked is None:
+            raise RefusedError("a release that was not asked for.")
+        if (message.round_number, message.numbers) != self._asked:
+            raise WireError(
+                f"a sum of round {message.round_number} and clients "
+                f"{list(message.numbers)}, but that of round {self._asked[0]} and "
+                f"{list(self._asked[1])} was asked for."
+            )
+        self._asked = None
         released = np.frombuffer(message.payload, request.released)
         if not request.scheme.exact:
             if not np.isfinite(released).all():
                 raise WireError("a released sum has an entry that is not finite.")
-            return message.round_number, released.astype(np.float64)
+            return released.astype(np.float64)
         half = 1 << (request.bits if request.residues else request.lane_bits) - 1
         if released.min() < -half or released.max() >= half:
             raise WireError(f"a released sum has an entry beyond +-{half}.")
-        return message.round_number, released.astype(np.int64)
+        return released.astype(np.int64)
 
-    def _finish(self, kind: Kind, receiver: int) -> bytes:
-        round_number, clients, total = self.take_total()
+    def _write(self, receiver: int, kind: Kind, total: Total) -> bytes:
         return write(
             self._party,
             receiver,
             kind,
-            round_number,
-            self._ring.pack(total),
+            total.round_number,
+            self._ring.pack(total.firsts) + total.packed_seconds(self._ring),
             key_id=self.material.key_id,
-            numbers=clients,
+            numbers=total.clients,
         )
 
     def _check(self, message: Message) -> None:

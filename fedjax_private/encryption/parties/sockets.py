@@ -41,6 +41,7 @@ class Run:
         request: what is to be summed.
         trust: states who decrypts, and the fewest uploads that a released sum holds.
         quorum: the number of holders that can stand in for others.
+        verified: whether decryptors check which uploads a sum holds.
     """
 
     folder: str
@@ -48,6 +49,7 @@ class Run:
     request: SumRequest
     trust: Trust
     quorum: int
+    verified: bool
 
     @property
     def makers(self) -> Sequence[int]:
@@ -57,18 +59,20 @@ class Run:
 
     @property
     def longest(self) -> int:
-        """Bytes of the longest message: an upload, a sum, or a release."""
-        parameters = derive(self.request)
-        ciphertexts = 2 * parameters.rows * parameters.polynomial_bytes
-        return size(self.request.uploads, max(ciphertexts, 8 * self.request.values))
+        """Bytes of the longest message: an upload, a sum with parts, or a release."""
+        parameters, uploads = derive(self.request), self.request.uploads
+        half = parameters.rows * parameters.polynomial_bytes
+        ciphertexts = half * (1 + (uploads if self.verified else 1))
+        return size(uploads, max(ciphertexts, 8 * self.request.values))
 
 
 class Mailbox:
     """Receives messages for the parties of one process, and sends messages to others.
 
     A connection carries one message and its answer: another message, nothing, or the
-    sentence that refuses it. Messages and calls from the driver are handled one at a
-    time in the main thread, where OpenFHE's first encoding must be made.
+    sentence that refuses it. A message is handled in the thread of its connection.
+    `in_main_thread` is for what must be handled one at a time, or by the thread that
+    made OpenFHE's first encoding. So are calls from the driver.
     """
 
     def __init__(self, run: Run) -> None:
@@ -137,7 +141,7 @@ class Mailbox:
             answer_challenge(connection, self._authkey)
             data = connection.recv_bytes(self._longest)
             try:
-                reply = self.in_main_thread(answer, data)
+                reply = answer(data)
             except Exception as error:
                 reply = str(error).encode()
             connection.send_bytes(reply)

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 
 
 class Traffic:
@@ -12,10 +12,22 @@ class Traffic:
         self._sizes: dict[str, list[int]] = {}
         self.seconds_add = 0.0
 
-    def sent(self, link: str, message: bytes) -> bytes:
-        """Counts a message and returns it."""
-        self._sizes.setdefault(link, []).append(len(message))
+    def sent(self, link: str, message: bytes, attached: Sized | None = None) -> bytes:
+        """Counts a message, with what is sent with it, and returns it."""
+        size = len(message) + (len(attached) if attached is not None else 0)
+        self._sizes.setdefault(link, []).append(size)
         return message
+
+    def include(self, other: "Traffic") -> None:
+        """Counts what another has counted, too."""
+        for link, sizes in other._sizes.items():
+            self._sizes.setdefault(link, []).extend(sizes)
+        self.seconds_add += other.seconds_add
+
+    def bytes_from(self, sender: str) -> int:
+        """Returns the bytes of all messages from one kind of party."""
+        links = (link for link in self._sizes if link.startswith(f"{sender} to "))
+        return sum(sum(self._sizes[link]) for link in links)
 
     @contextlib.contextmanager
     def adding(self) -> Iterator[None]:

@@ -17,14 +17,16 @@ pytestmark = pytest.mark.needs_openfhe
 
 
 def test_sums_of_too_few_are_refused(net):
-    number = net.open()
-    net.add(number, net.vectors(1))
+    number, vectors = net.open(), net.vectors()
+    uploads = [net.upload(client, number, v) for client, v in enumerate(vectors)]
+    net.server.add(uploads[0])
     with pytest.raises(RefusedError, match=r"sum of 1 uploads .* at least 2"):
         net.authority.decrypt(net.server.sum_message())
     # The refusal does not use the round up.
     net.server.open(number)
-    net.add(number, net.vectors())
-    net.assert_sum(net.release()[1], net.vectors())
+    for upload in uploads:
+        net.server.add(upload)
+    net.assert_sum(net.release(), net.vectors())
 
 
 def test_a_key_that_is_used_up_decrypts_no_more(network):
@@ -73,7 +75,7 @@ def test_keys_do_not_mix(small):
     old_sum, old_authority = small.server.sum_message(), small.authority
     small.rotate()
     number = small.open()
-    upload = old.encrypt(small.clients[0], SERVER, number, vectors[0])
+    upload, _ = old.encrypt(small.clients[0], SERVER, number, vectors[0])
     with pytest.raises(WireError, match="another key"):
         small.server.add(upload)
     with pytest.raises(WireError, match="another key"):
@@ -84,7 +86,7 @@ def test_keys_do_not_mix(small):
     new_sum = small.server.sum_message()
     with pytest.raises(WireError, match="another key"):
         old_authority.decrypt(new_sum)
-    _, total = small.server.read_release(small.authority.decrypt(new_sum))
+    total = small.server.read_release(small.authority.decrypt(new_sum))
     small.assert_sum(total, vectors)
 
 

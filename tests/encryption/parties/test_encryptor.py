@@ -76,7 +76,7 @@ def test_a_client_uploads_once_a_round_whatever_happens_to_keys(small):
     small.rotate()
     for receiver in (SERVER, FIRST_EDGE):
         small.party(receiver)
-        with pytest.raises(RefusedError, match="party 0 has uploaded in round 0"):
+        with pytest.raises(RefusedError, match="party 0 has declared in round 0"):
             small.encryptor.encrypt(party, receiver, 0, vector)
     small.encryptor.encrypt(party, SERVER, 1, vector)
     small.encryptor.encrypt(small.clients[1], SERVER, 0, vector)

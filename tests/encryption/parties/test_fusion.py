@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from fedjax_private.encryption.errors import RefusedError
-from fedjax_private.encryption.messages.wire import SERVER
 from fedjax_private.encryption.parties.fusion import Fusion
 from tests.encryption.federation import (
     CKKS,
@@ -43,9 +42,7 @@ def test_large_exact_sums_leave_their_neighbours_alone(residues):
     vector[::3], vector[1::3] = largest, -largest
     federation.server.open(0)
     for client in CLIENTS:
-        party = federation.parties[client]
-        data = federation.encryptor.encrypt(party, SERVER, 0, vector)
-        federation.server.add(data)
+        federation.upload(client, 0, vector)
     fusion = Fusion(federation.server_party, federation.server, HOLDERS, QUORUM)
     federation.answer(fusion, HOLDERS)
     released = fusion.release()

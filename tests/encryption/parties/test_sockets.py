@@ -3,6 +3,7 @@
 `tests/aggregation/test_processes.py` tests them between processes.
 """
 
+import dataclasses
 import multiprocessing
 import os
 import threading
@@ -23,7 +24,7 @@ TRUST = Trust(2, Decryptor.KEY_AUTHORITY)
 @pytest.fixture
 def run(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("run"))  # short: it is part of an address
-    return Run(folder, b"key of the run", REQUEST, TRUST, quorum=1)
+    return Run(folder, b"key of the run", REQUEST, TRUST, quorum=1, verified=True)
 
 
 @pytest.fixture
@@ -73,8 +74,9 @@ def test_a_stranger_who_says_nothing_keeps_nobody_waiting(run, mailbox):
 
 
 def test_the_longest_message_is_read_and_no_longer_one(run, mailbox):
-    ciphertexts = 2 * derive(REQUEST).rows * derive(REQUEST).polynomial_bytes
-    assert run.longest == size(3, ciphertexts)
+    half = derive(REQUEST).rows * derive(REQUEST).polynomial_bytes
+    assert run.longest == size(3, 4 * half)
+    assert dataclasses.replace(run, verified=False).longest == size(3, 2 * half)
     longest = bytes(run.longest)
     address = os.path.join(run.folder, str(SERVER))
     with Client(address, authkey=run.authkey) as connection:
