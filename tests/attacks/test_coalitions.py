@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 
 from fedjax_private.aggregation.encrypted import EncryptedAggregation
+from fedjax_private.encryption.math.packing import unpack
+from fedjax_private.encryption.math.plaintexts import decode_values
+from fedjax_private.encryption.math.polynomials import Factor
 from fedjax_private.encryption.math.shamir import lagrange_at_zero, scale
 from fedjax_private.trust import Decryptor, Trust
 from tests.attacks.runs import HOLDERS, QUORUM, SCHEMES, UPLOADS, Run, run_of, small
 
 pytestmark = pytest.mark.needs_openfhe
 
+ALL = tuple(range(UPLOADS))
 THRESHOLD = [name for name in SCHEMES if name.startswith("threshold")]
 ONE_KEY = [name for name in SCHEMES if name not in THRESHOLD]
 
@@ -34,7 +38,7 @@ def assert_not_read(run, key, vectors):
 
 
 def holders_of(run):
-    return list(run.aggregation._key.decryption.decryptors.values())
+    return list(run.decryptors.values())
 
 
 @pytest.mark.parametrize("name", ONE_KEY)
@@ -100,8 +104,8 @@ def test_server_and_fewer_holders_read_no_upload(name):
 
 @pytest.mark.parametrize("name", THRESHOLD)
 def test_all_holders_but_one_read_no_upload_without_its_shares(name):
-    """Server and all holders but one, where T is all of them: decrypt with the sum of
-    their keys -> nothing."""
+    """Server and all holders but one, without shares of its key: decrypt with the sum
+    of their keys -> nothing."""
     run = run_of(name)
     vectors = run.vectors()
     run.round(0, vectors)
@@ -122,3 +126,43 @@ def test_all_clients_but_one_know_its_vector(name, topology):
     total = run.round(0, vectors)
     rest = total - vectors[1:].sum(axis=0)
     np.testing.assert_allclose(rest, vectors[0], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", THRESHOLD)
+def test_server_and_2t_minus_n_holders_get_two_sums_of_one_round(name):
+    """Server and 2T - n holders: ask some of the honest holders for one sum and the
+    others for another, and have each group stand in for the other -> two sums of one
+    round, whose difference may be one upload."""
+    run = run_of(name, values=10, least=UPLOADS - 1)
+    vectors = run.vectors()
+    run.begin(7, vectors)
+    assert 2 * QUORUM - HOLDERS == 1
+    colluding = HOLDERS - 1
+    views = {0: ALL, 1: ALL[1:]}
+    sums = {
+        holder: decrypted_by(run, holder, 1 - holder, colluding, view)
+        for holder, view in views.items()
+    }
+    read = sums[0] - sums[1]
+    np.testing.assert_allclose(read, vectors[0], rtol=0, atol=1e-3)
+
+
+def decrypted_by(run, honest, other, colluding, clients):
+    """The sum of some uploads, by one honest holder and one that colludes."""
+    ring, scheme, seconds = run.scheme.ring, run.scheme, run.seconds(*clients)
+    present = (honest, colluding)
+    colluder = run.decryptors[colluding]
+    parts = [
+        run.answered(run.ask(honest, 7, clients, None, run.parts(*clients))),
+        run.answered(run.stand_in(honest, 7, (other,), present)),
+        # What the colluder has: its key, and its share of the other's.
+        scheme.partially_decrypt(colluder._secret_key, seconds),
+    ]
+    points = [number + 1 for number in present]
+    factors = [lagrange_at_zero(points, q)[1] for q in ring.moduli]
+    share = scale(colluder._shares[other], factors, ring)
+    parts.append(scheme.partially_decrypt(Factor.of(share, ring), seconds))
+    total = run.firsts(*clients)
+    for part in parts:
+        total = ring.add(total, part)
+    return unpack(decode_values(total, run.parameters, ring), run.parameters)
