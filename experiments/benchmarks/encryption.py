@@ -3,7 +3,7 @@
 import functools
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -34,12 +34,26 @@ CIPHERTEXTS: Mapping[str, Choice[SchemeEntry]] = {
     "threshold_exact_9_bits": SCHEMES.choose(
         "threshold_exact", {"quantization_bits": 9}
     ),
+    "ckks_worst_case": SCHEMES.choose("ckks", {"flooding": "worst_case"}),
+    "threshold_exact_worst_case": SCHEMES.choose(
+        "threshold_exact", {"flooding": "worst_case"}
+    ),
 }
 
-# Name of a case -> how sums are hidden. Masks have no parameters to derive. 32 uploads
-# of 11 bits have sums of 16.
+# Name of a case -> how sums are hidden: by ciphertexts as above, with a server that is
+# believed, with a key for each round, and by OpenFHE alone; or by masks, which have no
+# parameters to derive. 32 uploads of 11 bits have sums of 16.
 VARIANTS = {
     **CIPHERTEXTS,
+    **{
+        f"{scheme}_{name}": SCHEMES.choose(scheme, {setting: value})
+        for scheme in ("ckks", "exact", "threshold_ckks", "threshold_exact")
+        for name, setting, value in (
+            ("semi_honest", "server", "semi_honest"),
+            ("new_keys", "key_rounds", 1),
+            ("openfhe", "arithmetic", "openfhe"),
+        )
+    },
     "masks": SCHEMES.choose("masks"),
     "masks_11_bits": SCHEMES.choose("masks", {"quantization_bits": 11}),
     "masks_semi_honest": SCHEMES.choose("masks", {"server": "semi_honest"}),
@@ -103,6 +117,7 @@ def _open_sums(
         fields["bytes_per_parameter"] = report.upload_bytes_per_client / slots.shape[1]
         fields["link_bytes"] = dict(report.link_bytes)
         fields["max_error"] = report.max_error
+        fields["seconds_keys"] = report.seconds_keys
         return [
             report.seconds_encrypt / clients,
             report.seconds_add,
@@ -113,17 +128,26 @@ def _open_sums(
     return once, fields
 
 
-# How the updates of a round are summed.
-ROUNDS = ("none", "ckks", "exact", "masks")
+# How the updates of a round are summed; in tiny cases, the first ones only.
+ROUNDS = (
+    "none",
+    "ckks",
+    "exact",
+    "masks",
+    "threshold_exact",
+    "exact_semi_honest",
+    "threshold_exact_semi_honest",
+)
 
 
 def _open_rounds(
-    count: int, examples: int, epochs: int
+    schemes: Sequence[str], count: int, examples: int, epochs: int
 ) -> tuple[Work, Mapping[str, Any]]:
-    """The same round with each of `ROUNDS`."""
+    """The same round with each of the schemes."""
+    sizes: dict[str, Any] = {"epochs": epochs, "name": "tutorial_cnn"}
     works = [
-        rounds(count, examples, 20, epochs=epochs, name="tutorial_cnn", scheme=scheme)
-        for scheme in ROUNDS
+        rounds(count, examples, 20, scheme=VARIANTS.get(name, name), **sizes)
+        for name in schemes
     ]
 
     def once() -> list[float]:
@@ -146,21 +170,21 @@ def _cases(quick: bool) -> list[Case]:
             parts=STAGES["encryption"],
         )
 
-    def whole(count: int, examples: int, epochs: int) -> Case:
+    def whole(schemes: tuple[str, ...], count: int, examples: int, epochs: int) -> Case:
         sizes = {"clients": count, "examples": examples, "epochs": epochs}
         return Case(
             f"round_{count}",
             {**sizes, "model": "tutorial_cnn"},
-            functools.partial(_open_rounds, count, examples, epochs),
-            parts=ROUNDS,
+            functools.partial(_open_rounds, schemes, count, examples, epochs),
+            parts=schemes,
         )
 
     if quick:
-        return [summed("ckks", 1_000, 2, True), whole(2, 20, 1)]
+        return [summed("ckks", 1_000, 2, True), whole(ROUNDS[:4], 2, 20, 1)]
     cases = [summed(name, 1_000_000, 8, True) for name in ("exact", "ckks")]
     cases.append(summed("ckks_unprotected", 1_000_000, 8, False))
     cases += [summed(name, 26_011, 32, False) for name in VARIANTS]
-    return [*cases, whole(32, 120, 5)]
+    return [*cases, whole(ROUNDS, 32, 120, 5)]
 
 
 ENCRYPTION = Suite(

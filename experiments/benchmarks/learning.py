@@ -14,6 +14,7 @@ import numpy as np
 from experiments.benchmarks.measure import Case, Work, timed
 from experiments.benchmarks.suites import Suite
 from fedjax_private import aggregation, algorithms, clients, models, simulation
+from fedjax_private.choices import Choice
 from fedjax_private.datasets import ClientData, Normalization
 from fedjax_private.privacy import (
     FlatClipping,
@@ -134,7 +135,7 @@ def rounds(
     *,
     epochs: int = 1,
     name: str = "fedavg_cnn_small",
-    scheme: str = "none",
+    scheme: str | Choice[aggregation.SchemeEntry] = "none",
 ) -> Work:
     """The rounds of an endless run of FedAvg, one by one."""
     model = build_model(name)
