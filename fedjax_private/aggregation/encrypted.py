@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -25,7 +26,7 @@ from fedjax_private.encryption.parameters import SumRequest
 from fedjax_private.encryption.parties.authority import KeyAuthority
 from fedjax_private.encryption.parties.encryptor import Encryptor
 from fedjax_private.encryption.parties.fusion import Fusion
-from fedjax_private.encryption.parties.holders import KeyHolder
+from fedjax_private.encryption.parties.holders import KeyHolder, decrypt_together
 from fedjax_private.encryption.parties.joint_key import make_joint_key
 from fedjax_private.encryption.parties.server import AggregationServer
 from fedjax_private.encryption.parties.traffic import Traffic
@@ -84,10 +85,11 @@ class _ByHolders:
         request: SumRequest,
         trust: Trust,
         quorum: int,
+        workers: Workers,
         verified: bool,
     ) -> None:
         numbers = range(request.holders)
-        self._quorum = quorum
+        self._quorum, self._workers = quorum, workers
         self.decryptors = {
             number: KeyHolder(
                 parties(number), request, trust, numbers, quorum, verified
@@ -109,11 +111,29 @@ class _ByHolders:
         self, server: Party, adding: AggregationServer, traffic: Traffic
     ) -> npt.NDArray[Any]:
         fusion = Fusion(server, adding, tuple(self.decryptors), self._quorum)
-        for number, message in fusion.headers().items():
-            traffic.sent("server to holder", message, fusion.parts)
-            holder = self.decryptors[number]
-            answer = holder.partially_decrypt(message, fusion.parts)
-            fusion.add(traffic.sent("holder to server", answer))
+        parts, requests = fusion.parts, list(fusion.headers().items())
+        if parts is not None:
+            # What depends on no holder is computed once: see `Parts`.
+            common = (lambda: parts.digests), (lambda: parts.total)
+            self._workers.map(lambda index: common[index](), len(common))
+
+        rows = self.material.parameters.rows
+        spans = self._workers.spans(len(requests), rows)
+
+        # Holders work at the same time, each with its own key and its own noise.
+        def answer(index: int) -> list[bytes]:
+            some = requests[spans[index]]
+            holders = [self.decryptors[number] for number, _ in some]
+            messages = [message for _, message in some]
+            answers = decrypt_together(holders, messages, parts)
+            for partial in answers:
+                fusion.add(partial)
+            return answers
+
+        answers = itertools.chain(*self._workers.map(answer, len(spans)))
+        for (_, message), partial in zip(requests, answers, strict=True):
+            traffic.sent("server to holder", message, parts)
+            traffic.sent("holder to server", partial)
         return fusion.release()
 
 
@@ -211,7 +231,9 @@ class EncryptedAggregation(EncryptedSums):
         parties, request, trust = self._parties, self.request, self.trust
         decryption: _ByAuthority | _ByHolders
         if request.scheme.threshold:
-            decryption = _ByHolders(parties, request, trust, self.quorum, self.verified)
+            decryption = _ByHolders(
+                parties, request, trust, self.quorum, self._workers, self.verified
+            )
         else:
             decryption = _ByAuthority(
                 parties, request, trust, self._workers, self.verified

@@ -60,13 +60,14 @@ class Workers:
             results[first :: self.count] = share
         return results  # type: ignore[return-value]  # every index is filled
 
-    def spans(self, count: int) -> list[slice]:
-        """Returns slices that split `count` ciphertexts into tasks.
+    def spans(self, count: int, ciphertexts: int = 1) -> list[slice]:
+        """Returns slices that split `count` items of some ciphertexts each into tasks.
 
         Threads wait for one another between calls to NumPy and OpenFHE, so tasks are as
         large as pays off, of equal size, and as many for every thread.
         """
-        turns = max(1, -(-count // (_SPAN * self.count)))
+        most = max(1, _SPAN // ciphertexts)
+        turns = max(1, -(-count // (most * self.count)))
         size = max(1, -(-count // (turns * self.count)))
         return [
             slice(first, min(first + size, count)) for first in range(0, count, size)

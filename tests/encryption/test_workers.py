@@ -31,6 +31,17 @@ def test_spans_cover_every_ciphertext_and_keep_all_threads_busy(threads, count):
         assert busiest <= 1.1 * count / threads + threads
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("each", [1, 4, 7, 64, 100])
+def test_spans_of_items_of_several_ciphertexts(threads, each):
+    spans = Workers(None, threads).spans(32, each)
+    items = [index for span in spans for index in range(span.start, span.stop)]
+    assert items == list(range(32))
+    largest = max(span.stop - span.start for span in spans)
+    assert largest == 1 or largest * each <= 64
+    assert len(spans) >= threads
+
+
 def test_nothing_has_no_spans():
     assert Workers().spans(0) == []
 

@@ -6,8 +6,8 @@ neither a key nor OpenFHE, and no received ciphertext reaches OpenFHE unchecked.
 """
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -95,7 +95,7 @@ class Ring:
                     raise WireError("a coefficient is not below the modulus.")
         return result
 
-    @property
+    @functools.cached_property
     def _columns(self) -> list[slice]:
         """The bytes of each limb's residues in a packed polynomial."""
         sizes = [q.bit_length() * self.dimension // 8 for q in self.moduli]
@@ -143,13 +143,13 @@ def _blocks(count: int) -> list[slice]:
 def _to_planes(values: Residues, modulus: int, packed: npt.NDArray[np.uint8]) -> None:
     """Writes the bits of `values` (M, N), lowest first, to `packed` (M, ...)."""
     several = _several(values.shape[1])
-    for plane, shift, columns in _layout(modulus, values.shape[1]):
+    for plane, shift, columns, mask in _layout(modulus, values.shape[1]):
         into, part = packed[:, columns], _part(values, plane, shift)
         if plane >= 8:
             into.view(part.dtype)[:] = part
             continue
         bits = np.ascontiguousarray(part).view(several) >> np.uint8(shift % 8)
-        bits &= _mask(plane, several)
+        bits &= mask
         pieces = bits.reshape(len(bits), 8 // plane, -1)
         folded = pieces[:, 0].copy()
         for i in range(1, 8 // plane):
@@ -161,7 +161,7 @@ def _from_planes(packed: npt.NDArray[np.uint8], modulus: int, values: Residues) 
     """Inverts `_to_planes`."""
     values[:] = 0
     several, byte = _several(values.shape[1]), np.zeros(values.shape, np.uint8)
-    for plane, shift, columns in _layout(modulus, values.shape[1]):
+    for plane, shift, columns, mask in _layout(modulus, values.shape[1]):
         piece = np.ascontiguousarray(packed[:, columns])
         part = _part(values, plane, shift)
         if plane >= 8:
@@ -171,19 +171,28 @@ def _from_planes(packed: npt.NDArray[np.uint8], modulus: int, values: Residues) 
         pieces = byte.view(several).reshape(len(byte), 8 // plane, -1)
         for i in range(8 // plane):
             bits = folded >> np.uint8(i * plane)
-            bits &= _mask(plane, several)
+            bits &= mask
             pieces[:, i] |= bits << np.uint8(shift % 8)
         part[:] = byte
 
 
-def _layout(modulus: int, count: int) -> Iterator[tuple[int, int, slice]]:
-    """Yields each plane's width, its lowest bit in a word, and its bytes in a row."""
-    start, shift, width = 0, 0, modulus.bit_length()
+@functools.lru_cache(maxsize=64)
+def _layout(modulus: int, count: int) -> tuple[tuple[int, int, slice, Any], ...]:
+    """Returns a tuple for each plane of a row of `count` residues.
+
+    It holds the plane's width, its lowest bit in a word, its bytes in the row, and the
+    mask of its bits in each byte of `_several`.
+    """
+    start, shift, width, word = 0, 0, modulus.bit_length(), _several(count)
+    layout = []
     for plane in _PLANES:
         if width & plane:
             end = start + plane * count // 8
-            yield plane, shift, slice(start, end)
+            byte = 2**plane - 1 & 255
+            mask = np.frombuffer(bytes([byte] * word.itemsize), word)[0]
+            layout.append((plane, shift, slice(start, end), mask))
             start, shift = end, shift + plane
+    return tuple(layout)
 
 
 def _part(values: Residues, plane: int, shift: int) -> npt.NDArray[Any]:
@@ -196,8 +205,3 @@ def _part(values: Residues, plane: int, shift: int) -> npt.NDArray[Any]:
 def _several(count: int) -> np.dtype[Any]:
     """Returns words of eight bytes; single bytes where a row's planes are shorter."""
     return np.dtype("u1" if count % _WORD_BITS else "u8")
-
-
-def _mask(plane: int, word: np.dtype[Any]) -> Any:
-    """Returns the word whose bytes all have the lowest bits of a plane."""
-    return np.frombuffer(bytes([2**plane - 1] * word.itemsize), word)[0]

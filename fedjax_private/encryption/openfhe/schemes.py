@@ -171,21 +171,26 @@ class HomomorphicScheme:
                     "key ends here."
                 )
         if flooded:
-            noise = self._noise_coefficients(len(coefficients))
+            noise = self.flooding_noise(len(coefficients))
             coefficients = self.ring.add(coefficients, noise)
         return plaintexts.decode(coefficients, self.parameters, self.ring)
 
-    def partially_decrypt(self, secret_key: Factor, seconds: Residues) -> Residues:
+    def partially_decrypt(
+        self, secret_key: Factor, seconds: Residues, noise: Residues | None = None
+    ) -> Residues:
         """Returns one holder's part of decryptions, `c1 s + noise` (M, L, N).
 
         Args:
             secret_key: the secret key of the holder.
             seconds: c1 (M, L, N), the second polynomials of the ciphertexts.
+            noise: the values (M, L, N) of the holder's `flooding_noise`; None to draw
+                it here.
         """
         self._backend.check_process()
+        if noise is None:
+            noise = polynomials.evaluate(self.flooding_noise(len(seconds)), self.ring)
         product = polynomials.multiply(seconds, secret_key, self.ring)
-        noise = self._noise_coefficients(len(seconds))
-        return self.ring.add(product, polynomials.evaluate(noise, self.ring))
+        return self.ring.add(product, noise)
 
     def _decrypted(self, secret_key: Factor, ciphertexts: Residues) -> Residues:
         """Returns the coefficients (M, L, N) of `c0 + c1 s`: messages with noise."""
@@ -193,8 +198,11 @@ class HomomorphicScheme:
         values = self.ring.add(ciphertexts[:, 0], product)
         return polynomials.interpolate(values, self.ring)
 
-    def _noise_coefficients(self, count: int) -> Residues:
-        """Returns Gaussian integers, which cover every bit of what they mask."""
+    def flooding_noise(self, count: int) -> Residues:
+        """Returns the coefficients (M, L, N) of fresh noise for `count` polynomials.
+
+        They are Gaussian integers, which cover every bit of what they mask.
+        """
         shape = count, self.ring.dimension
         high, low, shift = wide_gaussian(shape, self.parameters.flooding_std)
         return polynomials.residues(high, low, shift, self.ring)

@@ -141,20 +141,20 @@ class Encryptor:
             lambda index: pack(vectors[index], parameters), len(vectors)
         )
         rows = np.concatenate(packed)
-        spans = self._workers.spans(len(rows))
+        spans, size = self._workers.spans(len(rows)), ring.polynomial_bytes
+        result = np.empty((len(packed), 2, parameters.rows, size), np.uint8)
+        owner, row = np.divmod(np.arange(len(rows)), parameters.rows)
 
-        def encrypt_rows(index: int) -> tuple[bytes, bytes]:
-            messages = self._scheme.encode(rows[spans[index]])
+        def encrypt_rows(index: int) -> None:
+            span = spans[index]
+            messages = self._scheme.encode(rows[span])
             encrypted = self._scheme.encrypt(self._public_key, messages)
-            return ring.pack(encrypted[:, 0]), ring.pack(encrypted[:, 1])
+            for half in (0, 1):
+                data = np.frombuffer(ring.pack(encrypted[:, half]), np.uint8)
+                result[owner[span], half, row[span]] = data.reshape(-1, size)
 
-        halves = zip(*self._workers.map(encrypt_rows, len(spans)), strict=True)
-        firsts, seconds = (memoryview(b"".join(half)) for half in halves)
-        size = parameters.rows * ring.polynomial_bytes
-        return [
-            memoryview(b"".join((firsts[i : i + size], seconds[i : i + size])))
-            for i in range(0, len(firsts), size)
-        ]
+        self._workers.map(encrypt_rows, len(spans))
+        return [each.data.cast("B") for each in result]
 
     def upload(
         self, party: Party, receiver: int, round_number: int, ciphertexts: memoryview

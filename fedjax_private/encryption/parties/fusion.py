@@ -1,5 +1,6 @@
 """Threshold decryption, server's side: adds up the holders' partial decryptions."""
 
+import threading
 from collections.abc import Sequence
 
 from fedjax_private.encryption.errors import RefusedError, WireError
@@ -57,6 +58,7 @@ class Fusion:
             total.parts,
         )
         self._answered: list[int] = []
+        self._adding = threading.Lock()
         self._standing_in: set[int] = set()
 
     @property
@@ -77,17 +79,18 @@ class Fusion:
         return self._to(self._holders, Kind.SUM, payload, self.clients)
 
     def add(self, data: bytes) -> None:
-        """Adds the partial decryption of a holder.
+        """Adds the partial decryption of a holder. Safe to call from several threads.
 
         Raises:
             WireError: if the message is no partial decryption of this sum.
             RefusedError: if it is not from a holder, or a second one.
         """
         sender, parts = self._read(Kind.PARTIAL, data)
-        if sender not in self.missing:
-            raise RefusedError(f"an unexpected partial decryption from {sender}.")
-        self._total = self._ring.add(self._total, parts)
-        self._answered.append(sender)
+        with self._adding:
+            if sender not in self.missing:
+                raise RefusedError(f"an unexpected partial decryption from {sender}.")
+            self._total = self._ring.add(self._total, parts)
+            self._answered.append(sender)
 
     def recovery_requests(self) -> Messages:
         """Returns the messages that ask T holders to stand in for the missing ones.

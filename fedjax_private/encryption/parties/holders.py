@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedjax_private.encryption.errors import RefusedError
-from fedjax_private.encryption.math.polynomials import Factor
+from fedjax_private.encryption.math.polynomials import Factor, evaluate
 from fedjax_private.encryption.math.rings import Residues
 from fedjax_private.encryption.math.shamir import lagrange_at_zero, scale
 from fedjax_private.encryption.messages.channels import Party
@@ -26,6 +26,7 @@ from fedjax_private.encryption.messages.wire import (
     read,
     write,
 )
+from fedjax_private.encryption.openfhe.contexts import ring_of
 from fedjax_private.encryption.parameters import SumRequest
 from fedjax_private.encryption.parties.declarations import Parts
 from fedjax_private.encryption.parties.decryption_log import (
@@ -129,10 +130,8 @@ class KeyHolder(KeyGeneration):
             WireError: if the message is not a sum from the server under the joint key.
             RefusedError: see `DecryptionLog.read`.
         """
-        total = self._log.read(data, parts, firsts=False)
-        self._last, self._stood_in = (total.round_number, total.seconds), False
-        assert self._secret_key is not None  # made together with the material
-        return self._answer(Kind.PARTIAL, self._secret_key)
+        (answer,) = decrypt_together([self], [data], parts)
+        return answer
 
     def stand_in(self, data: bytes) -> bytes:
         """Returns partial decryptions, added up, in place of missing holders.
@@ -185,10 +184,21 @@ class KeyHolder(KeyGeneration):
         key = Factor.of(scale(total, factors, ring), ring)
         return self._answer(Kind.RECOVERY, key)
 
-    def _answer(self, kind: Kind, key: Factor) -> bytes:
+    def _accept(self, data: bytes, parts: Parts | None) -> Residues:
+        """Accepts a sum to be decrypted; returns noise for it, in coefficients."""
+        total = self._log.read(data, parts, firsts=False)
+        self._last, self._stood_in = (total.round_number, total.seconds), False
+        return self._scheme.flooding_noise(len(total.seconds))
+
+    def _part(self, noise: Residues) -> bytes:
+        """Returns the partial decryption of that sum, with the values of that noise."""
+        assert self._secret_key is not None  # made together with the material
+        return self._answer(Kind.PARTIAL, self._secret_key, noise)
+
+    def _answer(self, kind: Kind, key: Factor, noise: Residues | None = None) -> bytes:
         assert self._last is not None
         round_number, seconds = self._last
-        parts = self._scheme.partially_decrypt(key, seconds)
+        parts = self._scheme.partially_decrypt(key, seconds, noise)
         return write(
             self._party,
             SERVER,
@@ -197,3 +207,23 @@ class KeyHolder(KeyGeneration):
             self._scheme.ring.pack(parts),
             key_id=self.material.key_id,
         )
+
+
+def decrypt_together(
+    holders: Sequence[KeyHolder], data: Sequence[bytes], parts: Parts | None = None
+) -> list[bytes]:
+    """Returns the partial decryptions of holders that share a process.
+
+    Each checks its message, draws its noise and uses its key as it does alone. Only the
+    transform of the noise, a public linear map, is computed for all of them at once,
+    which takes half as long.
+
+    Args:
+        holders: of one key.
+        data: the server's message to each.
+        parts: as for `KeyHolder.partially_decrypt`, which says what is raised, too.
+    """
+    noise = [h._accept(d, parts) for h, d in zip(holders, data, strict=True)]
+    values = evaluate(np.concatenate(noise), ring_of(holders[0].material.parameters))
+    each = values.reshape(len(holders), -1, *values.shape[1:])
+    return [h._part(v) for h, v in zip(holders, each, strict=True)]

@@ -13,6 +13,7 @@ from fedjax_private.encryption.messages.wire import Kind
 from fedjax_private.encryption.openfhe import schemes
 from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
 from fedjax_private.encryption.parameters import derive
+from fedjax_private.encryption.parties.holders import decrypt_together
 from tests.encryption.federation import (
     CKKS,
     CLIENTS,
@@ -66,9 +67,10 @@ def smudged(request):
 
 def test_partial_decryptions_carry_the_noise_that_the_parameters_say(smudged):
     fusion, _ = smudged.fusion(LEAST_CLIENTS)
-    requests, noises = fusion.requests(), []
-    for number in (0, 1):
-        data = smudged.holders[number].partially_decrypt(requests[number])
+    requests, noises, holders = fusion.requests(), [], smudged.holders
+    alone = holders[0].partially_decrypt(requests[0])
+    together = decrypt_together([holders[1], holders[2]], [requests[1], requests[2]])
+    for number, data in enumerate([alone, *together]):
         parts = smudged.polynomials(data, Kind.PARTIAL)
         secret = smudged.secret(number)
         noise = noise_of(parts, smudged.seconds, secret, smudged.ring)
