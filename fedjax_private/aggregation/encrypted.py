@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -55,10 +55,6 @@ class _ByAuthority:
         )
         self.decryptors = {AUTHORITY: self._authority}
         self.material = self._authority.material
-        self.makers = (AUTHORITY,)
-
-    def vouchers(self, receiver: int) -> list[bytes]:
-        return list(self._authority.vouch([receiver]).values())
 
     @property
     def used_up(self) -> bool:
@@ -97,11 +93,6 @@ class _ByHolders:
             for number in numbers
         }
         self.material = make_joint_key(self.decryptors)
-        self.makers = tuple(numbers)
-
-    def vouchers(self, receiver: int) -> list[bytes]:
-        holders = self.decryptors.values()
-        return [holder.vouch([receiver])[receiver] for holder in holders]
 
     @property
     def used_up(self) -> bool:
@@ -137,6 +128,19 @@ class _ByHolders:
         return fusion.release()
 
 
+# Those who made a key, and decrypt with it, by number.
+_Decryptors = Mapping[int, KeyAuthority] | Mapping[int, KeyHolder]
+
+
+def _vouchers(receiver: Party, decryptors: _Decryptors) -> list[bytes]:
+    number = receiver.number
+    return [maker.vouch([number])[number] for maker in decryptors.values()]
+
+
+def _vouched(receiver: Party, decryptors: _Decryptors) -> Material:
+    return vouched(receiver, tuple(decryptors), _vouchers(receiver, decryptors))
+
+
 @dataclasses.dataclass
 class _Key:
     """The roles of one key; a rotation replaces them."""
@@ -144,6 +148,14 @@ class _Key:
     decryption: _ByAuthority | _ByHolders
     encryptor: Encryptor
     server: AggregationServer
+    _facts: dict[int, Material] = dataclasses.field(default_factory=dict)
+
+    def facts(self, relay: Party) -> Material:
+        """Returns the facts about the key, from vouchers that a relay reads once."""
+        if relay.number not in self._facts:
+            decryptors = self.decryption.decryptors
+            self._facts[relay.number] = _vouched(relay, decryptors)
+        return self._facts[relay.number]
 
     def admit(self, clients: Iterable[Party]) -> float:
         """Has the makers of the key vouch for it to clients, once to each.
@@ -155,7 +167,7 @@ class _Key:
             return 0.0
         start = time.perf_counter()
         for client in new:
-            vouchers = self.decryption.vouchers(client.number)
+            vouchers = _vouchers(client, self.decryption.decryptors)
             self.encryptor.admit(client, vouchers)
         return time.perf_counter() - start
 
@@ -239,12 +251,12 @@ class EncryptedAggregation(EncryptedSums):
                 parties, request, trust, self._workers, self.verified
             )
         material = Material.from_bytes(decryption.material.to_bytes())
-        makers, server = decryption.makers, parties(SERVER)
-        facts = vouched(server, makers, decryption.vouchers(SERVER))
+        decryptors, server = decryption.decryptors, parties(SERVER)
+        facts = _vouched(server, decryptors)
         relays = TOPOLOGIES[self.topology].relays
         key = _Key(
             decryption,
-            Encryptor(material, makers, self._workers),
+            Encryptor(material, tuple(decryptors), self._workers),
             AggregationServer(server, facts, relays, self.verified),
         )
         self._seconds_keys += time.perf_counter() - start
@@ -271,6 +283,7 @@ class _EncryptedSession:
             self._traffic,
             aggregation.fan_out,
             aggregation.verified,
+            key.facts,
         )
         self._verified = aggregation.verified
         self._reference = ReferenceSum(aggregation.request, round_number)

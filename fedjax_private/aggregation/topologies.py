@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from fedjax_private.encryption.messages.channels import Party
+from fedjax_private.encryption.messages.material import Material
 from fedjax_private.encryption.messages.wire import EDGE_SERVERS, FIRST_EDGE, SERVER
 from fedjax_private.encryption.parties.server import AggregationServer
 from fedjax_private.encryption.parties.traffic import Traffic
@@ -44,6 +45,7 @@ class Route(abc.ABC):
         fan_out: clients of one edge server, in a tree.
         verified: whether relays forward the second polynomials of every upload, for
             decryptors that check them. If not, relays are believed.
+        facts: returns the facts about the key for a relay, for whom its makers vouch.
 
     Attributes:
         relays: who may send the server the sum of several clients' uploads.
@@ -60,8 +62,9 @@ class Route(abc.ABC):
         traffic: Traffic,
         fan_out: int,
         verified: bool,
+        facts: Callable[[Party], Material],
     ) -> None:
-        self._server, self._parties = server, parties
+        self._server, self._parties, self._facts = server, parties, facts
         self._traffic, self._fan_out = traffic, fan_out
         self._verified = verified
         self._relay: AggregationServer | None = None  # holds a sum on its way
@@ -80,9 +83,8 @@ class Route(abc.ABC):
 
     def _new_relay(self, party: Party) -> AggregationServer:
         """Returns a party's adder on the way, in the round that the server has open."""
-        relay = AggregationServer(
-            party, self._server.material, self.relays, self._verified
-        )
+        facts = self._facts(party)
+        relay = AggregationServer(party, facts, self.relays, self._verified)
         assert self._server.round_number is not None
         relay.open(self._server.round_number)
         return relay

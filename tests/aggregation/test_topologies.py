@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from fedjax_private.aggregation import TOPOLOGIES
+from fedjax_private.aggregation import TOPOLOGIES, encrypted
+from fedjax_private.encryption.messages.wire import AUTHORITY, FIRST_EDGE, SERVER
 from tests.aggregation.sums import encoded, made, released
 
 CLIENTS, FAN_OUT = 5, 2
@@ -52,3 +53,27 @@ def test_topologies_give_equal_sums(name, server):
             np.testing.assert_allclose(total, totals["star"], atol=1e-3)
         else:
             np.testing.assert_array_equal(total, totals["star"])
+
+
+@pytest.mark.needs_openfhe
+@pytest.mark.parametrize(
+    ("topology", "relays"),
+    [("star", []), ("tree", [FIRST_EDGE, FIRST_EDGE + 1]), ("ring", [0, 1, 2])],
+)
+def test_makers_of_a_key_vouch_for_it_to_each_relay_once(topology, relays, monkeypatch):
+    read = []
+
+    def vouched(party, makers, messages):
+        read.append((party.number, tuple(makers)))
+        return honest(party, makers, messages)
+
+    honest = encrypted.vouched
+    monkeypatch.setattr(encrypted, "vouched", vouched)
+    settings = {"topology": topology}
+    if topology == "tree":
+        settings["fan_out"] = FAN_OUT
+    aggregation = made("exact", 3, settings=settings)
+    slots = encoded(aggregation, np.zeros((3, 10)))
+    for number in range(2):
+        released(aggregation, slots, round_number=number)
+    assert read == [(party, (AUTHORITY,)) for party in (SERVER, *relays)]
