@@ -15,6 +15,7 @@ _EXCLUDED = (
     ("processes", True, "topology", "star", "send uploads straight to the server"),
     ("processes", True, "encrypted_fraction", 1, "encrypt every entry"),
     ("processes", True, "key_holder", "authority", "keep a single key with it"),
+    ("arithmetic", "openfhe", "server", "semi_honest", "takes the server's word"),
     ("arithmetic", "openfhe", "processes", False, "computes in one process"),
     ("arithmetic", "openfhe", "topology", "star", "has no parties between"),
     ("arithmetic", "openfhe", "encrypted_fraction", 1, "encrypts every entry"),
@@ -83,7 +84,6 @@ class SumSettings(CipherSettings):
         "server that sums are secret from: malicious (decryptors check which uploads a "
         "sum holds) or semi_honest (they take its word)",
         choices.one_of(*SERVERS),
-        needs=("arithmetic", "xla"),
     )
     processes: bool = choices.setting(
         False, "server and clients as processes that exchange bytes over sockets"

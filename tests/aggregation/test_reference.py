@@ -11,7 +11,7 @@ from fedjax_private.encryption.math import plaintexts
 from fedjax_private.encryption.parties import authority
 from tests.aggregation.sums import ENCRYPTED, decoded, encoded, made, released
 
-OPENFHE = {"arithmetic": "openfhe"}
+OPENFHE = {"arithmetic": "openfhe", "server": "semi_honest"}
 SIZE = 3000
 
 

@@ -3,6 +3,8 @@ import pytest
 from fedjax_private.aggregation import SCHEMES, TOPOLOGIES, SumSettings
 from fedjax_private.choices import settings_of
 
+OPENFHE = {"arithmetic": "openfhe", "server": "semi_honest"}
+
 
 @pytest.mark.parametrize(
     ("values", "sentence"),
@@ -17,15 +19,19 @@ from fedjax_private.choices import settings_of
         ({"processes": True, "topology": "ring"}, "topology must be star, got ring"),
         ({"processes": True, "encrypted_fraction": 0.5}, "must be 1, got 0.5"),
         ({"processes": True, "key_holder": "clients"}, "must be authority"),
+        (
+            {"arithmetic": "openfhe"},
+            "takes the server's word: server must be semi_honest, got malicious",
+        ),
         ({"arithmetic": "gpu"}, "arithmetic must be one of xla, openfhe, got gpu"),
         (
-            {"arithmetic": "openfhe", "processes": True},
+            {**OPENFHE, "processes": True},
             "arithmetic=openfhe computes in one process: processes must be False",
         ),
-        ({"arithmetic": "openfhe", "topology": "tree"}, "topology must be star"),
-        ({"arithmetic": "openfhe", "encrypted_fraction": 0.5}, "must be 1, got 0.5"),
+        ({**OPENFHE, "topology": "tree"}, "topology must be star"),
+        ({**OPENFHE, "encrypted_fraction": 0.5}, "must be 1, got 0.5"),
         (
-            {"arithmetic": "openfhe", "recovery_threshold": 3},
+            {**OPENFHE, "recovery_threshold": 3},
             "needs every key holder: recovery_threshold must be left out, got 3",
         ),
     ],

@@ -55,7 +55,7 @@ def test_openfhe_alone_trains_the_same_parameters(arm, name, train):
     seeds = {} if arm == "fl_he" else {"noise_seed": 3}
     default, alone = (
         train(arm=arm, encryption=SCHEMES.choose(name, settings), **seeds)
-        for settings in ({}, {"arithmetic": "openfhe"})
+        for settings in ({}, {"arithmetic": "openfhe", "server": "semi_honest"})
     )
     jax.tree.map(np.testing.assert_array_equal, default.params, alone.params)
     assert alone.row["max_aggregation_error"] == 0.0

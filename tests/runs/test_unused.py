@@ -193,7 +193,7 @@ CHANGES = {
     "flooding": ["worst_case"],
     "key_holder": ["clients"],
     "recovery_threshold": [4],
-    "server": ["semi_honest"],
+    "server": ["semi_honest", "malicious"],
     "key_rounds": [1],
     "topology": ["ring"],
     "fan_out": [2],
@@ -227,7 +227,7 @@ def cases():
     yield {"arm": "fl_he", "encryption": "threshold_ckks"}
     tree = SCHEMES.choose("ckks", {"topology": "tree"})
     yield {"arm": "fl_he", "encryption": tree}
-    alone = SCHEMES.choose("exact", {"arithmetic": "openfhe"})
+    alone = SCHEMES.choose("exact", {"arithmetic": "openfhe", "server": "semi_honest"})
     yield {"arm": "fl_he", "encryption": alone}
     bare = SCHEMES.choose("ckks", {"protect": False})
     yield {"arm": "fl_he", "encryption": bare}
