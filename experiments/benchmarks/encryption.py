@@ -42,7 +42,8 @@ CIPHERTEXTS: Mapping[str, Choice[SchemeEntry]] = {
 
 # Name of a case -> how sums are hidden: by ciphertexts as above, with a server that is
 # believed, with a key for each round, and by OpenFHE alone; or by masks, which have no
-# parameters to derive. 32 uploads of 11 bits have sums of 16.
+# parameters to derive. Sums that are no larger than an upload may be, as weighted means
+# are, take no more bits under masks.
 VARIANTS = {
     **CIPHERTEXTS,
     **{
@@ -55,7 +56,7 @@ VARIANTS = {
         )
     },
     "masks": SCHEMES.choose("masks"),
-    "masks_11_bits": SCHEMES.choose("masks", {"quantization_bits": 11}),
+    "masks_16_bits": SCHEMES.choose("masks", {"sum_bound": 2.0}),
     "masks_semi_honest": SCHEMES.choose("masks", {"server": "semi_honest"}),
 }
 

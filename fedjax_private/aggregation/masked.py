@@ -123,8 +123,8 @@ def masked_sum(
 ) -> MaskedSum:
     """Returns the public facts of masked sums; of a new session unless it is given.
 
-    The modulus 2^M holds the sum of the most uploads. Only with residues, where uploads
-    carry noise, are sums taken mod 2^b.
+    The modulus 2^M holds sums of the most uploads, or within the sum bound if that is
+    less. Only with residues, where uploads carry noise, are sums taken mod 2^b.
 
     Raises:
         ValueError: as `MaskedSum` does.
@@ -142,7 +142,7 @@ def masked_sum(
 
 def description(request: SumRequest, facts: MaskedSum) -> str:
     """Sentences for reports: parameters, what is released, who opens sums."""
-    kind, spanned = "without wrapping", "uploads"
+    kind, spanned = f"within {request.sum_bound:g}", "uploads"
     if request.residues:
         kind, spanned = f"mod 2^{facts.bits}", "sums"
     if facts.sparse:
@@ -158,8 +158,8 @@ def description(request: SumRequest, facts: MaskedSum) -> str:
         f"Pairwise masks (Bonawitz et al.): sums of whole numbers {kind}, of up to "
         f"{request.uploads} uploads, on a grid of {request.bits} bits that spans "
         f"{spanned} within {request.grid_bound:g}, {facts.bits / 8:.2f} bytes a value "
-        f"and keys; {who}. {server} and fewer than {facts.quorum} colluding clients learn one "
-        f"sum a round, of at least {facts.uploads} uploads."
+        f"and keys; {who}. {server} and fewer than {facts.quorum} colluding clients "
+        f"learn one sum a round, of at least {facts.uploads} uploads."
     )
 
 
@@ -173,13 +173,7 @@ class _MaskedSession:
         self._sent = 0  # bytes of the clients that upload
 
     def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
-        slots, request = np.asarray(slots), self._aggregation.request
-        count = len(self._vectors) + len(slots)
-        if count > request.uploads:
-            raise RefusedError(
-                f"the sum of round {self._round} would hold {count} uploads: the "
-                f"modulus is for at most {request.uploads}."
-            )
+        slots = np.asarray(slots)
         self._reference.check(clients, slots)
         self._reference.add(clients, slots)
         kept = slots.astype(word(self._aggregation.facts.bits))

@@ -47,6 +47,28 @@ def test_sums_at_the_ends_of_the_range_do_not_wrap():
     np.testing.assert_allclose(decoded(aggregation, total), -5.0)
 
 
+def test_a_bound_of_sums_saves_bits_and_counts_what_wraps():
+    settings = {"quantization_bits": 8, "value_bound": 1.0, "sum_bound": 1.0}
+    aggregation = made("masks", 5, settings=settings)
+    assert aggregation.facts.bits == 8
+    rows = np.full((5, 10), 0.1)
+    rows[:, 0] = 0.5
+    total, report = released(aggregation, slots := encoded(aggregation, rows))
+    assert report.wrapped == 1
+    np.testing.assert_array_equal(total[1:], slots.sum(axis=0)[1:])
+    np.testing.assert_array_equal((total - slots.sum(axis=0)) % 256, 0)
+
+
+def test_sums_wider_than_any_ciphertext_holds():
+    settings = {"quantization_bits": 24}
+    aggregation = made("masks", 2, settings=settings, most_uploads=60_000)
+    assert aggregation.facts.bits == 24 + 16
+    slots = np.full((2, 10), 2**23 - 1, np.int32)
+    total, report = released(aggregation, slots)
+    np.testing.assert_array_equal(total, 2**24 - 2)
+    assert report.wrapped == 0 and report.saturated == 20
+
+
 def test_residues_are_summed_mod_2_to_the_b_and_wraps_are_counted():
     aggregation = made("masks", 3, settings={"quantization_bits": 8}, residues=True)
     assert aggregation.facts.bits == 8
@@ -117,7 +139,7 @@ def test_too_few_too_many_and_repeated_uploads_are_refused():
     with pytest.raises(RefusedError, match="at least 3 uploads"):
         session.release()
     session = aggregation.open(1)
-    with pytest.raises(RefusedError, match=r"5 uploads.*at most 4"):
+    with pytest.raises(RefusedError, match="at most 4 uploads"):
         session.add(np.arange(5), slots)
     session.add(np.arange(4), slots[:4])
     total, _ = session.release()

@@ -9,12 +9,11 @@ from fedjax_private.aggregation.masked import (
     description,
     masked_sum,
 )
+from fedjax_private.aggregation.settings import SERVERS
 from fedjax_private.encryption.masking.rosters import MaskedSum
 from fedjax_private.encryption.parameters import Scheme, SumRequest
 from fedjax_private.encryption.settings import CipherSettings, RangeSettings
 from fedjax_private.trust import Decryptor
-
-SERVERS = ("malicious", "semi_honest")
 
 
 @dataclasses.dataclass(frozen=True)
