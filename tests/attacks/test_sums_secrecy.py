@@ -233,7 +233,7 @@ def test_a_process_with_all_that_the_server_has_cannot_decrypt(net, in_new_proce
     number = net.open()
     vectors = [np.full(VALUES, value) for value in (1, 2, 4)]
     if not net.request.scheme.exact:
-        vectors = [vector * net.request.sum_bound / 8 for vector in vectors]
+        vectors = [vector * net.request.value_bound / 8 for vector in vectors]
     uploads = [net.upload(client, number, v) for client, v in enumerate(vectors)]
     (private,) = (
         value
