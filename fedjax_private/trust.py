@@ -51,9 +51,9 @@ class Trust:
         decryptor: who decrypts the released sum; or the name of a `Decryptor`.
         honest: t, how many of the clients of any released sum are assumed not to
             collude; all but one unless given.
-        quorum: how many holders of key shares can decrypt anything together, or, under
-            masks, how many colluding clients open uploads with the server; None where
-            only all of them can.
+        quorum: how many colluding holders of key shares, or clients under masks, get
+            more than one sum a round together with the server; None where only all of
+            them do.
 
     Raises:
         ValueError: a number outside its range.

@@ -101,8 +101,8 @@ class SchemeEntry:
             and the grid spans sums: within `sum_bound` if the settings have that field,
             otherwise within `value_bound`.
         quorum: (settings, uploads) -> how many holders of key shares, one for each of
-            the fewest uploads, can decrypt together; how many clients can open uploads
-            with the server, where they open sums themselves; None otherwise.
+            the fewest uploads, or clients where they open sums themselves, get more
+            than one sum a round together with the server; None otherwise.
         protects: (settings) -> whether released sums may be shown to everybody, as
             long as every upload is an encryption.
         ranged: (settings, value bound, sum bound, bits) -> the settings with these in

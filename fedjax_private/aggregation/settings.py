@@ -30,8 +30,9 @@ class SumSettings(CipherSettings):
     Attributes:
         key_holder: of a single key: the authority, or every client. The latter is a
             baseline: one client and the server together read every upload.
-        recovery_threshold: T, holders of key shares that can stand in for others; None
-            for just more than half.
+        recovery_threshold: T, of n holders of key shares, that can stand in for others.
+            None: just over two thirds against a malicious server, which 2T - n
+            colluding holders help to two sums of one round; otherwise just over half.
         topology: how uploads travel; one of `TOPOLOGIES`.
         fan_out: clients of one edge server, in a tree.
         encrypted_fraction: share of entries that is encrypted; see
@@ -60,7 +61,7 @@ class SumSettings(CipherSettings):
     )
     recovery_threshold: int | None = choices.setting(
         None,
-        "key holders that stand in for others (default: just over half)",
+        "key holders that stand in for others (default: just over 2/3, or 1/2)",
         choices.at_least(1),
     )
     topology: str = choices.setting(

@@ -46,9 +46,12 @@ def test_entries_carry_the_names_by_which_they_are_found():
         ("ckks", {"key_holder": "clients"}, Decryptor.EVERY_CLIENT, None),
         ("exact", {}, Decryptor.KEY_AUTHORITY, None),
         ("exact", {"key_holder": "clients"}, Decryptor.EVERY_CLIENT, None),
+        # Colluders that a malicious server needs: 2T - 6, T = 5 by default; else T.
         ("threshold_ckks", {}, Decryptor.HOLDERS, 4),
-        ("threshold_exact", {"recovery_threshold": 5}, Decryptor.HOLDERS, 5),
-        # Colluders that a malicious server needs: 2T - 6, with T = 5; T otherwise.
+        ("threshold_exact", {"recovery_threshold": 6}, Decryptor.HOLDERS, 6),
+        ("threshold_exact", {"recovery_threshold": 4}, Decryptor.HOLDERS, 2),
+        ("threshold_exact", {"server": "semi_honest"}, Decryptor.HOLDERS, 4),
+        ("threshold_exact", {"arithmetic": "openfhe"}, Decryptor.HOLDERS, 6),
         ("masks", {}, Decryptor.UPLOADERS, 4),
         ("masks", {"recovery_threshold": 6}, Decryptor.UPLOADERS, 6),
         ("masks", {"server": "semi_honest"}, Decryptor.UPLOADERS, 4),

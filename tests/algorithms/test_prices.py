@@ -187,7 +187,7 @@ def test_what_leaves_no_shared_noise_is_refused(
 
 
 @pytest.mark.parametrize("encryption", ["ckks", "exact", "threshold_exact"])
-@pytest.mark.parametrize("honest", [None, 4])
+@pytest.mark.parametrize("honest", [None, 5])
 def test_the_target_can_be_met_against_insiders(prepare, encryption, honest):
     run = prepare(
         encryption=encryption,

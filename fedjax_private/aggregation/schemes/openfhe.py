@@ -52,7 +52,7 @@ def request_for(scheme: Scheme, settings: SumSettings, task: SumTask) -> SumRequ
     """
     holders = task.trust.uploads if scheme.threshold else 1
     if holders > 1:
-        check_quorum(_quorum(settings, holders), holders)
+        check_quorum(_threshold(settings, holders), holders)
     return SumRequest(
         scheme,
         values=task.vector_size,
@@ -70,10 +70,23 @@ def _decryptor(scheme: Scheme, settings: SumSettings) -> Decryptor:
     return Decryptor.EVERY_CLIENT if by_clients else Decryptor.KEY_AUTHORITY
 
 
-def _quorum(settings: SumSettings, holders: int) -> int:
+def _threshold(settings: SumSettings, holders: int) -> int:
+    """T, how many holders can stand in for all."""
     if settings.by_openfhe:  # which has nobody stand in for others
         return holders
-    return settings.recovery_threshold or holders // 2 + 1
+    default = 2 * holders // 3 if settings.verified else holders // 2
+    return settings.recovery_threshold or default + 1
+
+
+def _quorum(settings: SumSettings, holders: int) -> int:
+    """How many holders decrypt more than one sum a round together with the server.
+
+    One that follows the protocol needs T of them. One that departs from it can ask some
+    of the honest holders for one sum and the others for another, and needs 2T - n that
+    stand in on both sides, as in Bonawitz et al. (CCS 2017).
+    """
+    threshold = _threshold(settings, holders)
+    return max(2 * threshold - holders, 1) if settings.verified else threshold
 
 
 def _unavailable() -> str | None:
@@ -87,7 +100,7 @@ def _unavailable() -> str | None:
 
 def _describe(scheme: Scheme, settings: SumSettings, task: SumTask) -> str:
     request = request_for(scheme, settings, task)
-    quorum = _quorum(settings, request.holders)
+    quorum = _threshold(settings, request.holders)
     if settings.by_openfhe:
         return OpenFHEAggregation(request, task.trust, settings.key_rounds).description
     sums = EncryptedSums(
@@ -111,7 +124,7 @@ def _make(scheme: Scheme, settings: SumSettings, task: SumTask) -> Aggregation:
         count = int(np.count_nonzero(mask))
         task = dataclasses.replace(task, vector_size=count, encrypted=None)
     request = request_for(scheme, settings, task)
-    quorum = _quorum(settings, request.holders)
+    quorum = _threshold(settings, request.holders)
     if settings.by_openfhe:
         if mask is not None:
             raise ValueError(

@@ -55,12 +55,15 @@ class KeyHolder(KeyGeneration):
 
     Not guaranteed: holders follow the protocol. A server that departs from it and T - 1
     holders can have up to n - T + 1 others stand in for one holder in one sum, each
-    with fresh noise, where the budget counts two. A server that sends different sums to
-    different holders gets nothing meaningful, but is not found out; a holder can spoil
-    a sum. One client that departs from the protocol can learn the joint key from a
-    released sum, and with the server it then reads every upload under this key (see
-    `AggregationServer`). `KeyGeneration` and `Dealing` say what holds while the key is
-    made: among other things, that shares of a key are its own.
+    with fresh noise, where the budget counts two. A server that asks different holders
+    for different sums of a round gets nothing meaningful, as long as fewer than 2T - n
+    holders collude with it. With as many, each group of honest holders can stand in for
+    the other, and it gets two sums (as in Bonawitz et al., CCS 2017, whose T is above
+    2n/3 for that reason). A holder can spoil a sum. One client that departs from the
+    protocol can learn the joint key from a released sum, and with the server it then
+    reads every upload under this key (see `AggregationServer`). `KeyGeneration` and
+    `Dealing` say what holds while the key is made: among other things, that shares of a
+    key are its own.
 
     Args:
         party: the holder, and the parties that it knows.
