@@ -60,6 +60,8 @@ def no_key(federation, stage, match):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_message_is_taken_whole_once_and_from_a_holder(keyless, stage):
+    """Holder or stranger: alters, repeats or redirects a message of a key generation ->
+    refused."""
     keyless.exchange_until(stage)
     sent = {number: holder.send(stage) for number, holder in keyless.holders.items()}
     holder, data = keyless.holders[0], sent[CHEAT][0]
@@ -86,6 +88,7 @@ def test_a_message_is_taken_whole_once_and_from_a_holder(keyless, stage):
 
 @pytest.mark.parametrize("stage", STAGES[2:])
 def test_messages_of_another_generation_are_refused(keyless, stage):
+    """Holder: replays its messages of a former key generation -> refused."""
     keyless.exchange_until(stage)
     old = {number: holder.send(stage) for number, holder in keyless.holders.items()}
     keyless.begin()
@@ -100,6 +103,8 @@ def test_messages_of_another_generation_are_refused(keyless, stage):
 
 
 def test_a_seed_is_the_one_that_was_committed_to(keyless):
+    """Holder: chooses its seed in view of the others', to choose the common polynomial
+    -> refused by name, and no key is made."""
     # Chosen after the others' seeds are known, it would choose the polynomial.
     keyless.exchange(STAGES[0])
     chosen = os.urandom(32)
@@ -111,6 +116,7 @@ def test_a_seed_is_the_one_that_was_committed_to(keyless):
 
 
 def test_nobody_can_answer_with_the_seed_of_another(keyless):
+    """Holder: copies another's commitment and seed -> refused by name."""
     first = {n: holder.send(STAGES[0]) for n, holder in keyless.holders.items()}
     deliver(
         keyless,
@@ -127,6 +133,8 @@ def test_nobody_can_answer_with_the_seed_of_another(keyless):
 
 
 def test_seeds_of_another_generation_join_nothing(keyless):
+    """Stranger: replays a holder's seed and its commitment of a former generation ->
+    that holder gets another session, and no key is made."""
     # Replayed with their commitments they are accepted; but the one whose they are
     # knows better, and so does not get the session of the others.
     old = [keyless.exchange(stage) for stage in STAGES[:2]]
@@ -143,6 +151,8 @@ def test_seeds_of_another_generation_join_nothing(keyless):
 
 
 def test_who_shows_different_seeds_to_different_holders_splits_them(keyless):
+    """Holder: shows different seeds to different holders -> they get different
+    sessions, and no key is made."""
     # Two seeds, each with its commitment.
     seeds = {number: os.urandom(32) for number in HOLDERS}
     seeds[11] = seeds[0]
@@ -168,6 +178,8 @@ def test_who_shows_different_seeds_to_different_holders_splits_them(keyless):
 
 
 def test_the_first_holder_does_not_choose_the_common_polynomial(keyless):
+    """Holder, the first one: takes a common polynomial of its choice, to read every
+    share off the contributions -> refused by all others."""
     # With a = q / 8, or any other that it chose, it would read every share off the
     # contributions. Its own polynomial is not that of the session: no message of its
     # own choice can carry one.
@@ -189,6 +201,7 @@ def test_the_first_holder_does_not_choose_the_common_polynomial(keyless):
 
 @pytest.mark.parametrize("position", [62, 1000, -33])
 def test_an_altered_contribution_makes_no_key(keyless, position):
+    """Holder: contributes something other than it committed to -> refused by name."""
     keyless.exchange_until(Kind.CONTRIBUTION)
     keyless.exchange(
         Kind.CONTRIBUTION,
@@ -205,6 +218,8 @@ def test_an_altered_contribution_makes_no_key(keyless, position):
 
 
 def test_who_chooses_a_contribution_in_view_of_the_others_is_found_out(keyless):
+    """Holder: cancels the others' contributions, to make the joint key its own ->
+    refused by name."""
     # It would cancel the others, and make the joint key one of its own.
     keyless.exchange_until(Kind.CONTRIBUTION)
     ring, moduli = keyless.ring, keyless.ring.column
@@ -220,6 +235,7 @@ def test_who_chooses_a_contribution_in_view_of_the_others_is_found_out(keyless):
 
 
 def test_nobody_can_commit_to_the_contribution_of_another(keyless):
+    """Holder: copies another's commitment and contribution -> refused by name."""
     stage = Kind.COMMITMENT
     keyless.exchange_until(stage)
     first = {n: holder.send(stage) for n, holder in keyless.holders.items()}
@@ -239,6 +255,7 @@ def test_nobody_can_commit_to_the_contribution_of_another(keyless):
 
 
 def test_what_was_committed_to_must_be_a_polynomial(keyless):
+    """Holder: commits to numbers beyond the modulus -> refused."""
     beyond = b"\xff" * keyless.ring.polynomial_bytes
     keyless.exchange_until(Kind.COMMITMENT)
 
@@ -259,6 +276,8 @@ def test_what_was_committed_to_must_be_a_polynomial(keyless):
 
 @pytest.mark.parametrize("whose", ["nobody's", "another channel's"])
 def test_a_share_that_was_not_sealed_for_its_receiver_makes_no_key(keyless, whose):
+    """Holder: sends a share that is not sealed for its receiver -> refused, and no key
+    is made."""
     sent, party = keyless.deal(), keyless.parties[CHEAT]
     sealed = party.channel_to(11).seal(bytes(keyless.dealing.dealt.polynomial_bytes))
     if whose == "nobody's":

@@ -28,6 +28,8 @@ def vouchers(federation, receiver, makers=HOLDERS):
 
 
 def test_a_public_key_of_zeros_is_refused(net):
+    """Stranger: hands clients an all-zero public key, under which uploads lie open ->
+    refused."""
     # Its uploads would be the plaintexts, in the clear.
     size = len(net.material.public_key)
     with pytest.raises(WireError, match="degenerate"):
@@ -36,6 +38,7 @@ def test_a_public_key_of_zeros_is_refused(net):
 
 @pytest.mark.parametrize("polynomial", [0, 1])
 def test_a_public_key_with_a_zero_is_refused(net, polynomial):
+    """Stranger: hands clients a public key with one zero -> refused."""
     polynomials = net.ring.unpack(net.material.public_key)
     polynomials[polynomial, -1, 77] = 0
     altered = with_key(net.material, net.ring.pack(polynomials))
@@ -44,6 +47,8 @@ def test_a_public_key_with_a_zero_is_refused(net, polynomial):
 
 
 def test_nobody_uploads_under_a_key_that_the_server_made(net):
+    """Server: hands clients a key of its own -> refused, because the authority does not
+    vouch for it."""
     # The server carries the material, and exchanges it for a key of its own.
     theirs = type(net)(net.request)
     encryptor = Encryptor(theirs.material)
@@ -76,6 +81,7 @@ def test_nobody_uploads_under_a_key_that_the_server_made(net):
 
 
 def test_every_holder_must_vouch_for_a_joint_key(federation):
+    """Server: hands clients a key for which some holders vouch -> refused."""
     client = federation.parties[1]
     encryptor = Encryptor(federation.material, HOLDERS)
     for gone in HOLDERS:
@@ -88,6 +94,7 @@ def test_every_holder_must_vouch_for_a_joint_key(federation):
 
 
 def test_all_holders_but_one_cannot_make_a_client_use_another_key(federation):
+    """Server and all holders but one: hand a client a key of their own -> refused."""
     # They make a key among themselves, of which they know all shares.
     theirs = Federation(request_of(CKKS)).with_key().material
     client, honest = federation.parties[1], HOLDERS[2]
@@ -104,6 +111,7 @@ def test_all_holders_but_one_cannot_make_a_client_use_another_key(federation):
 
 
 def test_vouchers_of_another_session_do_not_admit_to_this_one():
+    """Server: replays vouchers for a key of another session -> refused."""
     federation = Federation(request_of(CKKS)).with_key()
     old = vouchers(federation, 1)
     federation.begin()
@@ -123,6 +131,7 @@ def test_nobody_vouches_for_a_key_that_is_not_made(keyless):
 
 
 def test_one_party_does_not_pass_for_all_holders(federation):
+    """Server: passes a key of one maker off as a joint key -> refused."""
     with pytest.raises(WireError, match="a key that 5 parties made"):
         Encryptor(federation.material, (3,))
     with pytest.raises(WireError, match="a key that 5 parties made"):

@@ -70,7 +70,8 @@ class LyingServer:
 
 
 def test_a_server_taken_for_honest_reads_an_upload_by_two_lists():
-    """What `server="semi_honest"` leaves open, shown."""
+    """Server, of `masks` with server="semi_honest": shows different lists of uploads to
+    different clients -> an upload."""
     server = LyingServer(malicious=False)
     assert server.roster.threshold == 3
     clients = server.group.clients
@@ -86,6 +87,8 @@ def test_a_server_taken_for_honest_reads_an_upload_by_two_lists():
 
 
 def test_a_server_taken_for_malicious_gets_nothing_by_two_lists():
+    """Server, of `masks`: shows different lists of uploads to different clients ->
+    refused by all of them."""
     server = LyingServer(malicious=True)
     clients = server.group.clients
     lists = {n: NUMBERS if n < 4 else NUMBERS[1:] for n in NUMBERS}
@@ -101,7 +104,7 @@ def test_a_server_taken_for_malicious_gets_nothing_by_two_lists():
 
 @pytest.mark.parametrize("malicious", [True, False])
 def test_threshold_many_clients_and_the_server_read_every_upload(malicious):
-    """T clients hold T shares of both seeds of everybody."""
+    """Server and T clients, of `masks`: put their shares together -> every upload."""
     server = LyingServer(malicious)
     coalition = range(1, 1 + server.roster.threshold)
     for place in set(NUMBERS) - set(coalition):
@@ -124,7 +127,8 @@ def test_threshold_many_clients_and_the_server_read_every_upload(malicious):
 
 
 def test_a_client_that_shares_wrongly_spoils_the_round_and_reads_nothing():
-    """A deposit and shares of other seeds than those used: the round is void."""
+    """Client, of `masks`: masks with another seed than it shares -> the sum is garbage;
+    nothing is learned."""
     facts = sum_facts(4, recovery_threshold=3)
     group = Group(facts, NUMBERS)
     given = vectors(facts, NUMBERS)
@@ -145,7 +149,8 @@ def test_a_client_that_shares_wrongly_spoils_the_round_and_reads_nothing():
 
 
 def test_an_edge_of_clients_around_a_victim_needs_the_quorum():
-    """Colluding clients know their own masks with the victim, and no others."""
+    """Clients, all but two of a sum, of `masks`: take away the masks that they have
+    with one of the two -> nothing."""
     facts = sum_facts(8)
     group = Group(facts, NUMBERS)
     given = vectors(facts, NUMBERS)

@@ -101,7 +101,8 @@ TOPOLOGIES = ("star", "tree", "ring")
 
 
 def test_of_ten_thousand_hostile_messages_none_is_accepted(campaign):
-    """Anyone: alters, replays and forges messages to everybody. Refused."""
+    """Strangers, and all parties: alter, replay, splice, forge and redirect messages of
+    every kind, in runs of every scheme and topology, by the thousand -> refused."""
     assert campaign.accepted == []
     assert campaign.kinds.total() > MESSAGES
     assert campaign.schemes == {"masks", *(scheme.value for scheme in Scheme)}

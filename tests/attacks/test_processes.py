@@ -45,6 +45,7 @@ def windows(polynomial, ring):
 
 @pytest.mark.parametrize("name", ["exact", "threshold_exact", "ckks"])
 def test_what_the_server_receives_holds_no_secret_key(running, numbers, name):
+    """Server, a process: searches all bytes that reached it for keys -> nothing."""
     aggregation = running(name)
     released(aggregation, encoded(aggregation), next(numbers))
     received = b"".join(captured(aggregation))
@@ -82,6 +83,7 @@ def uploads_at(aggregation):
 
 @pytest.mark.parametrize("name", ["exact", "threshold_exact", "ckks"])
 def test_only_decryptors_hold_private_keys(running, numbers, name):
+    """Server, a process: searches its memory for keys -> nothing."""
     aggregation = running(name)
     released(aggregation, encoded(aggregation), next(numbers))
     counts = roles(aggregation, "private_keys")
@@ -133,6 +135,8 @@ sys.stdout.buffer.write(pickle.dumps((len(uploads), best, refusal)))
 
 
 def test_the_servers_bytes_and_identity_decrypt_nothing(running, numbers):
+    """Server, a process: decrypts with all that reached it and its identity, in another
+    process -> nothing."""
     aggregation = running("exact")
     slots = encoded(aggregation)
     released(aggregation, slots, next(numbers))
@@ -194,6 +198,8 @@ def test_processes_are_spawned_not_forked(running):
 
 
 def test_equal_vectors_of_two_processes_are_encrypted_apart(running, numbers):
+    """Stranger: compares uploads of equal vectors by two processes -> nothing; they
+    share no randomness."""
     aggregation = running("exact")
     released(aggregation, np.ones((K, VALUES), np.int32), next(numbers))
     ciphertexts = [np.frombuffer(c, np.uint8) for c, _ in uploads_at(aggregation)[-K:]]
@@ -212,6 +218,8 @@ class Bomb:
 
 
 def test_strangers_do_not_stop_a_round(running, numbers, tmp_path):
+    """Strangers, at the sockets: stay silent, announce 2^60 bytes, send noise, pickles,
+    replays and altered messages -> refused, and the round goes on."""
     aggregation = running("exact")
     slots = encoded(aggregation)
     run = aggregation.children["server"].call("run")

@@ -38,6 +38,8 @@ def test_public_keys_that_are_none_are_refused(net):
 
 
 def test_malformed_messages_are_refused(net):
+    """Stranger: truncates, extends or repeats an upload -> refused, and the true one is
+    taken afterwards."""
     number = net.open()
     upload = net.upload(0, number, net.vectors()[0])
     middle = len(upload) // 2
@@ -60,6 +62,7 @@ def test_malformed_messages_are_refused(net):
 
 
 def test_coefficients_beyond_the_modulus_are_refused(net):
+    """Client: uploads numbers beyond the modulus -> refused."""
     number = net.open()
     client = net.clients[0]
     polynomials = net.residues(net.upload(0, number, net.vectors()[0]))
@@ -75,6 +78,7 @@ def test_coefficients_beyond_the_modulus_are_refused(net):
 
 
 def test_uploads_of_another_size_are_refused(exact, network):
+    """Client: uploads more or fewer ciphertexts than agreed -> refused."""
     number = exact.open()
     assert exact.parameters.rows == 3
     for rows in (0, 1, 2, 4, 6):
@@ -88,6 +92,7 @@ def test_uploads_of_another_size_are_refused(exact, network):
 
 
 def test_other_kinds_and_keys_are_refused(exact):
+    """Client: sends messages of other kinds or under another key -> refused."""
     number = exact.open()
     for kind in set(Kind) - {Kind.UPLOAD}:
         with pytest.raises(WireError, match="another kind"):
@@ -97,6 +102,7 @@ def test_other_kinds_and_keys_are_refused(exact):
 
 
 def test_what_was_sent_to_another_is_refused(exact):
+    """Client: redirects an upload that was for another receiver -> refused."""
     number = exact.open()
     vector = exact.vectors()[0]
     with pytest.raises(WireError, match="another receiver"):
@@ -104,6 +110,7 @@ def test_what_was_sent_to_another_is_refused(exact):
 
 
 def test_nobody_uploads_in_anothers_name(exact):
+    """Client: uploads in the name of others, of several or of none -> refused."""
     number = exact.open()
     for numbers in ((0,), (), (0, 1), (1, 0), (1, 2, 3), (FIRST_EDGE,), (SERVER,)):
         with pytest.raises(RefusedError, match="1 sent an upload in the name of"):
@@ -112,6 +119,7 @@ def test_nobody_uploads_in_anothers_name(exact):
 
 
 def test_strangers_and_impostors_are_refused(exact):
+    """Stranger: uploads as a client that nobody knows, or as another -> refused."""
     number = exact.open()
     for client, message in ((77, "no party with number"), (0, "its tag is wrong")):
         stranger = Party(client, exact.directory)
@@ -120,6 +128,7 @@ def test_strangers_and_impostors_are_refused(exact):
 
 
 def test_only_clients_upload(small):
+    """Edge server or authority: uploads as if it were a client -> refused."""
     number = small.open()
     for party in (
         small.party(FIRST_EDGE),
@@ -137,6 +146,8 @@ def test_only_clients_upload(small):
 
 
 def test_edges_that_name_nobody_or_no_clients_are_refused(network):
+    """Edge server: names nobody, parties that are no clients, one client twice or too
+    many -> refused."""
     net = network(REQUESTS["exact"])
     number = net.open()
     edge = net.party(FIRST_EDGE)
@@ -156,6 +167,7 @@ def test_edges_that_name_nobody_or_no_clients_are_refused(network):
 
 
 def test_edges_release_nothing(network):
+    """Edge server: asks the authority for its own sum, or releases one -> refused."""
     net = network(REQUESTS["exact"])
     party = net.party(FIRST_EDGE)
     edge = AggregationServer(party, net.material)
@@ -181,6 +193,8 @@ def test_edges_release_nothing(network):
 
 
 def test_a_second_sum_of_a_round_is_refused(exact):
+    """Server: asks the authority for a round again, with fresh ciphertexts or with
+    fewer clients -> refused."""
     vectors = exact.vectors()
     number = exact.open()
     exact.add(number, vectors)
@@ -199,6 +213,7 @@ def test_a_second_sum_of_a_round_is_refused(exact):
 
 
 def test_single_uploads_are_not_decrypted(exact):
+    """Client or server: sends the authority an upload -> refused."""
     number = exact.open()
     upload = exact.upload(0, number, exact.vectors()[0])
     with pytest.raises(WireError, match="another kind"):
@@ -219,6 +234,7 @@ def test_only_the_server_asks_for_decryptions(exact):
 
 
 def test_more_uploads_than_a_sum_holds_are_refused(exact):
+    """Server: asks for a sum of more uploads than its parameters hold -> refused."""
     number = exact.open()
     forged = exact.forge(
         exact.server_party,
@@ -232,6 +248,8 @@ def test_more_uploads_than_a_sum_holds_are_refused(exact):
 
 
 def test_malformed_sums_are_refused_and_do_not_use_the_round_up(net):
+    """Stranger: alters or truncates a sum on its way to the authority -> refused, and
+    the true one is decrypted afterwards."""
     number = net.open()
     net.add(number, net.vectors())
     message = net.server.sum_message()
@@ -259,6 +277,8 @@ def test_malformed_sums_are_refused_and_do_not_use_the_round_up(net):
 
 
 def test_what_was_encrypted_under_another_key_stays_secret(small):
+    """Client: uploads under a former key as if it were the current one -> the round is
+    void; nothing is learned."""
     # A client that lies about its key voids the round, and learns nothing from it.
     vectors = small.vectors()
     old = small.encryptor
@@ -279,6 +299,7 @@ def test_what_was_encrypted_under_another_key_stays_secret(small):
 
 
 def test_only_the_authority_releases(net):
+    """Client or server: releases a sum in place of the authority -> refused."""
     number = net.open()
     payload = np.ones(VALUES, net.request.released).tobytes()
     for party in (net.clients[0], net.server_party):
@@ -288,6 +309,7 @@ def test_only_the_authority_releases(net):
 
 
 def test_altered_releases_are_refused(net):
+    """Stranger: alters a released sum on its way -> refused."""
     number = net.open()
     net.add(number, net.vectors())
     message = net.authority.decrypt(net.server.sum_message())
@@ -306,6 +328,7 @@ def test_altered_releases_are_refused(net):
 
 
 def test_releases_are_for_the_server(exact):
+    """Stranger: redirects a released sum -> refused."""
     number = exact.open()
     data = write(
         exact.authority_party,

@@ -78,6 +78,7 @@ def in_the_middle_of_a_round(net):
 
 
 def test_nothing_that_the_server_reaches_is_a_secret_key(net):
+    """Server: searches its memory for a secret key -> nothing."""
     server, received = in_the_middle_of_a_round(net)
     assert secret_keys(server, received, global_values()) == []
     # The walk does reach what it holds, and does find the key where there is one.
@@ -105,6 +106,7 @@ def test_the_server_reaches_nothing_of_openfhe(net):
 
 
 def test_clients_reach_no_secret_key(net):
+    """Client: searches its memory for a secret key -> nothing."""
     assert secret_keys(net.encryptor, net.clients, net.material) == []
     public = load().openfhe.PublicKey
     assert any(isinstance(value, public) for value in reachable(net.encryptor))
@@ -133,6 +135,8 @@ def secret_windows(net):
 
 
 def test_no_bytes_that_leave_the_authority_hold_the_secret_key(net):
+    """Stranger: searches all messages of the authority for pieces of the secret key ->
+    nothing."""
     pieces, raw, packed = secret_windows(net)
     assert len(pieces) > 400
     sent = [net.material.to_bytes(), pickle.dumps(net.material)]
@@ -229,6 +233,8 @@ for act in (
 
 
 def test_a_process_with_all_that_the_server_has_cannot_decrypt(net, in_new_process):
+    """Server: decrypts with its identity, all that it received and keys that it can
+    make -> nothing."""
     net = type(net)(net.request)
     number = net.open()
     vectors = [np.full(VALUES, value) for value in (1, 2, 4)]
@@ -333,6 +339,8 @@ def test_keys_differ(net, in_new_process):
 
 
 def test_uploads_say_nothing_about_the_vector(net):
+    """Stranger: looks for the vector in an upload's statistics -> nothing; uploads are
+    uniform."""
     # Uniform in either polynomial, zeros or not; half of all bits are set.
     for vector in (np.zeros(VALUES, int), net.vectors()[0]):
         upload = net.upload(0, 0, vector)
@@ -346,6 +354,7 @@ def test_uploads_say_nothing_about_the_vector(net):
 
 
 def test_the_server_cannot_pass_for_the_authority(net):
+    """Server: signs a release with its own identity -> refused."""
     number = net.open()
     net.add(number, net.vectors())
     impostor = Party(AUTHORITY, net.directory)

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.needs_openfhe
 
 
 def test_the_server_counts_parts_of_this_sums_holders_and_each_once(federation):
+    """Holder or stranger: answers twice, for another sum, under another key or with
+    altered numbers -> refused."""
     first, _ = federation.fusion()
     number = HOLDERS[1]
     holder, party = federation.holders[number], federation.parties[number]
@@ -57,6 +59,7 @@ def test_the_server_counts_parts_of_this_sums_holders_and_each_once(federation):
 
 
 def test_the_server_counts_recoveries_that_it_asked_for_and_each_once(federation):
+    """Holder: stands in without being asked, or twice -> refused."""
     fusion, total = federation.fusion()
     federation.answer(fusion, HOLDERS[:4])
     requests = fusion.recovery_requests()
@@ -75,6 +78,8 @@ def test_the_server_counts_recoveries_that_it_asked_for_and_each_once(federation
 
 
 def test_a_request_to_stand_in_is_the_servers_and_whole(federation):
+    """Stranger: asks holders to stand in for others, or alters the server's request ->
+    refused."""
     fusion, total = federation.fusion()
     federation.answer(fusion, HOLDERS[1:])
     helper = federation.holders[0]
@@ -119,6 +124,8 @@ def test_a_request_to_stand_in_is_the_servers_and_whole(federation):
     ],
 )
 def test_a_holder_refuses_what_is_no_sum_of_the_servers(federation, changes):
+    """Server or stranger: asks a holder to decrypt what is no sum: another kind, key or
+    receiver, too few or many uploads, another length -> refused, and not counted."""
     fusion, _ = federation.fusion(LEAST_CLIENTS)
     whole = fusion.parts.to_bytes()
     fields = {"kind": Kind.SUM, "receiver": 0, "round_number": fusion.round_number}
@@ -135,6 +142,7 @@ def test_a_holder_refuses_what_is_no_sum_of_the_servers(federation, changes):
 
 
 def test_a_sum_that_was_altered_on_its_way_is_refused(federation):
+    """Stranger: alters a sum on its way to a holder -> refused."""
     fusion, _ = federation.fusion(LEAST_CLIENTS)
     data = fusion.requests()[0]
     for position in (*range(0, 140, 3), len(data) // 2, len(data) - 33, len(data) - 1):
@@ -145,6 +153,7 @@ def test_a_sum_that_was_altered_on_its_way_is_refused(federation):
 
 
 def test_a_sum_under_a_former_key_is_refused():
+    """Server: asks holders for a sum under a former key -> refused."""
     federation = Federation(request_of(CKKS)).with_key()
     former, _ = federation.fusion()
     federation.begin()

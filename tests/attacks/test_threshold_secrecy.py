@@ -43,6 +43,7 @@ def arrays_within(*objects):
 
 
 def test_all_parts_but_one_decrypt_to_nothing(federation):
+    """Server: adds up the parts of all holders but one -> nothing."""
     fusion, total = federation.fusion()
     values = federation.decoded(federation.answer(fusion, HOLDERS[:-1]))
     assert abs(np.corrcoef(values, total)[0, 1]) < SIGMAS / math.sqrt(VALUES)
@@ -53,6 +54,7 @@ def test_all_parts_but_one_decrypt_to_nothing(federation):
 
 
 def test_a_quorum_less_one_standing_in_decrypts_to_nothing(federation):
+    """Server: has T - 1 holders stand in for a missing one -> nothing."""
     fusion, total = federation.fusion()
     parts = federation.answer(fusion, HOLDERS[1:])
     parts += federation.stand_in(fusion, absent=(HOLDERS[1],))
@@ -78,6 +80,8 @@ def shares_of(federation, owner, points):
 
 
 def test_fewer_shares_say_nothing_about_the_key(federation):
+    """Holders, T - 1 of them: interpolate their shares of another's key -> uniform
+    numbers."""
     ring, owner = federation.ring, HOLDERS[3]
     secret = federation.secret(owner)
     for points in ((1, 2), (2, 5), (4, 3)):
@@ -97,6 +101,7 @@ def test_fewer_shares_say_nothing_about_the_key(federation):
 
 
 def test_recovery_hands_nobody_a_key(federation):
+    """Server: searches the messages of a recovery for keys and shares -> nothing."""
     fusion, _ = federation.fusion()
     federation.answer(fusion, HOLDERS[2:])
     requests = fusion.recovery_requests()
@@ -126,6 +131,8 @@ def test_recovery_hands_nobody_a_key(federation):
 
 
 def test_a_part_over_what_it_decrypts_is_no_share(federation):
+    """Server: divides a helper's answer by what it decrypted, to get its share ->
+    nothing, because of its noise."""
     # As it would be if a helper added no noise.
     fusion, _ = federation.fusion()
     federation.answer(fusion, HOLDERS[1:])
@@ -137,6 +144,7 @@ def test_a_part_over_what_it_decrypts_is_no_share(federation):
 
 
 def test_shares_are_sealed_on_their_way(keyless):
+    """Stranger: reads shares of keys on their way -> nothing; they are sealed."""
     for receiver, data in keyless.deal()[5].items():
         keyless.holders[receiver].accept(Kind.SHARE, [data])
         packed = keyless.ring.pack(keyless.shares[5][receiver][None])

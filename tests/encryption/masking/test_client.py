@@ -46,6 +46,7 @@ def survivors(group, places, receiver):
 
 @pytest.mark.parametrize("step", STEPS)
 def test_altered_messages_are_refused_and_change_nothing(step):
+    """Stranger, of `masks`: alters the server's messages to a client -> refused."""
     group = group_of()
     message = group.run(group.given, until=UNTIL[step])[2]
     others = [message + b"\0", message[:-1], b"", bytes(len(message)), None]
@@ -64,6 +65,8 @@ def test_altered_messages_are_refused_and_change_nothing(step):
 
 @pytest.mark.parametrize("step", STEPS)
 def test_messages_for_others_of_others_or_of_other_sums_are_refused(step):
+    """Stranger, of `masks`: redirects messages, or sends them in the server's place ->
+    refused."""
     group = group_of()
     messages = group.run(group.given, until=UNTIL[step])
     size = len(messages[2]) - 90 - 8 * 6 * (step == "shares")
@@ -83,6 +86,7 @@ def test_messages_for_others_of_others_or_of_other_sums_are_refused(step):
 
 @pytest.mark.parametrize("step", STEPS[1:])
 def test_every_step_waits_for_the_one_before(step):
+    """Server, of `masks`: skips or repeats a step of a round -> refused."""
     group = group_of()
     with pytest.raises(RefusedError, match="expects no"):
         call(group, step, 0, b"")
@@ -102,6 +106,7 @@ def test_every_step_waits_for_the_one_before(step):
     ],
 )
 def test_invitations_name_enough_clients_in_order(numbers, words):
+    """Server, of `masks`: invites too few clients, or some twice -> refused."""
     group = group_of()
     message = told(group, Kind.INVITATION, b"", 2, numbers=numbers)
     with pytest.raises(RefusedError, match=words):
@@ -109,6 +114,7 @@ def test_invitations_name_enough_clients_in_order(numbers, words):
 
 
 def test_a_round_is_joined_once_by_whichever_object():
+    """Server, of `masks`: invites a client to a round again -> refused."""
     group = group_of()
     group.run(group.given)
     again = MaskingClient(group.parties(2), group.facts)
@@ -120,6 +126,8 @@ def test_a_round_is_joined_once_by_whichever_object():
 
 @pytest.mark.parametrize("places", [{0, 1, 2}, {0, 1, 3, 4, 5}, {2}, set()])
 def test_vectors_need_enough_clients_that_shared(places):
+    """Server, of `masks`: says that too few clients have shared seeds, to get a vector
+    with few masks -> refused."""
     group = group_of()
     boxes = group.run(group.given, until="upload")[2]
     marks = group.server.roster.marks(places)
@@ -143,6 +151,8 @@ def test_vectors_need_enough_clients_that_shared(places):
     ],
 )
 def test_lists_of_uploads_are_long_and_true(malicious, places, words):
+    """Server, of `masks`: lists fewer uploads than agreed, or clients that shared no
+    seeds -> refused."""
     group = group_of(malicious=malicious)
     stage, step = ("consent",) * 2 if malicious else ("open", "open_masks")
     group.run(group.given, leaving={5: "share"}, until=stage)
@@ -168,6 +178,8 @@ def test_two_lists_open_neither():
 
 
 def test_colluders_below_the_quorum_do_not_help_two_lists():
+    """Server and fewer than 2T - m clients, of `masks`: have two lists opened ->
+    refused."""
     # Of seven clients 1 colludes (quorum 2 of 4, T = 3 + 2): it consents to both lists.
     numbers = tuple(range(7))
     group = group_of(4, numbers)
@@ -202,6 +214,8 @@ def test_colluders_below_the_quorum_do_not_help_two_lists():
 
 
 def test_consents_count_for_their_receiver_and_round_only():
+    """Server, of `masks`: replays consents of another round, or for another client ->
+    refused."""
     group = group_of()
     consents = group.run(group.given, until="open")
     older = consents[2][58:-32]
@@ -214,6 +228,7 @@ def test_consents_count_for_their_receiver_and_round_only():
 
 
 def test_only_one_of_two_seeds_is_opened_and_only_once():
+    """Server, of `masks`: asks for both seeds of a client, or twice -> refused."""
     group = group_of()
     consents = group.run(group.given, leaving={5: "upload"}, until="open")
     held = dict(group.clients[2]._round.keys)
@@ -240,6 +255,8 @@ def test_an_honest_server_is_not_asked_for_consents():
 
 
 def test_servers_with_other_facts_reach_nobody():
+    """Server, of `masks`: tells clients other facts about the sum, such as a lower
+    threshold -> refused."""
     parties = Parties()
     group = Group(sum_facts(4), NUMBERS, parties)
     other = MaskingServer(parties(SERVER), sum_facts(3))

@@ -200,6 +200,7 @@ def uploads_of(group, given, round_number):
 
 
 def test_what_the_server_sees_is_uniform_whatever_the_vectors():
+    """Server, of `masks`: looks for vectors in what it receives -> uniform numbers."""
     facts = sum_facts(3, bits=8, values=20_000)
     group = Group(facts, range(3))
     given = dict.fromkeys(range(3), np.full(20_000, 5))

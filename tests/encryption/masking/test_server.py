@@ -56,6 +56,8 @@ def finish(group, stage, sent):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_altered_and_repeated_messages_change_nothing(group, stage):
+    """Client or stranger, of `masks`: alters or repeats messages to the server ->
+    refused."""
     sent = answers(group, stage)
     add, message = getattr(group.server, ADD[stage]), sent[0]
     others = [message + b"\0", message[:-1], b"", bytes(len(message)), None]
@@ -77,6 +79,8 @@ def test_altered_and_repeated_messages_change_nothing(group, stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_strangers_other_rounds_and_other_stages_are_refused(group, stage):
+    """Stranger, of `masks`: sends messages as a client, of another round or stage ->
+    refused."""
     sent = answers(group, stage)
     add = getattr(group.server, ADD[stage])
     size, kind = len(sent[1]) - 90, Kind(sent[1][5])
@@ -101,6 +105,7 @@ def test_strangers_other_rounds_and_other_stages_are_refused(group, stage):
 
 
 def test_who_has_left_is_not_taken_back(group):
+    """Client, of `masks`: comes back after it has missed a step -> refused."""
     late = answers(group, "share")[4]
     group.server.invite(1, NUMBERS)  # round 0 is discarded
     with pytest.raises(RefusedError, match="a message of round 0, but 1"):
@@ -160,6 +165,8 @@ def rest(group, boxes, silent=()):
 
 
 def test_shares_that_do_not_fit_are_noticed(group):
+    """Client, of `masks`: gives wrong shares -> the round is void, or the sum is right
+    without them."""
     messages = group.run(group.given, until="share")
     for n in NUMBERS:
         group.server.add_shares(group.clients[n].shares(messages[n]))
@@ -171,6 +178,8 @@ def test_shares_that_do_not_fit_are_noticed(group):
 
 
 def test_shares_that_open_no_deposit_are_noticed(group):
+    """Client, of `masks`: leaves a deposit that its shares do not open -> the round is
+    void."""
     messages = group.run(group.given, until="share")
     for n in NUMBERS:
         group.server.add_shares(group.clients[n].shares(messages[n]))
