@@ -191,7 +191,7 @@ class Dealing:
     def check(
         self,
         me: int,
-        answers: Sequence[bytes],
+        answers: Sequence[Residues],
         contributions: Sequence[Residues],
         challenge: Challenge,
     ) -> None:
@@ -199,18 +199,17 @@ class Dealing:
 
         Args:
             me: the holder that checks.
-            answers: of every holder, in their order.
+            answers: (n, L, R) of every holder, in their order.
             contributions: b (L, N) of every holder, in their order.
             challenge: as `challenge` returns it.
 
         Raises:
-            WireError: if a number is not below its prime.
             RefusedError: if a check fails, with the names of the holders one of whom
                 departed from the protocol: of the dealer, unless receivers did not
                 answer truthfully.
         """
         # (receiver, dealer, L, R)
-        received = np.stack([self.scalars.unpack(data) for data in answers])
+        received = np.stack(answers)
         known = self._inner(np.stack(contributions), challenge[1])
         for index, dealer in enumerate(self.holders):
             points = received[:, index].astype(object)

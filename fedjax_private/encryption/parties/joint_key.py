@@ -27,7 +27,7 @@ import numpy as np
 from fedjax_private.encryption.errors import RefusedError, WireError
 from fedjax_private.encryption.math.expansion import uniform_polynomial
 from fedjax_private.encryption.math.polynomials import Factor
-from fedjax_private.encryption.math.rings import Residues
+from fedjax_private.encryption.math.rings import Residues, Ring
 from fedjax_private.encryption.messages.channels import SEAL_BYTES, Party
 from fedjax_private.encryption.messages.material import Material, packed_request
 from fedjax_private.encryption.messages.vouchers import vouch
@@ -210,7 +210,10 @@ class KeyGeneration:
         assert self._challenge is not None  # made for this holder's own answers
         self._dealing.check(
             self._party.number,
-            [answers[holder] for holder in self._holders],
+            [
+                _polynomials(holder, answers[holder], self._dealing.scalars)
+                for holder in self._holders
+            ],
             self._contributions,
             self._challenge,
         )
@@ -277,7 +280,7 @@ class KeyGeneration:
             committed = self._received[Kind.COMMITMENT][holder]
             if self._contribution_hash(holder, packed) != committed:
                 raise WireError(f"holder {holder} did not commit to its contribution.")
-            self._contributions.append(ring.unpack(packed)[0])
+            self._contributions.append(_polynomials(holder, packed, ring)[0])
             total = ring.add(total, self._contributions[-1])
         public = ring.pack(np.stack([total, self._common]))
         self._joint = Material.of_key(self._scheme.parameters, public)
@@ -314,6 +317,14 @@ class KeyGeneration:
         shares = np.stack([self._shares[holder] for holder in self._holders])
         masks = np.stack(self._masks)
         return self._dealing.answers(shares, masks, self._common, self._challenge)
+
+
+def _polynomials(holder: int, data: bytes, ring: Ring) -> Residues:
+    """Returns the polynomials in what a holder sent; an error names the holder."""
+    try:
+        return ring.unpack(data)
+    except WireError as error:
+        raise WireError(f"holder {holder} sent no polynomials: {error}") from error
 
 
 def make_joint_key(holders: Mapping[int, KeyGeneration]) -> Material:

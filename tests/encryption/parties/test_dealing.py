@@ -84,6 +84,7 @@ class Dealers:
     def check(self, dealing, dealt, me=ME, seed=bytes(32)):
         challenge = dealing.challenge(seed)
         answers = self.answers(dealing, dealt, challenge)
+        answers = [dealing.scalars.unpack(data) for data in answers]
         dealing.check(me, answers, self.contributions, challenge)
 
 
