@@ -32,7 +32,7 @@ BY_ONE_CLIENT: Mapping[Decryptor, str] = {
 
 
 def readers(trust: Trust) -> str:
-    """Returns the smallest coalition from which nothing keeps uploads secret."""
+    """Returns the smallest coalition that may learn more of uploads than sums."""
     several = f"{trust.quorum or trust.uploads} of {trust.uploads}"
     coalitions = {
         Decryptor.NOBODY_NEEDED: "server",
@@ -76,7 +76,7 @@ def section(found: Results) -> list[str]:
             [
                 *head,
                 "uploads that the server reads with one client that departs",
-                "from whom no upload is secret",
+                "who may read uploads together",
             ],
             rows,
         ),
