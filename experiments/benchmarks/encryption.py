@@ -47,12 +47,12 @@ CIPHERTEXTS: Mapping[str, Choice[SchemeEntry]] = {
 VARIANTS = {
     **CIPHERTEXTS,
     **{
-        f"{scheme}_{name}": SCHEMES.choose(scheme, {setting: value})
+        f"{scheme}_{name}": SCHEMES.choose(scheme, settings)
         for scheme in ("ckks", "exact", "threshold_ckks", "threshold_exact")
-        for name, setting, value in (
-            ("semi_honest", "server", "semi_honest"),
-            ("new_keys", "key_rounds", 1),
-            ("openfhe", "arithmetic", "openfhe"),
+        for name, settings in (
+            ("semi_honest", {"server": "semi_honest"}),
+            ("new_keys", {"key_rounds": 1}),
+            ("openfhe", {"arithmetic": "openfhe", "server": "semi_honest"}),
         )
     },
     "masks": SCHEMES.choose("masks"),
