@@ -45,6 +45,7 @@ NOT_SETTINGS = frozenset(
         "epsilon_claimed",
         "steps",
         "void_rounds",
+        "recovered_holders",
         "lost_uploads",
     )
 )

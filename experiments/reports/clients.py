@@ -209,21 +209,26 @@ def _three(values: Mapping[str, float]) -> str:
 
 
 def losses(rows: Sequence[Row]) -> list[str]:
-    """The section on uploads that never arrived; none where all did."""
-    lost = [row for row in rows if row.get("lost_uploads") or row.get("void_rounds")]
+    """The section on uploads and key holders that were lost; none where none were."""
+    names = ("lost_uploads", "recovered_holders", "void_rounds")
+    lost = [row for row in rows if any(row.get(name) for name in names)]
     if not lost:
         return []
     body = [
         [
             row["run"],
             str(row["lost_uploads"]),
+            str(row.get("recovered_holders") or 0),
             f"{row['void_rounds']} of {row['rounds']}",
         ]
         for row in lost
     ]
     return [
         "## Lost uploads",
-        "In a void round fewer uploads arrived than a released sum must hold: nothing "
-        "was released, and the model stayed as it was.",
-        markdown_table(["run", "lost uploads", "void rounds"], body),
+        "In a void round fewer uploads arrived than a released sum must hold, or too "
+        "few key holders were left to decrypt it: nothing was released, and the model "
+        "stayed as it was. Others stood in for key holders that vanished elsewhere.",
+        markdown_table(
+            ["run", "lost uploads", "key holders stood in for", "void rounds"], body
+        ),
     ]

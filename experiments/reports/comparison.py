@@ -59,6 +59,8 @@ def line(row: Row, label: str = "") -> str:
         parts.append(f"for insiders {number(row['epsilon_insider'], '.3f')}")
     if row.get("lost_uploads"):
         parts.append(f"lost uploads {row['lost_uploads']}")
+    if row.get("recovered_holders"):
+        parts.append(f"key holders stood in for {row['recovered_holders']}")
     if row.get("void_rounds"):
         parts.append(f"void rounds {row['void_rounds']} of {row['rounds']}")
     parts.append(f"{row['seconds_total']:.1f} s")

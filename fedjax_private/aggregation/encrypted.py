@@ -1,10 +1,11 @@
 """Encrypted sums whose parties share one process: a session a round."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,13 @@ from fedjax_private.aggregation.types import (
     Session,
     SessionReport,
 )
+from fedjax_private.encryption.errors import RefusedError
 from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.material import Material
 from fedjax_private.encryption.messages.vouchers import vouched
-from fedjax_private.encryption.messages.wire import AUTHORITY, SERVER
+from fedjax_private.encryption.messages.wire import AUTHORITY, SERVER, Messages
 from fedjax_private.encryption.parameters import SumRequest
+from fedjax_private.encryption.parties.attendance import NOBODY, Attendance, DropOut
 from fedjax_private.encryption.parties.authority import KeyAuthority
 from fedjax_private.encryption.parties.encryptor import Encryptor
 from fedjax_private.encryption.parties.fusion import Fusion
@@ -61,13 +64,18 @@ class _ByAuthority:
         return self._authority.used_up
 
     def decrypt(
-        self, server: Party, adding: AggregationServer, traffic: Traffic
-    ) -> npt.NDArray[Any]:
+        self,
+        server: Party,
+        adding: AggregationServer,
+        traffic: Traffic,
+        attendance: Attendance,
+    ) -> tuple[npt.NDArray[Any], int | None]:
         with traffic.adding():
             message = adding.sum_message()
         traffic.sent("server to authority", message)
         answer = self._authority.decrypt(message)
-        return adding.read_release(traffic.sent("authority to server", answer))
+        traffic.sent("authority to server", answer)
+        return adding.read_release(answer), None
 
 
 class _ByHolders:
@@ -99,33 +107,50 @@ class _ByHolders:
         return any(holder.used_up for holder in self.decryptors.values())
 
     def decrypt(
-        self, server: Party, adding: AggregationServer, traffic: Traffic
-    ) -> npt.NDArray[Any]:
+        self,
+        server: Party,
+        adding: AggregationServer,
+        traffic: Traffic,
+        attendance: Attendance,
+    ) -> tuple[npt.NDArray[Any], int | None]:
+        """Returns the sum, and how many holders others stood in for."""
         fusion = Fusion(server, adding, tuple(self.decryptors), self._quorum)
-        parts, requests = fusion.parts, list(fusion.headers().items())
+        parts = fusion.parts
         if parts is not None:
             # What depends on no holder is computed once: see `Parts`.
             common = (lambda: parts.digests), (lambda: parts.total)
             self._workers.map(lambda index: common[index](), len(common))
 
+        requests = []
+        for number, message in fusion.headers().items():
+            traffic.sent("server to holder", message, parts)
+            if attendance.answers(number):
+                requests.append((self.decryptors[number], message))
         rows = self.material.parameters.rows
-        spans = self._workers.spans(len(requests), rows)
+        spans = self._workers.spans(len(requests), rows) if requests else []
 
         # Holders work at the same time, each with its own key and its own noise.
         def answer(index: int) -> list[bytes]:
-            some = requests[spans[index]]
-            holders = [self.decryptors[number] for number, _ in some]
-            messages = [message for _, message in some]
+            holders, messages = zip(*requests[spans[index]], strict=True)
             answers = decrypt_together(holders, messages, parts)
             for partial in answers:
                 fusion.add(partial)
             return answers
 
-        answers = itertools.chain(*self._workers.map(answer, len(spans)))
-        for (_, message), partial in zip(requests, answers, strict=True):
-            traffic.sent("server to holder", message, parts)
+        for partial in itertools.chain(*self._workers.map(answer, len(spans))):
             traffic.sent("holder to server", partial)
-        return fusion.release()
+
+        def ask(requests: Messages) -> Iterator[bytes]:
+            for number, message in requests.items():
+                traffic.sent("server to holder", message)
+                if attendance.answers(number):
+                    # A holder that has used up its answers is asked in vain.
+                    with contextlib.suppress(RefusedError):
+                        answer = self.decryptors[number].stand_in(message)
+                        yield traffic.sent("holder to server", answer)
+
+        fusion.recover(ask)
+        return fusion.release(), fusion.recovered
 
 
 # Those who made a key, and decrypt with it, by number.
@@ -201,6 +226,7 @@ class EncryptedAggregation(EncryptedSums):
         key_rounds: rounds until a new key is made; None until its budget is used up.
         verified: whether decryptors check which uploads a sum holds, so that the server
             and relays need not be believed; see `encryption.parties.declarations`.
+        drop_out: draws the holders of key shares that vanish in each round.
 
     Raises:
         ValueError: if no parameters serve the request, or the arguments disagree.
@@ -218,8 +244,11 @@ class EncryptedAggregation(EncryptedSums):
         workers: Workers | None = None,
         key_rounds: int | None = None,
         verified: bool = True,
+        drop_out: DropOut = NOBODY,
     ) -> None:
-        super().__init__(request, trust, quorum, topology, key_rounds, verified)
+        super().__init__(
+            request, trust, quorum, topology, key_rounds, verified, drop_out
+        )
         self.fan_out = fan_out
         self._workers = workers or Workers.start()
         self._parties = Parties()
@@ -286,6 +315,10 @@ class _EncryptedSession:
             key.facts,
         )
         self._verified = aggregation.verified
+        answers = aggregation.drop_out.answers(
+            round_number, range(aggregation.request.holders)
+        )
+        self._attendance = Attendance(answers)
         self._reference = ReferenceSum(aggregation.request, round_number)
         self._seconds_encrypt, self._seconds_keys = 0.0, seconds_keys
         self._upload_bytes = 0
@@ -333,8 +366,8 @@ class _EncryptedSession:
             raise RuntimeError(f"round {self._round} was discarded by a later one.")
         self._route.arrive()
         added, start = self._traffic.seconds_add, time.perf_counter()
-        total = self._key.decryption.decrypt(
-            self._parties(SERVER), self._key.server, self._traffic
+        total, recovered = self._key.decryption.decrypt(
+            self._parties(SERVER), self._key.server, self._traffic, self._attendance
         )
         seconds = time.perf_counter() - start - (self._traffic.seconds_add - added)
         report = self._reference.report(
@@ -347,5 +380,6 @@ class _EncryptedSession:
             seconds_decrypt=seconds,
             seconds_keys=self._seconds_keys,
             link_bytes=self._traffic.per_message(),
+            recovered_holders=recovered,
         )
         return total.astype(np.float64), report

@@ -25,6 +25,7 @@ class SumTask:
         residues: whether uploads carry shares of a sum's noise, so that no entry is cut
             off, and whole numbers are added mod 2^b.
         encrypted: (P,) which entries are encrypted; None for all.
+        seed: of what a simulation draws about the parties, such as who vanishes.
 
     Raises:
         ValueError: an empty vector, or a mask of another shape.
@@ -35,6 +36,7 @@ class SumTask:
     most_uploads: int
     residues: bool = False
     encrypted: npt.NDArray[np.bool_] | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
         form = "a whole number, such as models.parameter_count(params) + 1"

@@ -21,6 +21,7 @@ from fedjax_private.aggregation.types import (
 from fedjax_private.encryption.messages.material import Material
 from fedjax_private.encryption.messages.wire import AUTHORITY, SERVER
 from fedjax_private.encryption.parameters import SumRequest
+from fedjax_private.encryption.parties.attendance import NOBODY, DropOut
 from fedjax_private.encryption.parties.children import Child, call_all
 from fedjax_private.encryption.parties.holders import KeyHolder
 from fedjax_private.encryption.parties.joint_key import make_joint_key
@@ -52,6 +53,8 @@ class ProcessAggregation(EncryptedSums):
         quorum: holders that can stand in for others; unused with an authority.
         key_rounds: rounds until a new key is made; None until its budget is used up.
         verified: whether decryptors check which uploads a sum holds.
+        drop_out: draws the holders of key shares that vanish in each round: they answer
+            no messages about its sum.
 
     Attributes:
         children: the processes by name: `server`, `authority` where one key is used,
@@ -70,8 +73,9 @@ class ProcessAggregation(EncryptedSums):
         quorum: int = 1,
         key_rounds: int | None = None,
         verified: bool = True,
+        drop_out: DropOut = NOBODY,
     ) -> None:
-        super().__init__(request, trust, quorum, "star", key_rounds, verified)
+        super().__init__(request, trust, quorum, "star", key_rounds, verified, drop_out)
         self._holders = range(request.holders if request.scheme.threshold else 0)
         self.children: dict[str, Child] = {}
         folder = tempfile.mkdtemp(prefix="fedjax_private-")
@@ -113,6 +117,9 @@ class ProcessAggregation(EncryptedSums):
         if self._takes_new_key(used_up):
             self._make_key()
         self._server.call("open", round_number)
+        if self.drop_out.probability:
+            answers = self.drop_out.answers(round_number, self._holders)
+            call_all("attend", dict.fromkeys(self._clients, (answers,)))
         return _ProcessSession(
             self.request,
             self._server,
@@ -259,7 +266,9 @@ class _ProcessSession:
 
     def release(self) -> tuple[FloatArray, SessionReport]:
         self._reference.close()
-        total, decrypting, traffic = self._server.call("release", self._round)
+        total, recovered, decrypting, traffic = self._server.call(
+            "release", self._round
+        )
         self._traffic.include(traffic)
         report = self._reference.report(
             total,
@@ -271,6 +280,7 @@ class _ProcessSession:
             seconds_decrypt=decrypting,
             seconds_keys=self._taken_seconds_keys(),
             link_bytes=self._traffic.per_message(),
+            recovered_holders=recovered,
         )
         return total.astype(np.float64), report
 

@@ -52,6 +52,7 @@ def make(
     most_uploads: int | None = None,
     encrypted: npt.NDArray[np.bool_] | None = None,
     residues: bool = False,
+    seed: int = 0,
 ) -> Aggregation:
     """Sets an aggregation scheme up for one training run.
 
@@ -65,6 +66,7 @@ def make(
         encrypted: (P,) which entries are encrypted; the server reads the others. See
             `SelectiveAggregation`. By default all are.
         residues: whether uploads carry shares of a sum's noise; see `SumTask`.
+        seed: of what a simulation draws about the parties; see `SumTask`.
 
     Raises:
         ValueError: an unknown scheme, a trust model that does not fit it, an empty
@@ -75,7 +77,7 @@ def make(
         encrypted = None
     choice = _checked(scheme, trust)
     most = max(trust.uploads, most_uploads or 0)
-    task = SumTask(vector_size, trust, most, residues, encrypted)
+    task = SumTask(vector_size, trust, most, residues, encrypted, seed)
     return choice.entry.make(choice.settings, task)
 
 

@@ -20,6 +20,7 @@ _EXCLUDED = (
     ("arithmetic", "openfhe", "topology", "star", "has no parties between"),
     ("arithmetic", "openfhe", "encrypted_fraction", 1, "encrypts every entry"),
     ("arithmetic", "openfhe", "recovery_threshold", None, "needs every key holder"),
+    ("arithmetic", "openfhe", "holder_drop_out", 0, "needs every key holder"),
 )
 
 
@@ -33,6 +34,9 @@ class SumSettings(CipherSettings):
         recovery_threshold: T, of n holders of key shares, that can stand in for others.
             None: just over two thirds against a malicious server, which 2T - n
             colluding holders help to two sums of one round; otherwise just over half.
+        holder_drop_out: of a simulation: the probability that a holder of key shares
+            vanishes from a round before it decrypts, and again before each time that it
+            is asked to stand in for others.
         topology: how uploads travel; one of `TOPOLOGIES`.
         fan_out: clients of one edge server, in a tree.
         encrypted_fraction: share of entries that is encrypted; see
@@ -63,6 +67,11 @@ class SumSettings(CipherSettings):
         None,
         "key holders that stand in for others (default: just over 2/3, or 1/2)",
         choices.at_least(1),
+    )
+    holder_drop_out: float = choices.setting(
+        0.0,
+        "probability that a key holder vanishes from a round, in [0, 1)",
+        choices.below_one,
     )
     topology: str = choices.setting(
         "star",

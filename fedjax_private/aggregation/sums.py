@@ -13,6 +13,7 @@ from fedjax_private.aggregation.types import Codec, IntArray, SessionReport
 from fedjax_private.encryption.errors import RefusedError
 from fedjax_private.encryption.math.packing import check_vector
 from fedjax_private.encryption.parameters import SumRequest, derive
+from fedjax_private.encryption.parties.attendance import NOBODY, DropOut
 from fedjax_private.quantization import Grid, dequantize, quantize
 from fedjax_private.trust import Decryptor, Trust
 from fedjax_private.typing import Array, PRNGKey
@@ -82,6 +83,7 @@ class EncryptedSums:
         topology: how uploads travel.
         key_rounds: rounds until a new key is made; None until its budget is used up.
         verified: whether decryptors check which uploads a sum holds.
+        drop_out: draws the holders of key shares that vanish in each round.
 
     Raises:
         ValueError: if no parameters serve the request.
@@ -95,9 +97,10 @@ class EncryptedSums:
         topology: str,
         key_rounds: int | None = None,
         verified: bool = True,
+        drop_out: DropOut = NOBODY,
     ) -> None:
         self.request, self.trust, self.quorum = request, trust, quorum
-        self.verified = verified
+        self.verified, self.drop_out = verified, drop_out
         self.topology, self.parameters = topology, derive(request)
         self.key_rounds, self._rounds_of_key = key_rounds, 0
         self._seconds_keys = 0.0
@@ -176,6 +179,11 @@ class EncryptedSums:
                 f"All {request.holders} holders of key shares together decrypt one sum "
                 f"of at least {least} uploads a round; {helped}."
             )
+            if self.drop_out.probability:
+                who += (
+                    " In this simulation a holder vanishes from a round with "
+                    f"probability {self.drop_out.probability:g}."
+                )
         elif self.trust.decryptor is Decryptor.EVERY_CLIENT:
             who = (
                 "BASELINE: every client holds the one secret key, so that one of them "

@@ -54,6 +54,8 @@ class SessionReport:
         wrapped: in simulation, entries of the released sum that are wrong because the
             true sum is beyond the range of sums.
         link_bytes: mean bytes of a message, for each kind of link.
+        recovered_holders: key holders that vanished before the sum was decrypted, and
+            that others stood in for; None where nobody holds shares of a key.
     """
 
     uploads: int
@@ -67,6 +69,7 @@ class SessionReport:
     saturated: int = 0
     wrapped: int = 0
     link_bytes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    recovered_holders: int | None = None
 
     def with_clear(self, other: "SessionReport") -> "SessionReport":
         """Returns this report plus the cost of values that were sent in the clear."""
@@ -87,7 +90,12 @@ class Session(Protocol):
         """Adds a chunk: `clients` (C,) ids, `slots` (C, S)."""
 
     def release(self) -> tuple[FloatArray, SessionReport]:
-        """Ends the round; returns the sum of all slots, (S,), and its report."""
+        """Ends the round; returns the sum of all slots, (S,), and its report.
+
+        Raises:
+            VoidRoundError: if too few parties are left that decrypt. The sum is lost
+                then, and later rounds go on.
+        """
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@ from .errors import (
     OpenFHEUnavailable as OpenFHEUnavailable,
     ProtocolError as ProtocolError,
     RefusedError as RefusedError,
+    VoidRoundError as VoidRoundError,
     WireError as WireError,
 )
 from .masking.client import MaskingClient as MaskingClient

@@ -13,6 +13,14 @@ class RefusedError(ProtocolError):
     """A well-formed message that the protocol forbids."""
 
 
+class VoidRoundError(RefusedError):
+    """A round whose sum cannot be released: too few parties are left."""
+
+
+class NoAnswerError(RuntimeError):
+    """A party that does not answer."""
+
+
 class OpenFHEUnavailable(RuntimeError):
     """Encryption cannot run here: OpenFHE is missing, or JAX cannot use the host."""
 

@@ -45,6 +45,10 @@ _KEY_BITS = 64
 # The authority refuses an exact sum beyond this many: see `largest_coefficient`.
 _NOISE_CHECK = 10
 
+# Answers that a holder of key shares gives to one sum, on average over a key's sums:
+# its own, and one in place of others.
+ANSWERS_PER_SUM = 2
+
 # The squared norm of an error of N = 2048 or more coefficients deviates by 4 % from its
 # mean (simulated; they are not quite independent): this factor is ten deviations.
 _NORM_MARGIN = 1.4
@@ -454,7 +458,7 @@ def _flooding(request: SumRequest, dimension: int) -> float:
         norm = math.sqrt(_NORM_MARGIN * dimension * variance)
     queries = max(request.settings.query_budget, -(-request.values // (dimension // 2)))
     if request.scheme.threshold:
-        queries *= 2  # a recovery shows a second partial decryption
+        queries *= ANSWERS_PER_SUM
     return (
         norm * math.sqrt(queries / 2) * 2.0 ** (request.settings.statistical_bits / 2)
     )

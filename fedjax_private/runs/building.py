@@ -74,6 +74,7 @@ def build_aggregation(
         most_uploads=prepared.spec.cohort_size,
         encrypted=_most_sensitive(prepared, prepared.scheme, params),
         residues=prepared.privacy is not None and prepared.privacy.residues,
+        seed=prepared.spec.seed,
     )
 
 

@@ -59,6 +59,7 @@ def round_row(
             report.download_bytes_per_client if report else None
         ),
         "link_bytes": dict(encryption.link_bytes) if encryption else None,
+        "recovered_holders": encryption.recovered_holders if encryption else None,
         "seconds_keys": encryption.seconds_keys if encryption else None,
         "saturated": (
             encryption.saturated
@@ -135,6 +136,7 @@ def run_row(
         "saturated": total("saturated"),
         "wrapped": total("wrapped"),
         "void_rounds": sum(row["void"] for row in rounds) if arm.federated else None,
+        "recovered_holders": total("recovered_holders"),
         "lost_uploads": sum(row["lost"] for row in rounds) if arm.federated else None,
         **client_accuracy(prepared, evaluation.correct),
         "directory": os.fspath(directory.resolve()),

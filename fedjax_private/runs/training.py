@@ -207,8 +207,9 @@ def _check_trained(prepared: Prepared, rounds: Sequence[Mapping[str, Any]]) -> N
         lower = "drop_out" if trust.uploads == 1 else "drop_out or min_uploads"
         raise ValueError(
             f"every round of {prepared.spec.name} was void, and nothing was trained: "
-            f"fewer uploads arrived than the {trust.uploads} that a sum must hold; "
-            f"lower {lower}, or take more clients."
+            f"fewer uploads arrived than the {trust.uploads} that a sum must hold, or "
+            f"fewer key holders were left than decrypt it; lower {lower}, or take more "
+            "clients."
         )
 
 

@@ -12,6 +12,7 @@ from fedjax_private.aggregation.types import Aggregation, InformedSession, Sessi
 from fedjax_private.algorithms.algorithm import Algorithm
 from fedjax_private.choices import check_call
 from fedjax_private.datasets.clients import ClientData
+from fedjax_private.encryption.errors import VoidRoundError
 from fedjax_private.simulation.checks import checked
 from fedjax_private.simulation.chunks import (
     Ids,
@@ -193,9 +194,14 @@ def _rounds(
             arrivals = len(cohorts_now[i]) - lost
             void = scheme is not None and arrivals < scheme.trust.uploads
             start = time.perf_counter()
-            if session is not None and algorithm.server_phase is not None and not void:
-                total, report = session.release()
+            total = None
+            if session is not None and not void:
+                try:
+                    total, report = session.release()
+                except VoidRoundError:
+                    void = True
                 start = time.perf_counter()
+            if total is not None and algorithm.server_phase is not None:
                 server_states[i] = jax.block_until_ready(
                     algorithm.server_phase(server_states[i], jnp.asarray(total))
                 )

@@ -28,8 +28,9 @@ class Round:
         server_state: after the round.
         client_states: after the round, with a leading axis over all clients; the next
             round may overwrite them.
-        void: whether fewer uploads arrived than a released sum must hold. Nothing is
-            released then, and the server's state is that of the round before.
+        void: whether fewer uploads arrived than a released sum must hold, or too few
+            parties were left to decrypt it. Nothing is released then, and the server's
+            state is that of the round before.
         lost: uploads of the cohort that never arrived.
     """
 

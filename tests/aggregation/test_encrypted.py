@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from fedjax_private.aggregation.sums import grid_of
-from fedjax_private.encryption import Encryptor, OpenFHEUnavailable, RefusedError
+from fedjax_private.encryption import (
+    Encryptor,
+    OpenFHEUnavailable,
+    RefusedError,
+    VoidRoundError,
+)
 from tests.aggregation.sums import ENCRYPTED, decoded, encoded, made, released
 
 
@@ -17,6 +22,15 @@ def test_missing_openfhe_ends_with_the_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "openfhe", None)
     with pytest.raises(OpenFHEUnavailable, match="plain arms run without it"):
         made("ckks", 2)
+
+
+def recovered(aggregation, slots, number):
+    """How many holders others stood in for in a round; None if the round is void."""
+    try:
+        _, report = released(aggregation, slots, round_number=number)
+    except VoidRoundError:
+        return None
+    return report.recovered_holders
 
 
 @pytest.mark.needs_openfhe
@@ -191,6 +205,64 @@ class TestSums:
         for number in range(6):
             _, report = released(aggregation, slots, round_number=number)
             assert (report.seconds_keys > 0) is (number % 2 == 0)
+
+    @pytest.mark.parametrize("name", ["threshold_ckks", "threshold_exact"])
+    def test_sums_are_the_same_where_holders_vanish(self, name):
+        settings = {"holder_drop_out": 0.25, "recovery_threshold": 3}
+        aggregation = made(name, 5, 5000, settings=settings, seed=3)
+        rows = np.random.default_rng(0).uniform(-0.1, 0.1, (5, 5000))
+        seen = []
+        for number in range(6):
+            slots = encoded(aggregation, rows, number)
+            answers = aggregation.drop_out.answers(number, range(5))
+            missing = [holder for holder, count in answers.items() if count == 0]
+            # The first of the present stand in, again without those that vanish then.
+            left = [holder for holder in range(5) if holder not in missing]
+            sets = 0
+            while missing and len(left) >= 3:
+                asked, sets = left[:3], sets + 1
+                left = [h for h in left if h not in asked or answers[h] > sets]
+                if set(asked) <= set(left):
+                    break
+            session = aggregation.open(number)
+            session.add(np.arange(5), slots)
+            if len(left) < 3:
+                with pytest.raises(VoidRoundError, match=f"round {number} is void"):
+                    session.release()
+                seen.append("void")
+                continue
+            _, report = session.release()
+            assert report.recovered_holders == len(missing)
+            seen.append((len(missing), sets))
+            if name == "threshold_exact":
+                assert report.max_error == 0.0
+            else:
+                assert report.max_error < 1e-3
+            if sets:
+                messages = [link for link in report.link_bytes if "holder" in link]
+                assert "server to holder" in messages
+        assert "void" in seen and (0, 0) in seen and (1, 1) in seen
+        assert any(each != "void" and each[1] > 1 for each in seen)
+
+    def test_runs_of_vanishing_holders_repeat(self):
+        drawn = []
+        for seed in (1, 1, 2):
+            settings = {"holder_drop_out": 0.5}
+            aggregation = made("threshold_exact", 3, settings=settings, seed=seed)
+            assert "vanishes from a round with probability 0.5" in (
+                aggregation.description
+            )
+            slots = encoded(aggregation, np.zeros((3, 10)))
+            drawn.append([recovered(aggregation, slots, n) for n in range(12)])
+        assert drawn[0] == drawn[1] != drawn[2]
+
+    def test_nobody_vanishes_by_default(self):
+        aggregation = made("threshold_exact", 3)
+        slots = encoded(aggregation, np.zeros((3, 10)))
+        _, report = released(aggregation, slots)
+        assert report.recovered_holders == 0
+        aggregation = made("exact", 3)
+        assert released(aggregation, slots)[1].recovered_holders is None
 
     def test_duplicates_are_refused(self):
         session = made("ckks").open(0)

@@ -12,10 +12,15 @@ import pytest
 
 from fedjax_private.aggregation.encrypted import EncryptedAggregation
 from fedjax_private.aggregation.processes import ProcessAggregation
-from fedjax_private.encryption.errors import OpenFHEUnavailable, RefusedError
+from fedjax_private.encryption.errors import (
+    OpenFHEUnavailable,
+    RefusedError,
+    VoidRoundError,
+)
 from fedjax_private.encryption.openfhe.backend import interpreter
 from fedjax_private.encryption.parameters import Scheme
 from fedjax_private.encryption.parties import children
+from fedjax_private.encryption.parties.attendance import DropOut
 from fedjax_private.encryption.parties.sockets import Run
 from fedjax_private.trust import Decryptor, Trust
 from tests.aggregation.process_sums import (
@@ -145,6 +150,30 @@ def test_keys_are_rotated_after_so_many_rounds():
             _, report = released(sums, slots, number)
             assert (report.seconds_keys > 0) is (number % 2 == 0)
         assert "A new key is made every 2 rounds." in sums.description
+
+
+def test_sums_are_the_same_where_holders_vanish():
+    request, trust = arguments("threshold_exact")
+    drop_out = DropOut(0.2, 2)
+    with contextlib.closing(
+        ProcessAggregation(request, trust, quorum=3, drop_out=drop_out)
+    ) as separate:
+        single = EncryptedAggregation(request, trust, quorum=3, drop_out=drop_out)
+        seen = []
+        for number in range(3):
+            slots, found = encoded(single, number), []
+            for aggregation in (separate, single):
+                try:
+                    total, report = released(aggregation, slots, number)
+                except VoidRoundError as error:
+                    found.append(str(error))
+                    continue
+                np.testing.assert_array_equal(total, slots.sum(axis=0))
+                found.append((report.recovered_holders, report.link_bytes))
+            assert found[0] == found[1]
+            seen.append(found[0] if isinstance(found[0], str) else found[0][0])
+        assert any(isinstance(each, str) for each in seen)
+        assert {0, 1} <= set(seen)
 
 
 def test_dead_processes_are_named_and_none_is_left():

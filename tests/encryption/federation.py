@@ -218,7 +218,12 @@ class Federation:
         """The polynomials in a message to the server."""
         size = self.parameters.rows * self.ring.polynomial_bytes
         message = read(
-            self.server_party, data, kind, payload=size, key_id=self.material.key_id
+            self.server_party,
+            data,
+            kind,
+            payload=size,
+            most_numbers=2 * len(self.names),
+            key_id=self.material.key_id,
         )
         return self.ring.unpack(message.payload)
 

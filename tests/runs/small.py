@@ -67,6 +67,7 @@ ROW_NAMES = (
     "saturated",
     "wrapped",
     "void_rounds",
+    "recovered_holders",
     "lost_uploads",
     "client_accuracy_mean",
     "client_accuracy_worst_tenth",

@@ -193,6 +193,7 @@ CHANGES = {
     "flooding": ["worst_case"],
     "key_holder": ["clients"],
     "recovery_threshold": [4],
+    "holder_drop_out": [0.2],
     "server": ["semi_honest", "malicious"],
     "key_rounds": [1],
     "topology": ["ring"],

@@ -13,5 +13,6 @@ ENTRY = encrypted_entry(
         "statistical_bits",
         "query_budget",
         "recovery_threshold",
+        "holder_drop_out",
     ),
 )

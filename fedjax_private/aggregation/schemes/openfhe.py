@@ -19,6 +19,7 @@ from fedjax_private.encryption.errors import OpenFHEUnavailable
 from fedjax_private.encryption.math import polynomials
 from fedjax_private.encryption.openfhe import backend
 from fedjax_private.encryption.parameters import Scheme, SumRequest
+from fedjax_private.encryption.parties.attendance import DropOut
 from fedjax_private.encryption.parties.joint_key import check_quorum
 from fedjax_private.trust import Decryptor
 
@@ -110,6 +111,7 @@ def _describe(scheme: Scheme, settings: SumSettings, task: SumTask) -> str:
         settings.topology,
         settings.key_rounds,
         settings.verified,
+        DropOut(settings.holder_drop_out, task.seed),
     )
     text = sums.description
     if settings.encrypted_fraction < 1:
@@ -140,6 +142,7 @@ def _make(scheme: Scheme, settings: SumSettings, task: SumTask) -> Aggregation:
             quorum=quorum,
             key_rounds=settings.key_rounds,
             verified=settings.verified,
+            drop_out=DropOut(settings.holder_drop_out, task.seed),
         )
     sums = EncryptedAggregation(
         request,
@@ -149,5 +152,6 @@ def _make(scheme: Scheme, settings: SumSettings, task: SumTask) -> Aggregation:
         fan_out=settings.fan_out,
         key_rounds=settings.key_rounds,
         verified=settings.verified,
+        drop_out=DropOut(settings.holder_drop_out, task.seed),
     )
     return sums if mask is None else SelectiveAggregation(sums, mask)

@@ -1,21 +1,24 @@
 """Threshold decryption, server's side: adds up the holders' partial decryptions."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from fedjax_private.encryption.errors import RefusedError, WireError
+import numpy as np
+
+from fedjax_private.encryption.errors import RefusedError, VoidRoundError, WireError
 from fedjax_private.encryption.math import plaintexts
 from fedjax_private.encryption.math.packing import FloatArray, IntArray, unpack
 from fedjax_private.encryption.math.rings import Residues
 from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.wire import (
-    MISSING_COUNT,
     Kind,
+    Message,
     Messages,
     read,
     write,
 )
 from fedjax_private.encryption.openfhe.contexts import ring_of
+from fedjax_private.encryption.parties.recovery import Recovery
 from fedjax_private.encryption.parties.server import AggregationServer
 
 
@@ -23,7 +26,9 @@ class Fusion:
     """One decryption by holders, at the server: partial decryptions in, the sum out.
 
     Formal guarantees: none beyond `AggregationServer`'s: it holds what holders sent,
-    which together decrypts this one sum. It takes one part from each holder.
+    which together decrypts this one sum. It takes one part from each holder. Where some
+    are missing, it asks T others to stand in, and T others again if one of those does
+    not answer either: see `recovery`.
 
     Args:
         party: the server.
@@ -59,7 +64,10 @@ class Fusion:
         )
         self._answered: list[int] = []
         self._adding = threading.Lock()
-        self._standing_in: set[int] = set()
+        self._recovery: Recovery | None = None
+        self._waiting: set[int] = set()  # for these holders that stand in
+        self._gone: set[int] = set()  # holders that were asked to, in vain
+        self._helped = np.zeros_like(self._total)
 
     @property
     def missing(self) -> tuple[int, ...]:
@@ -85,46 +93,85 @@ class Fusion:
             WireError: if the message is no partial decryption of this sum.
             RefusedError: if it is not from a holder, or a second one.
         """
-        sender, parts = self._read(Kind.PARTIAL, data)
+        message, parts = self._read(Kind.PARTIAL, data)
         with self._adding:
-            if sender not in self.missing:
-                raise RefusedError(f"an unexpected partial decryption from {sender}.")
+            # Once others stand in, a late answer would count twice.
+            if self._recovery is not None or message.sender not in self.missing:
+                raise RefusedError(
+                    f"an unexpected partial decryption from {message.sender}."
+                )
             self._total = self._ring.add(self._total, parts)
-            self._answered.append(sender)
+            self._answered.append(message.sender)
+
+    @property
+    def recovered(self) -> int:
+        """The number of holders that others stood in for."""
+        return len(self._recovery.missing) if self._recovery else 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every part has arrived, of a holder or of those that stand in."""
+        return not self._waiting if self._recovery else not self.missing
+
+    def recover(self, ask: Callable[[Messages], Iterable[bytes]]) -> None:
+        """Has holders stand in for those that are missing, until a set has done so.
+
+        Args:
+            ask: sends requests to holders, and returns the answers that arrive.
+
+        Raises:
+            VoidRoundError: if fewer than T holders are left.
+        """
+        while not self.complete:
+            for answer in ask(self.recovery_requests()):
+                self.add_recovery(answer)
 
     def recovery_requests(self) -> Messages:
         """Returns the messages that ask T holders to stand in for the missing ones.
 
+        Called again, it asks others in place of those that have not answered.
+
         Raises:
-            RefusedError: if no holder is missing, or if fewer than T holders are left,
-                so that the round is void.
+            RefusedError: if no holder is missing, or all have been stood in for.
+            VoidRoundError: if fewer than T holders are left.
         """
-        if not self.missing:
+        if self.complete:
             raise RefusedError(f"no holder is missing in round {self.round_number}.")
-        present = self._answered[: self._quorum]
-        if len(present) < self._quorum:
-            raise RefusedError(
-                f"round {self.round_number} is void: {len(self._answered)} of "
+        missing = self._recovery.missing if self._recovery else self.missing
+        self._gone |= self._waiting
+        # In one order, whichever answered first.
+        left = [h for h in self._holders if h in {*self._answered} - self._gone]
+        if len(left) < self._quorum:
+            raise VoidRoundError(
+                f"round {self.round_number} is void: {len(left)} of "
                 f"{len(self._holders)} holders are left to decrypt it, and "
                 f"{self._quorum} are needed."
             )
-        missing, self._standing_in = self.missing, set(present)
-        self._answered.extend(missing)  # a late answer would now count twice
-        count = MISSING_COUNT.pack(len(missing))
-        return self._to(present, Kind.RECOVERY_REQUEST, count, (*missing, *present))
+        recovery = self._recovery = Recovery(missing, tuple(left[: self._quorum]))
+        self._waiting = set(recovery.present)
+        self._helped = np.zeros_like(self._total)
+        return self._to(
+            recovery.present, Kind.RECOVERY_REQUEST, recovery.payload, recovery.numbers
+        )
 
     def add_recovery(self, data: bytes) -> None:
         """Adds the partial decryption of a holder that stands in for missing ones.
 
         Raises:
             WireError: if the message is no such decryption of this sum.
-            RefusedError: if the sender was not asked, or has answered before.
+            RefusedError: if the sender was not asked, has answered before, or answers
+                an earlier request.
         """
-        sender, parts = self._read(Kind.RECOVERY, data)
-        if sender not in self._standing_in:
+        message, parts = self._read(Kind.RECOVERY, data)
+        sender, recovery = message.sender, self._recovery
+        if recovery is None or sender not in self._waiting:
             raise RefusedError(f"{sender} was not asked to stand in.")
-        self._total = self._ring.add(self._total, parts)
-        self._standing_in.remove(sender)
+        if message.numbers != recovery.numbers:
+            raise RefusedError(f"{sender} stands in for others, or beside others.")
+        self._helped = self._ring.add(self._helped, parts)
+        self._waiting.remove(sender)
+        if not self._waiting:
+            self._total = self._ring.add(self._total, self._helped)
 
     def release(self) -> FloatArray | IntArray:
         """Returns the sum (values,).
@@ -132,10 +179,11 @@ class Fusion:
         Raises:
             RefusedError: if a partial decryption is missing.
         """
-        if self.missing or self._standing_in:
+        if not self.complete:
+            waiting = self._waiting or set(self.missing)
             raise RefusedError(
                 f"round {self.round_number} is void: partial decryptions of holders "
-                f"{sorted({*self.missing, *self._standing_in})} are missing."
+                f"{sorted(waiting)} are missing."
             )
         rows = plaintexts.decode_values(self._total, self._parameters, self._ring)
         return unpack(rows, self._parameters)
@@ -160,12 +208,18 @@ class Fusion:
             for receiver in receivers
         }
 
-    def _read(self, kind: Kind, data: bytes) -> tuple[int, Residues]:
-        size, key_id = len(self._total) * self._ring.polynomial_bytes, self._key_id
-        message = read(self._party, data, kind, payload=size, key_id=key_id)
+    def _read(self, kind: Kind, data: bytes) -> tuple[Message, Residues]:
+        message = read(
+            self._party,
+            data,
+            kind,
+            payload=len(self._total) * self._ring.polynomial_bytes,
+            most_numbers=len(self._holders) if kind is Kind.RECOVERY else 0,
+            key_id=self._key_id,
+        )
         if message.round_number != self.round_number:
             raise WireError(
                 f"a partial decryption of round {message.round_number}, not of "
                 f"{self.round_number}."
             )
-        return message.sender, self._ring.unpack(message.payload)
+        return message, self._ring.unpack(message.payload)

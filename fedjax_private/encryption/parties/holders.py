@@ -10,6 +10,7 @@ never put its key together.
 """
 
 import functools
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,13 +28,14 @@ from fedjax_private.encryption.messages.wire import (
     write,
 )
 from fedjax_private.encryption.openfhe.contexts import ring_of
-from fedjax_private.encryption.parameters import SumRequest
+from fedjax_private.encryption.parameters import ANSWERS_PER_SUM, SumRequest
 from fedjax_private.encryption.parties.declarations import Parts
 from fedjax_private.encryption.parties.decryption_log import (
     DecryptionLog,
     check_uploads,
 )
 from fedjax_private.encryption.parties.joint_key import KeyGeneration
+from fedjax_private.encryption.parties.recovery import Recovery, masks
 from fedjax_private.trust import Decryptor, Trust
 
 
@@ -46,16 +48,18 @@ class KeyHolder(KeyGeneration):
     with a term that they do not know, and of whose shares they hold fewer than T, which
     are uniform (Shamir 1979). A holder helps to decrypt one sum a round, of at least
     `trust.uploads` uploads, and stands in for the missing in the same sum only;
-    nobody's key is ever put together. Its partial decryptions carry Gaussian noise that
-    hides the error that they contain: over the query budget of one key they are within
-    a statistical distance of 2^-(s+1)/2 of what depends on the released sums alone
-    (Asharov et al. 2012, with the noise sized as in `Parameters.flooding_std`; a
-    recovery counts as a second decryption). All of this holds as long as all uploads of
-    a sum are encryptions.
+    nobody's key is ever put together. Its answers carry Gaussian noise that hides the
+    error that they contain (Asharov et al. 2012). A holder gives two answers a sum on
+    average, partial decryptions and recoveries counted alike, and then the key is used
+    up. The answers that concern one honest holder's key are its own, and those of
+    finished recoveries in which it is missing (see `recovery`), each of which costs
+    another honest holder an answer. While these are at most 2 `sums_per_key`, as where
+    every sum is recovered once, they are within a statistical distance of 2^-(s+1)/2 of
+    what depends on the released sums alone (see `Parameters.flooding_std`). Whatever
+    the server and T - 1 holders do, they are within sqrt(n - T + 1) times that. All of
+    this holds as long as all uploads of a sum are encryptions.
 
-    Not guaranteed: holders follow the protocol. A server that departs from it and T - 1
-    holders can have up to n - T + 1 others stand in for one holder in one sum, each
-    with fresh noise, where the budget counts two. A server that asks different holders
+    Not guaranteed: holders follow the protocol. A server that asks different holders
     for different sums of a round gets nothing meaningful, as long as fewer than 2T - n
     holders collude with it. With as many, each group of honest holders can stand in for
     the other, and it gets two sums (as in Bonawitz et al., CCS 2017, whose T is above
@@ -97,10 +101,11 @@ class KeyHolder(KeyGeneration):
         check_uploads(trust, request)
         super().__init__(party, request, holders, quorum)
         self._trust, self._verified = trust, verified
-        # The round and the second polynomials of the sum last decrypted, and whether
-        # this holder has stood in for others in that sum.
+        # The round and the second polynomials of the sum last decrypted, and the
+        # recoveries that this holder has taken part in for that sum.
         self._last: tuple[int, Residues] | None = None
-        self._stood_in = False
+        self._stood_in: set[tuple[frozenset[int], frozenset[int]]] = set()
+        self._given, self._answering = 0, threading.Lock()
 
     @functools.cached_property
     def _log(self) -> DecryptionLog:
@@ -108,8 +113,17 @@ class KeyHolder(KeyGeneration):
 
     @property
     def used_up(self) -> bool:
-        """Whether the key has decrypted as many sums as it may."""
-        return self._material is not None and self._log.used_up
+        """Whether the key has decrypted, or given answers, as many times as it may."""
+        if self._material is None:
+            return False
+        return self._log.used_up or self._given >= self._most_answers
+
+    @property
+    def _most_answers(self) -> int:
+        """Partial decryptions that this holder may give under this key, of any kind."""
+        sums = self.material.parameters.sums_per_key
+        assert sums is not None  # as all schemes of holders are flooded
+        return ANSWERS_PER_SUM * sums
 
     def declare(self, data: bytes) -> None:
         """Accepts a client's declaration of its upload, where sums are verified.
@@ -131,13 +145,17 @@ class KeyHolder(KeyGeneration):
 
         Raises:
             WireError: if the message is not a sum from the server under the joint key.
-            RefusedError: see `DecryptionLog.read`.
+            RefusedError: see `DecryptionLog.read`; or if this holder has given as many
+                answers as the noise protects.
         """
         (answer,) = decrypt_together([self], [data], parts)
         return answer
 
     def stand_in(self, data: bytes) -> bytes:
-        """Returns partial decryptions, added up, in place of missing holders.
+        """Returns a partial decryption, masked, in place of missing holders.
+
+        A holder may be asked again, with others beside it, when one of those that it
+        was to stand in with has vanished.
 
         Args:
             data: the server's request, which names the missing holders and the T
@@ -147,7 +165,8 @@ class KeyHolder(KeyGeneration):
             WireError: if the message is not a request from the server under the joint
                 key.
             RefusedError: if the request is about another sum than the last, if too few
-                holders stand in, or if this holder has stood in for others in this sum.
+                holders stand in, if this holder has taken part in the same recovery
+                before, or if it has given as many answers as the noise protects.
         """
         ring = self._scheme.ring
         message = read(
@@ -159,12 +178,8 @@ class KeyHolder(KeyGeneration):
             key_id=self.material.key_id,
             sender=SERVER,
         )
-        (count,) = MISSING_COUNT.unpack(message.payload)
-        missing, present = message.numbers[:count], message.numbers[count:]
-        if self._last is None or message.round_number != self._last[0]:
-            raise RefusedError(
-                f"round {message.round_number} is not the one decrypted last."
-            )
+        recovery = Recovery.of_request(message)
+        missing, present = recovery.missing, recovery.present
         if (
             not missing
             or len(present) != self._quorum
@@ -175,9 +190,17 @@ class KeyHolder(KeyGeneration):
                 f"{self._quorum} holders, with this one, must stand in for others; got "
                 f"{list(present)} for {list(missing)}."
             )
-        if self._stood_in:
-            raise RefusedError("this holder has stood in for others in this sum.")
-        self._stood_in = True
+        with self._answering:
+            if self._last is None or message.round_number != self._last[0]:
+                raise RefusedError(
+                    f"round {message.round_number} is not the one decrypted last."
+                )
+            if recovery.sets in self._stood_in:
+                raise RefusedError("this holder has stood in beside these in this sum.")
+            self._check_budget()
+            self._given += 1
+            self._stood_in.add(recovery.sets)
+            round_number, seconds = self._last
         points = [self._holders.index(holder) + 1 for holder in present]
         index = present.index(self._party.number)
         factors = [lagrange_at_zero(points, q)[index] for q in ring.moduli]
@@ -185,23 +208,43 @@ class KeyHolder(KeyGeneration):
         for holder in missing:
             total = ring.add(total, self._shares[holder])
         key = Factor.of(scale(total, factors, ring), ring)
-        return self._answer(Kind.RECOVERY, key)
+        decrypted = self._scheme.partially_decrypt(key, seconds)
+        key_id, rows = self.material.key_id, len(seconds)
+        mask = masks(self._party, recovery, ring, rows, key_id, round_number)
+        masked = ring.add(decrypted, mask)
+        return self._answer(Kind.RECOVERY, round_number, masked, recovery.numbers)
 
     def _accept(self, data: bytes, parts: Parts | None) -> Residues:
         """Accepts a sum to be decrypted; returns noise for it, in coefficients."""
-        total = self._log.read(data, parts, firsts=False)
-        self._last, self._stood_in = (total.round_number, total.seconds), False
+        with self._answering:
+            self._check_budget()
+            total = self._log.read(data, parts, firsts=False)
+            self._given += 1
+            self._last, self._stood_in = (total.round_number, total.seconds), set()
         return self._scheme.flooding_noise(len(total.seconds))
 
     def _part(self, noise: Residues) -> bytes:
         """Returns the partial decryption of that sum, with the values of that noise."""
         assert self._secret_key is not None  # made together with the material
-        return self._answer(Kind.PARTIAL, self._secret_key, noise)
-
-    def _answer(self, kind: Kind, key: Factor, noise: Residues | None = None) -> bytes:
         assert self._last is not None
         round_number, seconds = self._last
-        parts = self._scheme.partially_decrypt(key, seconds, noise)
+        decrypted = self._scheme.partially_decrypt(self._secret_key, seconds, noise)
+        return self._answer(Kind.PARTIAL, round_number, decrypted)
+
+    def _check_budget(self) -> None:
+        if self._given >= self._most_answers:
+            raise RefusedError(
+                "this holder has answered as often as the noise of this key protects: "
+                "the next round needs a fresh one."
+            )
+
+    def _answer(
+        self,
+        kind: Kind,
+        round_number: int,
+        parts: Residues,
+        numbers: tuple[int, ...] = (),
+    ) -> bytes:
         return write(
             self._party,
             SERVER,
@@ -209,6 +252,7 @@ class KeyHolder(KeyGeneration):
             round_number,
             self._scheme.ring.pack(parts),
             key_id=self.material.key_id,
+            numbers=numbers,
         )
 
 

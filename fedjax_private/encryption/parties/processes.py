@@ -12,6 +12,7 @@ Tests start whole federations of processes: see `tests/aggregation/test_processe
 """
 
 import abc
+import contextlib
 import functools
 import os
 import shutil
@@ -24,11 +25,18 @@ from typing import Any
 
 import numpy.typing as npt
 
-from fedjax_private.encryption.errors import RefusedError
+from fedjax_private.encryption.errors import NoAnswerError, RefusedError
 from fedjax_private.encryption.messages.channels import Directory, Party
 from fedjax_private.encryption.messages.material import Material
 from fedjax_private.encryption.messages.vouchers import vouched
-from fedjax_private.encryption.messages.wire import AUTHORITY, SERVER, Kind, kind_of
+from fedjax_private.encryption.messages.wire import (
+    AUTHORITY,
+    SERVER,
+    Kind,
+    Messages,
+    kind_of,
+)
+from fedjax_private.encryption.parties.attendance import Attendance
 from fedjax_private.encryption.parties.authority import KeyAuthority
 from fedjax_private.encryption.parties.encryptor import Encryptor
 from fedjax_private.encryption.parties.fusion import Fusion
@@ -99,16 +107,22 @@ class _Server(_Role):
         is_open = self._adding.round_number == round_number
         return self._adding.clients if is_open else ()
 
-    def release(self, round_number: int) -> tuple[npt.NDArray[Any], float, Traffic]:
-        """Returns the sum, seconds of decryption, and what was sent."""
+    def release(
+        self, round_number: int
+    ) -> tuple[npt.NDArray[Any], int | None, float, Traffic]:
+        """Returns the sum, holders stood in for, seconds of decryption, and traffic."""
         if self._adding.round_number != round_number:
             raise RefusedError(f"round {round_number} is not open.")
         traffic = self._traffic
         start, added = time.perf_counter(), traffic.seconds_add
         threshold = self._run.request.scheme.threshold
-        total = self._by_holders() if threshold else self._by_authority()
+        recovered = None
+        if threshold:
+            total, recovered = self._by_holders()
+        else:
+            total = self._by_authority()
         seconds = time.perf_counter() - start - (traffic.seconds_add - added)
-        return total, seconds, traffic
+        return total, recovered, seconds, traffic
 
     def _answer(self, number: int, data: bytes) -> bytes:
         return self._mailbox.in_main_thread(self._add, data)
@@ -124,14 +138,28 @@ class _Server(_Role):
             message = self._adding.sum_message()
         return self._adding.read_release(self._ask("authority", AUTHORITY, message))
 
-    def _by_holders(self) -> npt.NDArray[Any]:
+    def _by_holders(self) -> tuple[npt.NDArray[Any], int]:
         holders, quorum = range(self._run.request.holders), self._run.quorum
         fusion = Fusion(self._parties[SERVER], self._adding, holders, quorum)
-        requests, ask = fusion.requests(), functools.partial(self._ask, "holder")
+        for answer in self._ask_holders(fusion.requests(), (NoAnswerError,)):
+            fusion.add(answer)
+        # A holder that has used up its answers is asked in vain.
+        silent = (NoAnswerError, RefusedError)
+        fusion.recover(lambda requests: self._ask_holders(requests, silent))
+        return fusion.release(), fusion.recovered
+
+    def _ask_holders(
+        self, requests: Messages, silent: tuple[type[Exception], ...]
+    ) -> list[bytes]:
+        """Returns the answers to messages, but for those with such an error."""
+
+        def ask(number: int) -> bytes | None:
+            with contextlib.suppress(*silent):
+                return self._ask("holder", number, requests[number])
+            return None
+
         with ThreadPoolExecutor() as pool:
-            for answer in pool.map(ask, requests, requests.values()):
-                fusion.add(answer)
-        return fusion.release()
+            return [answer for answer in pool.map(ask, requests) if answer is not None]
 
     def _ask(self, kind: str, number: int, message: bytes) -> bytes:
         self._traffic.sent(f"server to {kind}", message)
@@ -161,6 +189,7 @@ class _Clients(_Role):
         self._holders: dict[int, KeyHolder] = {}
         threshold = run.request.scheme.threshold
         self._link = f"client to {'holder' if threshold else 'authority'}"
+        self._attendance = Attendance({})
 
     def hold(self, number: int) -> None:
         """Makes a holder for a new key."""
@@ -184,6 +213,10 @@ class _Clients(_Role):
             for holder in self._holders.values()
             for item in holder.vouch(receivers).items()
         ]
+
+    def attend(self, answers: Mapping[int, int]) -> None:
+        """Says how many messages about the sum of this round holders answer."""
+        self._attendance = Attendance(answers)
 
     def used_up(self) -> bool:
         return any(holder.used_up for holder in self._holders.values())
@@ -220,8 +253,12 @@ class _Clients(_Role):
         return seconds, traffic
 
     def _answer(self, number: int, data: bytes) -> bytes:
-        holder = self._holders[number]
-        return self._decryptors_answer(holder, data, holder.partially_decrypt)
+        holder, kind = self._holders[number], kind_of(data)
+        if kind != Kind.DECLARATION and not self._attendance.answers(number):
+            raise NoAnswerError(f"key holder {number} has vanished from this round.")
+        recovery = kind == Kind.RECOVERY_REQUEST
+        decrypt = holder.stand_in if recovery else holder.partially_decrypt
+        return self._decryptors_answer(holder, data, decrypt)
 
 
 ROLES: dict[str, type[_Role]] = {

@@ -22,7 +22,7 @@ from multiprocessing.connection import (
 )
 from typing import Any
 
-from fedjax_private.encryption.errors import RefusedError
+from fedjax_private.encryption.errors import NoAnswerError, RefusedError
 from fedjax_private.encryption.messages.wire import AUTHORITY, MAGIC, SERVER, size
 from fedjax_private.encryption.parameters import SumRequest, derive
 from fedjax_private.trust import Trust
@@ -92,7 +92,7 @@ class Mailbox:
 
         Raises:
             RefusedError: if the receiver refuses the message, with its sentence.
-            RuntimeError: if there is no answer.
+            NoAnswerError: if there is no answer.
         """
         try:
             with Client(self._address(number), authkey=self._authkey) as connection:
@@ -100,7 +100,7 @@ class Mailbox:
                 answer = connection.recv_bytes(self._longest)
         except (OSError, EOFError) as error:
             name = _NAMES.get(number, f"key holder {number}")
-            raise RuntimeError(
+            raise NoAnswerError(
                 f"{name} does not answer: its process has ended."
             ) from error
         if answer and not answer.startswith(MAGIC):
@@ -142,6 +142,8 @@ class Mailbox:
             data = connection.recv_bytes(self._longest)
             try:
                 reply = answer(data)
+            except NoAnswerError:
+                return  # a simulated party that has vanished
             except Exception as error:
                 reply = str(error).encode()
             connection.send_bytes(reply)

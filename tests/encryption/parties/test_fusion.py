@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fedjax_private.encryption.errors import RefusedError
+from fedjax_private.encryption.errors import RefusedError, VoidRoundError
 from fedjax_private.encryption.parties.fusion import Fusion
 from tests.encryption.federation import (
     CKKS,
@@ -76,14 +76,14 @@ def test_two_holders_decrypt_together_and_neither_alone():
     federation.works()
     fusion, _ = federation.fusion()
     federation.answer(fusion, (4,))
-    with pytest.raises(RefusedError, match="1 of 2 holders are left"):
+    with pytest.raises(VoidRoundError, match="1 of 2 holders are left"):
         fusion.recovery_requests()
 
 
 def test_fewer_than_a_quorum_void_the_round_and_not_the_next_one(federation):
     fusion, _ = federation.fusion()
     federation.answer(fusion, HOLDERS[: QUORUM - 1])
-    with pytest.raises(RefusedError, match=r"void: 2 of 5 holders are left .* 3 are"):
+    with pytest.raises(VoidRoundError, match=r"void: 2 of 5 holders are left .* 3 are"):
         fusion.recovery_requests()
     with pytest.raises(RefusedError, match="void"):
         fusion.release()
@@ -99,6 +99,62 @@ def test_a_helper_that_vanishes_voids_the_round_and_not_the_next_one(federation)
     with pytest.raises(RefusedError, match=message):
         fusion.release()
     federation.works()
+
+
+def test_others_stand_in_where_one_that_was_to_stand_in_vanishes(federation):
+    for vanished in HOLDERS[1:4]:
+        fusion, total = federation.fusion()
+        federation.answer(fusion, HOLDERS[1:])
+        federation.stand_in(fusion, absent=(vanished,))
+        # Nothing of the first set counts. Another one is asked, without the vanished.
+        parts = federation.stand_in(fusion)
+        assert len(parts) == QUORUM and fusion.complete and fusion.recovered == 1
+        federation.check(fusion.release(), total)
+
+
+def test_two_that_vanish_leave_too_few(federation):
+    fusion, _ = federation.fusion()
+    federation.answer(fusion, HOLDERS[1:])
+    federation.stand_in(fusion, absent=HOLDERS[1:3])
+    with pytest.raises(VoidRoundError, match="2 of 5 holders are left"):
+        fusion.recovery_requests()
+    federation.works()
+
+
+def test_answers_of_an_earlier_set_do_not_count(federation):
+    fusion, total = federation.fusion()
+    federation.answer(fusion, HOLDERS[1:])
+    requests = fusion.recovery_requests()
+    first = {n: federation.holders[n].stand_in(data) for n, data in requests.items()}
+    slow, *others = first
+    for number in others:
+        fusion.add_recovery(first[number])
+    requests = fusion.recovery_requests()
+    assert slow not in requests
+    for data in first.values():
+        with pytest.raises(RefusedError, match=r"asked to|stands in"):
+            fusion.add_recovery(data)
+    for number, data in requests.items():
+        fusion.add_recovery(federation.holders[number].stand_in(data))
+    federation.check(fusion.release(), total)
+    with pytest.raises(RefusedError, match="no holder is missing"):
+        fusion.recovery_requests()
+
+
+def test_recover_asks_until_a_set_has_answered(federation):
+    fusion, total = federation.fusion()
+    federation.answer(fusion, HOLDERS[1:])
+    asked = []
+
+    def ask(requests):
+        asked.append(tuple(requests))
+        for number, data in requests.items():
+            if number != HOLDERS[2]:
+                yield federation.holders[number].stand_in(data)
+
+    fusion.recover(ask)
+    assert asked == [HOLDERS[1:4], (HOLDERS[1], *HOLDERS[3:])]
+    federation.check(fusion.release(), total)
 
 
 def test_a_sum_is_not_released_before_the_last_part_has_come(federation):

@@ -93,19 +93,42 @@ def test_a_holder_stands_in_within_a_quorum_of_holders_only(federation, gone, pr
     helper.stand_in(federation.recovery_request(0, number, (3,), (0, 11, 5)))
 
 
-def test_a_holder_stands_in_once_in_a_sum(federation):
+def test_a_holder_stands_in_once_beside_the_same_others(federation):
     fusion, _ = federation.fusion()
     federation.answer(fusion, HOLDERS)
     helper, number = federation.holders[0], fusion.round_number
-    helper.stand_in(federation.recovery_request(0, number, (3,), (0, 11, 5)))
-    for gone, present in (
-        ((3,), (0, 11, 5)),
-        ((3,), (0, 11, 12)),
-        ((12,), (0, 11, 5)),
-        ((3, 12), (5, 0, 11)),
-    ):
-        with pytest.raises(RefusedError, match="has stood in"):
+    asked = [((3, 12), (0, 11, 5)), ((3,), (0, 11, 5)), ((3,), (0, 12, 5))]
+    for gone, present in asked:
+        helper.stand_in(federation.recovery_request(0, number, gone, present))
+    # Nor in another order.
+    for gone, present in (*asked, ((12, 3), (5, 0, 11)), ((3,), (5, 12, 0))):
+        with pytest.raises(RefusedError, match="has stood in beside these"):
             helper.stand_in(federation.recovery_request(0, number, gone, present))
+
+
+def test_recoveries_count_against_what_the_noise_protects():
+    # Two sums a key, so four answers of a holder: its own and recoveries alike.
+    request = request_of(CKKS, holders=5, query_budget=4)
+    federation = Federation(request, tuple(range(5)), 3).with_key()
+    assert federation.parameters.sums_per_key == 2
+    fusion, _ = federation.fusion()
+    federation.answer(fusion, range(5))
+    helper, number = federation.holders[0], fusion.round_number
+    for gone, present in (((3,), (0, 1, 2)), ((2,), (0, 1, 3)), ((1,), (0, 2, 3))):
+        assert not helper.used_up
+        helper.stand_in(federation.recovery_request(0, number, gone, present))
+    assert helper.used_up
+    fresh = federation.recovery_request(0, number, (4,), (0, 1, 2))
+    with pytest.raises(RefusedError, match="answered as often as the noise"):
+        helper.stand_in(fresh)
+    fusion, _ = federation.fusion()
+    with pytest.raises(RefusedError, match="answered as often as the noise"):
+        helper.partially_decrypt(fusion.requests()[0])
+    # Others have answers left, and the sum is decrypted without this one.
+    federation.answer(fusion, (1, 2, 3, 4))
+    federation.stand_in(fusion)
+    assert fusion.recovered == 1
+    fusion.release()
 
 
 def test_a_holder_stands_in_for_the_sum_that_it_decrypted_last(federation):

@@ -14,6 +14,7 @@ from fedjax_private.encryption.openfhe import schemes
 from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
 from fedjax_private.encryption.parameters import derive
 from fedjax_private.encryption.parties.holders import decrypt_together
+from fedjax_private.encryption.parties.recovery import Recovery, masks
 from tests.encryption.federation import (
     CKKS,
     CLIENTS,
@@ -85,9 +86,21 @@ def test_recoveries_carry_the_noise_that_the_parameters_say(smudged):
     fusion, _ = smudged.fusion(LEAST_CLIENTS)
     smudged.answer(fusion, (1, 2))
     total = np.zeros_like(smudged.seconds)
+    recovery = Recovery((0,), (1, 2))
     for number, data in fusion.recovery_requests().items():
         reply = smudged.holders[number].stand_in(data)
         parts = smudged.polynomials(reply, Kind.RECOVERY)
+        # As the other of the two that stand in could do.
+        (other,) = {1, 2} - {number}
+        opposite = masks(
+            smudged.parties[other],
+            recovery,
+            smudged.ring,
+            len(parts),
+            smudged.material.key_id,
+            fusion.round_number,
+        )
+        parts = smudged.ring.add(parts, opposite)
         key = smudged.helping_key(number, (1, 2), 0)
         noise = noise_of(parts, smudged.seconds, key, smudged.ring)
         check_noise(noise, smudged.parameters)
