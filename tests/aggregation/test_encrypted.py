@@ -289,8 +289,8 @@ class TestSums:
         assert "a statistical distance of 2^-15.5 over the" in text
         assert "A new key is made after" in text
         assert "UNPROTECTED" in made("ckks", settings={"protect": False}).description
-        text = made("threshold_exact").description
-        for part in ("BFV", "All 3 holders", "2 of them can stand in", "of 16 bits"):
+        text = made("threshold_exact", 4).description
+        for part in ("BFV", "All 4 holders", "3 of them can stand in", "of 16 bits"):
             assert part in text
         assert "mod 2^16" in made("exact", residues=True).description
 
