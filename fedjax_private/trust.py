@@ -32,10 +32,13 @@ class Adversary(enum.Enum):
 class Trust:
     """The trust model of one training run.
 
-    Parties: clients hold their data; the aggregation server is honest but curious and
-    holds no key; the key authority, or the holders of key shares together, decrypt one
-    released sum a round and nothing else. A server that substitutes ciphertexts is
-    outside the model.
+    Parties: clients hold their data; the aggregation server holds no key; the key
+    authority, or the holders of key shares together, decrypt one released sum a round
+    and nothing else. Clients, holders and the authority follow the protocol. So does
+    the server if sums are not verified. If they are, as by default, it may substitute
+    ciphertexts: it then reads no more than released sums, but can make them wrong (see
+    `KeyAuthority` and `KeyHolder`, which also say where recovery of key holders sets a
+    limit to that).
 
     Under masks there is no such party: the clients of a round open its sum together.
 

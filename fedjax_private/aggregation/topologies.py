@@ -2,6 +2,12 @@
 
 The order of additions does not change an encrypted sum. Two releases of equal sums are
 equal under exact schemes, and differ by the decryption's noise under CKKS.
+
+Whoever relays uploads forwards the sum of their first polynomials. The second ones go
+on one by one if decryptors check them (see `encryption.parties.declarations`), so that
+a sum of other uploads than it names stays masked. Without that check, relays are taken
+at their word: one that names clients whose uploads it left out gets a smaller sum
+decrypted than `trust.uploads` allows.
 """
 
 import abc
@@ -123,8 +129,9 @@ class Tree(Route):
 class Ring(Route):
     """Each client adds its upload to the sum that it received, and passes it on.
 
-    Only its neighbour sees a client's ciphertext, and only inside a sum; the last
-    client sends the sum to the server. The transfers follow one another.
+    Only its neighbour sees a client's ciphertext, and its c0 only inside a sum; the
+    last client sends the sum to the server. The transfers follow one another, and grow
+    with every client if decryptors check uploads.
     """
 
     relays = range(FIRST_EDGE)  # every client

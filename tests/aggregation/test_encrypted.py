@@ -126,6 +126,33 @@ class TestSums:
         with pytest.raises(RefusedError, match="no upload"):
             aggregation.open(1).release()
 
+    @pytest.mark.parametrize("name", ENCRYPTED)
+    @pytest.mark.parametrize("topology", ["star", "tree", "ring"])
+    def test_verified_sums_cost_bytes_and_change_no_sum(self, name, topology):
+        rows = np.random.default_rng(3).uniform(-0.3, 0.3, (3, 3000))
+        totals, reports = {}, {}
+        for server in ("malicious", "semi_honest"):
+            settings = {"server": server, "topology": topology}
+            aggregation = made(name, 3, 3000, settings)
+            slots = encoded(aggregation, rows)
+            totals[server], reports[server] = released(aggregation, slots)
+        within = {"rtol": 0, "atol": 0 if "exact" in name else 1e-3}
+        np.testing.assert_allclose(totals["malicious"], totals["semi_honest"], **within)
+        threshold = "threshold" in name
+        links = {server: set(report.link_bytes) for server, report in reports.items()}
+        declaring = "client to holder" if threshold else "client to authority"
+        assert links["malicious"] - links["semi_honest"] == {declaring}
+        asking = "server to holder" if threshold else "server to authority"
+        parameters = aggregation.parameters
+        half = parameters.rows * parameters.polynomial_bytes
+        # Each c1 in place of their sum.
+        more = {s: report.link_bytes[asking] for s, report in reports.items()}
+        assert more["malicious"] - more["semi_honest"] == 2 * half
+        if topology == "star":
+            declared = 122 * (3 if threshold else 1)
+            sent = {s: r.upload_bytes_per_client for s, r in reports.items()}
+            assert sent["malicious"] - sent["semi_honest"] == declared
+
     @pytest.mark.parametrize("name", ["exact", "threshold_exact"])
     def test_a_round_is_released_once(self, name):
         aggregation = made(name, 2)
@@ -289,9 +316,18 @@ class TestSums:
         assert "a statistical distance of 2^-15.5 over the" in text
         assert "A new key is made after" in text
         assert "UNPROTECTED" in made("ckks", settings={"protect": False}).description
+        text = made("ckks", settings={"server": "semi_honest"}).description
+        assert "SEMI-HONEST: the server must follow the protocol" in text
+        settings = {"server": "semi_honest", "topology": "ring"}
+        text = made("ckks", settings=settings).description
+        assert "the server and relays must" in text
         text = made("threshold_exact", 4).description
+        assert "Clients declare their uploads" in text
+        assert "SEMI-HONEST" not in text
         for part in ("BFV", "All 4 holders", "3 of them can stand in", "of 16 bits"):
             assert part in text
+        text = made("threshold_exact", settings={"server": "semi_honest"}).description
+        assert "2 of them can stand in" in text
         assert "mod 2^16" in made("exact", residues=True).description
 
     @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")

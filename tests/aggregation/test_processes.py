@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from fedjax_private.aggregation import processes
 from fedjax_private.aggregation.encrypted import EncryptedAggregation
 from fedjax_private.aggregation.processes import ProcessAggregation
 from fedjax_private.encryption.errors import (
@@ -174,6 +175,24 @@ def test_sums_are_the_same_where_holders_vanish():
             seen.append(found[0] if isinstance(found[0], str) else found[0][0])
         assert any(isinstance(each, str) for each in seen)
         assert {0, 1} <= set(seen)
+
+
+@pytest.mark.parametrize("name", ["exact", "threshold_ckks"])
+def test_sums_that_nobody_verifies(name):
+    request, trust = arguments(name)
+    single = EncryptedAggregation(request, trust, quorum=3, verified=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "MOST_PROCESSES", 2)
+        separate = ProcessAggregation(request, trust, quorum=3, verified=False)
+    with contextlib.closing(separate):
+        slots = encoded(separate)
+        total, report = released(separate, slots, 0)
+        other, of_other = released(single, slots, 0)
+        within = 16 * separate.parameters.error_std(K)
+        np.testing.assert_allclose(total, other, rtol=0, atol=within)
+        assert report.link_bytes == of_other.link_bytes
+        from_clients = {link for link in report.link_bytes if link.startswith("client")}
+        assert from_clients == {"client to server"}
 
 
 def test_dead_processes_are_named_and_none_is_left():

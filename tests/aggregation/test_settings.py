@@ -16,6 +16,7 @@ OPENFHE = {"arithmetic": "openfhe", "server": "semi_honest"}
         ({"key_rounds": 0}, "key_rounds must be at least 1, got 0"),
         ({"key_holder": "server"}, "key_holder must be one of authority, clients"),
         ({"encrypted_fraction": 0.0}, r"encrypted_fraction must lie in \(0, 1\]"),
+        ({"server": "honest"}, "server must be one of malicious, semi_honest"),
         ({"value_bound": -1.0}, "value_bound must be positive"),
         ({"processes": True, "topology": "ring"}, "topology must be star, got ring"),
         ({"processes": True, "encrypted_fraction": 0.5}, "must be 1, got 0.5"),

@@ -64,7 +64,8 @@ def vectors_of(request, count, seed):
 class Federation:
     """Clients, some of whom hold shares, holders who upload nothing, and a server."""
 
-    def __init__(self, request, holders=HOLDERS, quorum=QUORUM):
+    def __init__(self, request, holders=HOLDERS, quorum=QUORUM, verified=True):
+        self.verified = verified
         self.request, self.names, self.quorum = request, holders, quorum
         self.parameters = derive(request)
         self.scheme = HomomorphicScheme(self.parameters)
@@ -88,7 +89,14 @@ class Federation:
         """Gives every holder a fresh start."""
         trust = Trust(LEAST, Decryptor.HOLDERS)
         self.holders = {
-            n: KeyHolder(self.parties[n], self.request, trust, self.names, self.quorum)
+            n: KeyHolder(
+                self.parties[n],
+                self.request,
+                trust,
+                self.names,
+                self.quorum,
+                self.verified,
+            )
             for n in self.names
         }
 
@@ -153,7 +161,9 @@ class Federation:
 
     def use(self, material):
         self.material = material
-        self.server = AggregationServer(self.server_party, material)
+        self.server = AggregationServer(
+            self.server_party, material, verified=self.verified
+        )
         self.encryptor = Encryptor(material, self.names)
         for number in CLIENTS:
             vouchers = [

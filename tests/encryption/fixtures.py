@@ -67,6 +67,7 @@ class Network:
         request: what is to be summed.
         least: the fewest uploads in a decrypted sum; as many as it holds by default.
         workers: of the authority and the clients.
+        verified: whether the authority checks which uploads a sum holds.
     """
 
     def __init__(
@@ -74,7 +75,9 @@ class Network:
         request: SumRequest,
         least: int | None = None,
         workers: Workers = Workers(),  # noqa: B008
+        verified: bool = True,
     ) -> None:
+        self.verified = verified
         self.request = request
         self.trust = Trust(least or request.uploads, Decryptor.KEY_AUTHORITY)
         self.directory: dict[int, bytes] = {}
@@ -94,11 +97,17 @@ class Network:
     def rotate(self) -> None:
         """Makes a key, and tells everybody."""
         self.authority = KeyAuthority(
-            self.authority_party, self.request, self.trust, self.workers
+            self.authority_party,
+            self.request,
+            self.trust,
+            self.workers,
+            self.verified,
         )
         self.material = self.authority.material
         self.parameters = self.material.parameters
-        self.server = AggregationServer(self.server_party, self.material)
+        self.server = AggregationServer(
+            self.server_party, self.material, verified=self.verified
+        )
         sent = Material.from_bytes(self.material.to_bytes())
         self.encryptor = Encryptor(sent, workers=self.workers)
         self.admit(*self.clients)

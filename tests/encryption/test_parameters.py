@@ -580,3 +580,17 @@ def test_openfhe_takes_the_ring_that_was_derived(scheme, change):
     if scheme.exact:
         budget = math.prod(ring.moduli) / (2 * found.plaintext_modulus)
         assert budget >= 14 * total_noise(found)
+
+
+@pytest.mark.parametrize("uploads", [1, 2, 32, 1000])
+def test_noise_that_is_refused_lies_between_honest_noise_and_failure(uploads):
+    parameters = derived(Scheme.EXACT, uploads=uploads)
+    (q,), t = ring_of(parameters).moduli, parameters.plaintext_modulus
+    sigma = 3.19 * math.sqrt(1 + 4 * parameters.ring_dimension / 3)
+    for added in {1, uploads}:
+        limit = parameters.largest_coefficient(added)
+        assert limit == pytest.approx(t * (10 * sigma * math.sqrt(added) + added))
+        # A decryption fails beyond q/2: so much is left for the message, within t.
+        assert limit + t < q / 2
+    # Chernoff, for the largest deviation of the variance over keys.
+    assert 2 * math.exp(-(10**2) / (2 * 1.2)) < 2**-59

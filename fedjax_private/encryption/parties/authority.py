@@ -41,13 +41,28 @@ class KeyAuthority:
     that many sums the key refuses. Without `protect` nothing is added: then the sums
     may be shown only to those who hold the key anyway.
 
+    If sums are verified, this holds against a server and relays that depart from the
+    protocol, with clients that follow it: the c1 of what is decrypted is the sum of
+    those that at least `trust.uploads` clients have declared for this key and round
+    (SHA-256 is collision-resistant), and one sum a round is decrypted. The authority
+    takes the sum of c0 on the server's word, because it could decrypt a single c0.
+    A server that shifts the sum of c0 shifts a `ckks` sum by what it chose. The noise
+    that floods the error does not depend on c0, so it learns nothing else. Under
+    `exact`, where nothing floods, a shift could make decryptions fail or not, depending
+    on the error. So the authority refuses a sum whose noise exceeds ten standard
+    deviations (see `Parameters.largest_coefficient`), far below a failure, and ends the
+    key. All that a key tells is then which of its sums was refused first: at most
+    log2(1 + n) bits for n sums.
+
     Not guaranteed: the authority can decrypt every single upload that it gets hold of;
-    that it does not, and does not collude with the server, is an assumption. It takes
-    the server's word for which uploads a sum holds: a server outside the
-    honest-but-curious model could pass off one upload as a sum. One client that departs
-    from the protocol can learn the key from a released sum, and with the server it then
-    reads every upload under this key (see `AggregationServer`). None of this noise
-    counts as differential privacy.
+    that it does not, and does not collude with the server, is an assumption. If sums
+    are not verified, it takes the server's word for which uploads a sum holds: a server
+    that departs from the protocol can pass off one upload as a sum. One client that
+    departs from the protocol can learn the key from a released sum, and with the server
+    it then reads every upload under this key (see `AggregationServer`); it can also
+    void a round, and end an `exact` key. That a sum is right is not guaranteed against
+    a server that departs from the protocol. None of this noise counts as differential
+    privacy.
 
     Args:
         party: the authority, and the parties that it knows.

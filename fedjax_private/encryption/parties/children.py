@@ -2,6 +2,7 @@
 
     driver -- pipe: calls ---------------------> every process
     clients' process -- socket: upload --------> server's process
+    clients' process -- socket: declaration ---> authority's, or a holder's process
     server's process -- socket: sum -----------> authority's, or a holder's process
 
 The driver is the training program. It hands clients their vectors, because a simulation

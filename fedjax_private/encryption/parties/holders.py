@@ -59,15 +59,23 @@ class KeyHolder(KeyGeneration):
     the server and T - 1 holders do, they are within sqrt(n - T + 1) times that. All of
     this holds as long as all uploads of a sum are encryptions.
 
-    Not guaranteed: holders follow the protocol. A server that asks different holders
-    for different sums of a round gets nothing meaningful, as long as fewer than 2T - n
-    holders collude with it. With as many, each group of honest holders can stand in for
-    the other, and it gets two sums (as in Bonawitz et al., CCS 2017, whose T is above
-    2n/3 for that reason). A holder can spoil a sum. One client that departs from the
-    protocol can learn the joint key from a released sum, and with the server it then
-    reads every upload under this key (see `AggregationServer`). `KeyGeneration` and
-    `Dealing` say what holds while the key is made: among other things, that shares of a
-    key are its own.
+    If sums are verified, it holds against a server and relays that depart from the
+    protocol, with clients and holders that follow it: each holder answers for the sum
+    of the c1 that at least `trust.uploads` clients have declared to it for this key and
+    round (SHA-256 is collision-resistant), and for one such sum a round. The sum of c0
+    stays with the server, which can add to it what it likes and learns nothing by that.
+    If sums are not verified, holders take the server's word: one that departs from the
+    protocol reads every share of the key from one answer each, by a c1 of its choice.
+
+    Not guaranteed: that holders follow the protocol. A server that asks different
+    holders for different sums of a round gets nothing meaningful, as long as fewer than
+    2T - n holders collude with it. With as many, each group of honest holders can stand
+    in for the other, and it gets two sums (as in Bonawitz et al., CCS 2017, whose T is
+    above 2n/3 for that reason). A holder can spoil a sum, and so can such a server. One
+    client that departs from the protocol can learn the joint key from a released sum,
+    and with the server it then reads every upload under this key (see
+    `AggregationServer`). `KeyGeneration` and `Dealing` say what holds while the key is
+    made: among other things, that shares of a key are its own.
 
     Args:
         party: the holder, and the parties that it knows.

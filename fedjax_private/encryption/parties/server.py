@@ -55,12 +55,13 @@ class AggregationServer:
 
     Holds the key's name and ciphertexts, no secret key, not even the public one.
 
-    Formal guarantees: a server that follows the protocol learns who uploaded, when and
-    how many values, and the sums that are released to it, nothing else, under the
-    assumptions and with the exceptions named at `KeyAuthority` and `KeyHolder`. It
-    takes uploads from those they name only, one a client and round, under the current
-    key, of the right length, with coefficients below the modulus; every other message
-    is refused and changes nothing, and no byte of any reaches OpenFHE.
+    Formal guarantees: a server learns who uploaded, when and how many values, and the
+    sums that are released to it, nothing else, under the assumptions and with the
+    exceptions named at `KeyAuthority` and `KeyHolder`. If sums are verified, this holds
+    even if the server or a relay departs from the protocol; if not, they must follow
+    it. It takes uploads from those they name only, one a client and round, under the
+    current key, of the right length, with coefficients below the modulus; every other
+    message is refused and changes nothing, and no byte of any reaches OpenFHE.
 
     Not guaranteed: uploads are not proven to be well-formed. A client that departs from
     the protocol can spoil the sum, with a vector beyond the declared range or with
@@ -75,8 +76,9 @@ class AggregationServer:
     Args:
         party: the server, and the parties that it knows.
         material: of the current key; the public key is not kept.
-        relays: the parties that may send sums of several clients. Which clients these
-            are is taken on their word, unless sums are verified.
+        relays: the parties that may send sums of several clients. If sums are not
+            verified, they are believed about which clients these are. If they are, a
+            sum that lacks a client that it names stays masked, and is garbage.
         verified: whether decryptors check which uploads a sum holds; see
             `declarations`. Then the second polynomials of all uploads are kept until
             the round ends, and none is added up here.
@@ -201,7 +203,7 @@ class AggregationServer:
                 f"{list(message.numbers)}, but that of round {self._asked[0]} and "
                 f"{list(self._asked[1])} was asked for."
             )
-        self._asked = None
+        self._asked = None  # one answer to one question
         released = np.frombuffer(message.payload, request.released)
         if not request.scheme.exact:
             if not np.isfinite(released).all():

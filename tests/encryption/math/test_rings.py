@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from fedjax_private.encryption.errors import WireError
-from fedjax_private.encryption.math.rings import Ring
+from fedjax_private.encryption.math.rings import Ring, RunningSum
 
 # Primes of the widths that the schemes use.
 P45, P53, P54, P60 = (
@@ -146,3 +146,16 @@ def test_as_many_additions_as_promised_do_not_overflow(moduli, additions):
 
 def test_size_of_the_modulus():
     assert Ring(8, (P53, P54)).limbs == 2
+
+
+@pytest.mark.parametrize("moduli", [(P45,), (P60,), (P53, P54)])
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 40])
+def test_running_sums_do_not_overflow(moduli, count):
+    ring = Ring(8, moduli)
+    column = np.array(moduli, np.uint64)[:, None]
+    largest = np.broadcast_to(column - np.uint64(1), (2, len(moduli), 8))
+    total = RunningSum(ring)
+    for _ in range(count):
+        total.add(largest.copy())
+    expected = [[-count % q] * 8 for q in moduli]
+    np.testing.assert_array_equal(total.total, [expected, expected])

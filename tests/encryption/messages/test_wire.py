@@ -11,8 +11,10 @@ from fedjax_private.encryption.messages.wire import (
     SERVER,
     Kind,
     Message,
+    kind_of,
     read,
     size,
+    split,
     write,
 )
 
@@ -71,6 +73,37 @@ def test_every_kind_and_extreme_numbers(kind):
     assert message.round_number == largest
     assert message.numbers == (0, largest)
     assert message.sender == AUTHORITY
+
+
+def test_payloads_may_grow_with_the_clients():
+    for numbers, payload in (((), b"ab"), ((5,), b"abxyz"), ((5, 1), b"abxyzXYZ")):
+        data = upload(numbers=numbers, payload=payload)
+        message = received(data, payload=2, each=3)
+        assert (message.numbers, bytes(message.payload)) == (numbers, payload)
+        for wrong in ({"payload": 3, "each": 3}, {"payload": 1, "each": 4}):
+            if numbers != (5,) or wrong["each"] == 3:
+                with pytest.raises(WireError):
+                    received(data, **wrong)
+    with pytest.raises(WireError, match="bytes where"):
+        received(upload(numbers=(1, 2, 3, 4), payload=bytes(14)), payload=2, each=3)
+
+
+def test_what_follows_a_message_is_split_off():
+    data = upload(numbers=(5, 1))
+    for rest in (b"", b"rest"):
+        message, count, after = split(data + rest)
+        assert (message, count, bytes(after)) == (data, 2, rest)
+    long = with_field(data, "length", 2**60)
+    for wrong in (b"", data[:57], data[:-1], long, None):
+        with pytest.raises(WireError, match="truncated"):
+            split(wrong)
+
+
+def test_a_message_states_its_kind():
+    for kind in Kind:
+        assert kind_of(upload(kind=kind)) == kind
+    for data in (b"", b"FJPE", b"FJPE\x04"):
+        assert kind_of(data) == 0
 
 
 def test_numbers_and_keys_are_optional():

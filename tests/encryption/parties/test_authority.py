@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from fedjax_private.encryption.errors import RefusedError, WireError
+from fedjax_private.encryption.math import plaintexts, polynomials
 from fedjax_private.encryption.messages.wire import AUTHORITY, SERVER, Kind, read
+from fedjax_private.encryption.openfhe.schemes import HomomorphicScheme
 from fedjax_private.encryption.parameters import Scheme, SumRequest
 from fedjax_private.encryption.parties.authority import KeyAuthority
 from fedjax_private.trust import Decryptor, Trust
@@ -125,3 +127,52 @@ def test_sums_show_the_noise_that_was_added(reals):
     # Independent from round to round, and in every entry.
     assert np.std(errors[0] - errors[1]) == pytest.approx(math.sqrt(2) * std, rel=0.05)
     assert min(np.abs(errors[0])) < std / 100
+
+
+# Noise of exact sums
+
+
+def asked(net, vectors, constant=0):
+    """What the server asks for: the sum, with a constant in each c0 coefficient."""
+    number = net.open()
+    net.add(number, vectors)
+    total = net.server.take_total()
+    shift = np.full((1, 1, net.ring.dimension), constant, np.uint64)
+    firsts = net.ring.add(total.firsts, polynomials.evaluate(shift, net.ring))
+    return total, net.forge(
+        net.server_party,
+        number,
+        net.ring.pack(firsts) + total.parts.to_bytes(),
+        kind=Kind.SUM,
+        receiver=AUTHORITY,
+        numbers=total.clients,
+    )
+
+
+def test_honest_noise_is_far_below_what_is_refused(exact):
+    total, _ = asked(exact, exact.vectors())
+    scheme, key = HomomorphicScheme(exact.parameters), exact.authority._secret_key
+    ciphertexts = np.stack([total.firsts, total.parts.total], axis=1)
+    values = scheme._decrypted(key, ciphertexts)
+    largest = np.abs(plaintexts.centred(values, exact.ring)).max()
+    # Of some thousand coefficients, the largest is at three to six deviations of ten.
+    assert 0.3 < largest / exact.parameters.largest_coefficient(UPLOADS) < 0.6
+
+
+def test_too_much_noise_is_refused_and_ends_the_key(network):
+    net = network(REQUESTS["exact"])
+    (q,), vectors = net.ring.moduli, net.vectors()
+    limit = net.parameters.largest_coefficient(UPLOADS)
+    # The first is far below the failures, from q/2, that would tell of the key.
+    assert 1.05 * limit < 0.8 * q / 2
+    for constant in (round(1.05 * limit), q // 2):
+        _, message = asked(net, vectors, constant)
+        with pytest.raises(RefusedError, match="more noise than honest uploads have"):
+            net.authority.decrypt(message)
+        # Whatever is asked next, it is not decrypted: there is no second answer.
+        assert net.authority.used_up
+        _, message = asked(net, vectors)
+        with pytest.raises(RefusedError, match="as many sums as its noise protects"):
+            net.authority.decrypt(message)
+        net.rotate()
+        net.assert_sum(net.sum(vectors), vectors)

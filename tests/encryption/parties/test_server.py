@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fedjax_private.encryption.errors import RefusedError
-from fedjax_private.encryption.messages.wire import FIRST_EDGE, SERVER
+from fedjax_private.encryption.errors import RefusedError, WireError
+from fedjax_private.encryption.messages.wire import FIRST_EDGE, SERVER, Kind
 from fedjax_private.encryption.parameters import Scheme
 from fedjax_private.encryption.parties.server import AggregationServer
 from fedjax_private.encryption.workers import Workers
@@ -220,3 +220,55 @@ def test_relays_are_those_that_were_named(tree):
     assert server.clients == (0, 1)
     with pytest.raises(RefusedError, match="2 sent an upload in the name of"):
         server.add(net.forge(net.clients[2], number, numbers=(2, 3)))
+
+
+def test_a_relay_that_forwards_other_parts_than_it_names_is_refused(network):
+    net = network(REQUESTS["exact"])
+    server = AggregationServer(net.server_party, net.material, relays=range(4))
+    vectors, number = net.vectors(), net.open()
+    net.add(number, vectors)
+    total = net.server.take_total()
+    parts = [bytes(part) for part in total.parts.each]
+
+    def forwarded(parts):
+        payload = net.ring.pack(total.firsts) + b"".join(parts)
+        return net.forge(net.clients[3], number, payload, numbers=range(4))
+
+    server.open(number)
+    for wrong in (parts[:3], [*parts, parts[0]]):
+        with pytest.raises(WireError, match="bytes where"):
+            server.add(forwarded(wrong))
+    for wrong in ([*parts[:3], parts[0]], parts[::-1]):
+        server.open(number)
+        server.add(forwarded(wrong))
+        with pytest.raises(RefusedError, match="has declared another upload"):
+            net.authority.decrypt(server.sum_message())
+    server.open(number)
+    server.add(forwarded(parts))
+    total = server.read_release(net.authority.decrypt(server.sum_message()))
+    net.assert_sum(total, vectors)
+
+
+# Releases
+
+
+def test_a_release_answers_what_was_asked(network):
+    net = network(REQUESTS["exact"], least=2)
+    vectors, first = net.vectors(), net.open()
+    net.add(first, vectors)
+    old = net.authority.decrypt(net.server.sum_message())
+    number = net.open()
+    net.add(number, vectors[:2])
+    message = net.server.sum_message()
+    with pytest.raises(WireError, match=rf"of round {first} .* but that of round"):
+        net.server.read_release(old)
+    payload = bytes(net.request.released.itemsize * VALUES)
+    other = net.forge(
+        net.authority_party, number, payload, kind=Kind.RELEASED, numbers=(0, 2)
+    )
+    with pytest.raises(WireError, match=r"clients \[0, 2\]"):
+        net.server.read_release(other)
+    release = net.authority.decrypt(message)
+    net.assert_sum(net.server.read_release(release), vectors[:2])
+    with pytest.raises(RefusedError, match="not asked for"):
+        net.server.read_release(release)
