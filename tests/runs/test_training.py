@@ -118,8 +118,8 @@ def test_the_arm_s_other_algorithms_train(algorithm, train):
 
 @pytest.mark.needs_openfhe
 def test_training_that_cannot_be_encrypted_ends_with_one_sentence(blobs, tmp_path):
-    wild = dataclasses.replace(spec(arm="fl_he"), learning_rate=1e30)
-    with pytest.raises(ValueError, match=r"probably diverged|beyond the declared"):
+    wild = dataclasses.replace(spec(arm="fl_he"), learning_rate=3e38)
+    with pytest.raises(ValueError, match="probably diverged"):
         runs.train(wild, out=tmp_path / "run", dataset=blobs)
     assert runs.checkpoints.names(tmp_path / "run") == []
     with pytest.raises(ValueError, match="its training did not end"):
