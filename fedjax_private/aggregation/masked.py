@@ -24,6 +24,7 @@ from fedjax_private.encryption.masking.rosters import MaskedSum, Roster
 from fedjax_private.encryption.masking.server import MaskingServer
 from fedjax_private.encryption.messages.wire import SERVER
 from fedjax_private.encryption.parameters import SumRequest
+from fedjax_private.encryption.parties.attendance import NOBODY, Attendance, DropOut
 from fedjax_private.encryption.parties.traffic import Traffic
 from fedjax_private.trust import Trust
 
@@ -46,6 +47,8 @@ class MaskedAggregation:
         trust: the fewest uploads that a released sum holds.
         recovery_threshold: T, how many clients open a sum; see `MaskedSum`.
         malicious: whether the server may depart from the protocol.
+        drop_out: draws the clients that vanish after they have uploaded: before they
+            consent, and again before they open masks.
 
     Raises:
         ValueError: if the arguments disagree.
@@ -58,8 +61,9 @@ class MaskedAggregation:
         *,
         recovery_threshold: int | None = None,
         malicious: bool = True,
+        drop_out: DropOut = NOBODY,
     ) -> None:
-        self.request, self.trust = request, trust
+        self.request, self.trust, self.drop_out = request, trust, drop_out
         self.facts = masked_sum(request, trust, recovery_threshold, malicious)
         self._parties, self._clients = Parties(), dict[int, MaskingClient]()
         self.server = MaskingServer(self._parties(SERVER), self.facts)
@@ -73,7 +77,7 @@ class MaskedAggregation:
     @property
     def description(self) -> str:
         """Sentences for reports: parameters, what is released, who opens sums."""
-        return description(self.request, self.facts)
+        return description(self.request, self.facts, self.drop_out)
 
     def open(self, round_number: int) -> Session:
         """Opens the session of one round.
@@ -140,7 +144,7 @@ def masked_sum(
     )
 
 
-def description(request: SumRequest, facts: MaskedSum) -> str:
+def description(request: SumRequest, facts: MaskedSum, drop_out: DropOut) -> str:
     """Sentences for reports: parameters, what is released, who opens sums."""
     kind, spanned = f"within {request.sum_bound:g}", "uploads"
     if request.residues:
@@ -154,12 +158,18 @@ def description(request: SumRequest, facts: MaskedSum) -> str:
         if facts.malicious
         else "A server that follows the protocol"
     )
+    vanishing = ""
+    if drop_out.probability:
+        vanishing = (
+            " In this simulation a client vanishes after its upload with probability "
+            f"{drop_out.probability:g}."
+        )
     return (
         f"Pairwise masks (Bonawitz et al.): sums of whole numbers {kind}, of up to "
         f"{request.uploads} uploads, on a grid of {request.bits} bits that spans "
         f"{spanned} within {request.grid_bound:g}, {facts.bits / 8:.2f} bytes a value "
         f"and keys; {who}. {server} and fewer than {facts.quorum} colluding clients "
-        f"learn one sum a round, of at least {facts.uploads} uploads."
+        f"learn one sum a round, of at least {facts.uploads} uploads.{vanishing}"
     )
 
 
@@ -212,16 +222,18 @@ class _MaskedSession:
                 server.add_masked(sent("client to server: vector", message))
         encrypted = time.perf_counter() - start - (self._traffic.seconds_add - added)
         start = time.perf_counter()
-        messages = server.survivors()
+        drawn = self._aggregation.drop_out.answers(self._round, clients)
+        attendance, messages = Attendance(drawn), server.survivors()
         if self._aggregation.facts.malicious:
-            for number, client in clients.items():
-                server.add_consent(
-                    sent("client to server: consents", client.consent(messages[number]))
-                )
+            for number, message in messages.items():
+                if attendance.answers(number):
+                    answer = clients[number].consent(message)
+                    server.add_consent(sent("client to server: consents", answer))
             messages = server.consents()
-        for number, client in clients.items():
-            answer = client.open_masks(messages[number])
-            server.add_opening(sent("client to server: opening", answer))
+        for number, message in messages.items():
+            if attendance.answers(number):
+                answer = clients[number].open_masks(message)
+                server.add_opening(sent("client to server: opening", answer))
         _, total = server.release()
         report = self._reference.report(
             total,

@@ -7,6 +7,7 @@ import pytest
 from fedjax_private.aggregation import MaskedAggregation
 from fedjax_private.aggregation.types import InformedSession
 from fedjax_private.encryption import RefusedError
+from fedjax_private.encryption.errors import VoidRoundError
 from fedjax_private.encryption.masking import graphs
 from fedjax_private.quantization import NOT_FINITE
 from fedjax_private.trust import Decryptor, Trust
@@ -169,6 +170,29 @@ def test_masks_of_clients_that_are_lost_are_removed(server):
             session.release()
     else:
         np.testing.assert_array_equal(session.release()[0], slots.sum(axis=0))
+
+
+@pytest.mark.parametrize("server", ["malicious", "semi_honest"])
+def test_clients_that_vanish_after_their_upload_stay_in_the_sum(server):
+    settings = {"server": server, "holder_drop_out": 0.15}
+    aggregation, again = (
+        made("masks", 4, settings=settings, most_uploads=8) for _ in range(2)
+    )
+    assert "after its upload with probability 0.15" in aggregation.description
+    slots = encoded(aggregation, rows_of(8))
+
+    def ended(sums, number):
+        try:
+            total, report = released(sums, slots, round_number=number)
+        except VoidRoundError:
+            return False
+        np.testing.assert_array_equal(total, slots.sum(axis=0))
+        return report.uploads == 8
+
+    outcomes = [ended(aggregation, number) for number in range(12)]
+    assert True in outcomes
+    assert (False in outcomes) is (server == "malicious")  # T = 3 + 2, or 3, of eight
+    assert [ended(again, number) for number in range(12)] == outcomes  # of the seed
 
 
 def test_who_takes_part_may_change():

@@ -47,8 +47,8 @@ def test_masks_need_no_openfhe_and_bear_lost_uploads(train, monkeypatch):
     result = train(
         arm="fl_he",
         clients=6,
-        encryption=SCHEMES.choose("masks", {"server": "semi_honest"}),
-        drop_out=0.3,
+        encryption=SCHEMES.choose("masks", {"holder_drop_out": 0.05}),
+        drop_out=0.2,
         min_uploads=3,
         rounds=4,
     )

@@ -12,6 +12,7 @@ from fedjax_private.aggregation.masked import (
 from fedjax_private.aggregation.settings import SERVERS
 from fedjax_private.encryption.masking.rosters import MaskedSum
 from fedjax_private.encryption.parameters import Scheme, SumRequest
+from fedjax_private.encryption.parties.attendance import DropOut
 from fedjax_private.encryption.settings import CipherSettings, RangeSettings
 from fedjax_private.trust import Decryptor
 
@@ -27,6 +28,8 @@ class MaskSettings(RangeSettings):
             with some others only.
         recovery_threshold: T, how many clients open a sum of the fewest uploads; see
             `encryption.MaskedSum`.
+        holder_drop_out: of a simulation: the probability that a client vanishes after
+            it has uploaded, before it consents, and again before it opens masks.
 
     Raises:
         ValueError: a value outside its range.
@@ -41,6 +44,11 @@ class MaskSettings(RangeSettings):
         None,
         "clients that open a sum together (default: just over 2/3, or 1/2)",
         choices.at_least(2),
+    )
+    holder_drop_out: float = choices.setting(
+        0.0,
+        "probability that a client vanishes after its upload, in [0, 1)",
+        choices.below_one,
     )
 
     @property
@@ -80,7 +88,8 @@ def _quorum(settings: MaskSettings, uploads: int) -> int:
 
 
 def _describe(settings: MaskSettings, task: SumTask) -> str:
-    return description(request_for(settings, task), _facts(settings, task))
+    request, facts = request_for(settings, task), _facts(settings, task)
+    return description(request, facts, DropOut(settings.holder_drop_out, task.seed))
 
 
 def _make(settings: MaskSettings, task: SumTask) -> MaskedAggregation:
@@ -89,6 +98,7 @@ def _make(settings: MaskSettings, task: SumTask) -> MaskedAggregation:
         task.trust,
         recovery_threshold=settings.recovery_threshold,
         malicious=settings.malicious,
+        drop_out=DropOut(settings.holder_drop_out, task.seed),
     )
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from fedjax_private.encryption.errors import RefusedError
+from fedjax_private.encryption.errors import RefusedError, VoidRoundError
 from fedjax_private.encryption.masking import seeds
 from fedjax_private.encryption.masking.client import NONCE
 from fedjax_private.encryption.masking.packing import unpack, word
@@ -87,7 +87,7 @@ class MaskingServer:
         """Ends the sharing; returns to each client that shared the shares for it.
 
         Raises:
-            RefusedError: if too few have shared, so that the round is void.
+            VoidRoundError: if too few have shared.
         """
         roster = self.roster
         self._sharing = self._end(Kind.SHARES, Kind.MASKED, "shared seeds")
@@ -123,7 +123,7 @@ class MaskingServer:
         """Ends the uploads; returns to each uploader the list of all.
 
         Raises:
-            RefusedError: if too few have uploaded, so that the round is void.
+            VoidRoundError: if too few have uploaded.
         """
         kind = Kind.CONSENT if self.facts.malicious else Kind.UNMASKING
         marks = self.roster.marks(self._end(Kind.MASKED, kind, "uploaded"))
@@ -138,7 +138,7 @@ class MaskingServer:
         """Ends the consents; returns to each client those of its neighbours.
 
         Raises:
-            RefusedError: if too few have consented, so that the round is void.
+            VoidRoundError: if too few have consented.
         """
         roster = self.roster
         consenting = self._end(Kind.CONSENT, Kind.UNMASKING, "consented")
@@ -167,7 +167,7 @@ class MaskingServer:
         The sum is the number that is congruent to it mod 2^M in -2^(M-1)...2^(M-1) - 1.
 
         Raises:
-            RefusedError: if masks cannot be opened, so that the round is void.
+            VoidRoundError: if masks cannot be opened.
         """
         roster, total, bits = self.roster, self._total, self.facts.bits
         if self._expected is not Kind.UNMASKING or total is None:
@@ -249,8 +249,8 @@ class MaskingServer:
             for i, other in enumerate(roster.neighbours[place])
         ]
 
-    def _void(self, roster: Roster, why: str) -> RefusedError:
-        return RefusedError(f"round {roster.round_number} is void: {why}.")
+    def _void(self, roster: Roster, why: str) -> VoidRoundError:
+        return VoidRoundError(f"round {roster.round_number} is void: {why}.")
 
     def _expect(self, kind: Kind) -> None:
         self._expected, self._answered = kind, set()
