@@ -223,11 +223,13 @@ def test_without_openfhe_plain_arms_run_and_encrypted_ones_say_why(tmp_path):
 @pytest.mark.needs_openfhe
 def test_a_run_that_fails_is_reported_beside_the_others(tmp_path, capsys):
     out = tmp_path / "run"
-    flags = ("--arms=fl,fl_he", "--partitions=iid", "--seeds=1", "--learning_rate=1e30")
-    assert sweep(last("sweep", *flags, *SMALL, f"--out={out}")) == 1
-    assert [row["arm"] for row in read_rows(out / "runs.jsonl")] == ["fl"]
-    assert "Failed: fl_he-3-iid-0: client " in capsys.readouterr().out
-    assert "Failed: fl_he-3-iid-0: client " in (out / "report.md").read_text()
+    flags = ("--arms=fl_he", "--partitions=iid", "--seeds=1")
+    vary = "--vary=learning_rate=0.1,1e38"
+    assert sweep(last("sweep", *flags, vary, *SMALL, f"--out={out}")) == 1
+    assert [row["learning_rate"] for row in read_rows(out / "runs.jsonl")] == [0.1]
+    for told in (capsys.readouterr().out, (out / "report.md").read_text()):
+        (line,) = [each for each in told.splitlines() if "Failed: " in each]
+        assert "client 0: the vector has an entry that is not finite" in line
 
 
 @pytest.fixture(scope="module")

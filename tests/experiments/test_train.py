@@ -271,10 +271,11 @@ def test_faults_of_own_clients_end_with_one_sentence(
 @pytest.mark.needs_openfhe
 def test_training_that_cannot_be_encrypted_ends_with_one_sentence(tmp_path, capsys):
     out = tmp_path / "run"
-    argv = last("train", "--arm=fl_he", *SMALL, "--learning_rate=1e30", f"--out={out}")
+    argv = last("train", "--arm=fl_he", *SMALL, "--learning_rate=1e38", f"--out={out}")
     assert train(argv) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: fl_he-3-iid-0 failed: ")
+    assert "not finite" in line and "give a lower --learning_rate" in line
     assert read_rows(out / "runs.jsonl") == []
 
 
