@@ -121,6 +121,20 @@ def test_errors_of_clients_come_back(running, numbers):
     released(aggregation, encoded(aggregation), next(numbers))
 
 
+def test_the_report_names_what_the_server_has_taken(running, numbers):
+    aggregation, number = running("exact"), next(numbers)
+    slots, session = encoded(aggregation), aggregation.open(number)
+    # Client 1 uploads by itself, and refuses to do so again; client 3 of its process
+    # comes after it.
+    aggregation._upload(number, [1], slots[1:2])
+    with pytest.raises(RefusedError):
+        session.add(np.arange(K), slots)
+    session.add(np.array([3]), slots[3:])
+    total, report = session.release()
+    np.testing.assert_array_equal(total, slots.sum(axis=0))
+    assert (report.uploads, report.max_error) == (K, 0.0)
+
+
 def test_keys_are_rotated_when_the_budget_is_used_up():
     with contextlib.closing(started("threshold_ckks", query_budget=4)) as aggregation:
         slots = encoded(aggregation)

@@ -5,6 +5,7 @@ the last test asserts that each fails once a fault is planted.
 """
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -214,6 +215,34 @@ def test_sums_that_are_not_finite_are_marked_and_large_ones_cut_before_noise():
     assert abs(huge[1] - on.grid.most) < 8 * on.scale
     noisy, _ = on.add(key, totals[1], C, ())
     np.testing.assert_array_equal(np.isnan(noisy), np.isnan(totals[1]))
+
+
+@pytest.mark.parametrize("make", [gaussian_plan, coarse_plan])
+def test_what_is_cut_before_noise_moves_sums_no_further_apart(make):
+    """Of neighbours, with the same key: noise and rounding cancel."""
+    free = shares.SharedPlan(make(SIGMA), authority(4))
+    bounded = dataclasses.replace(free, value_bound=0.01)
+    rng, end = np.random.default_rng(0), 0.01 * free.unit
+    total = rng.normal(0, 2 * end, 300).astype(np.float32)
+    record = rng.normal(size=300)
+    record *= C / np.linalg.norm(record)
+    pair = jnp.stack([jnp.asarray(total), jnp.asarray(total + record, jnp.float32)])
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def slots(plan, totals):
+        return jax.vmap(lambda t: plan.share(jax.random.key(3), t, ())[0])(totals)
+
+    cut, same = slots(bounded, pair), slots(free, jnp.clip(pair, -end, end))
+    np.testing.assert_allclose(cut, same, rtol=1e-6)
+    apart = np.linalg.norm(np.diff(np.clip(pair, -end, end), axis=0))
+    assert apart < np.linalg.norm(record)
+    assert 0 < np.count_nonzero(np.abs(total) > end) < 300
+    # NaN and infinities stay, for the client to refuse; the noise of others does too.
+    broken = pair.at[1, :2].set(jnp.array([jnp.nan, jnp.inf]))
+    found = np.asarray(slots(bounded, broken)[1])
+    marked = found == NOT_FINITE if found.dtype == np.int32 else np.isnan(found)
+    np.testing.assert_array_equal(marked, np.arange(300) < 2)
+    np.testing.assert_array_equal(found[2:], np.asarray(cut)[1, 2:])
 
 
 def test_shares_of_correlated_noise_add_up_to_correlated_noise():
