@@ -148,11 +148,11 @@ def of_ranges(prepared: Prepared, rounds: Sequence[Mapping[str, Any]]) -> list[s
     )
     if saturated:
         uploads = sum(line["cohort"] - line["lost"] for line in rounds)
+        share = saturated / uploads / prepared.size
         sentences.append(
-            f"{saturated} entries of uploads, {saturated / uploads / prepared.size:.2g} "
-            "of all, reached value_bound, where they are cut off: the sums may not be "
-            "those of the clients' vectors; give a larger value_bound, or a smaller "
-            "learning_rate."
+            f"{saturated} entries of uploads, {share:.2g} of all, reached "
+            "value_bound, where they are cut off: the sums may not be those of the "
+            "clients' vectors; give a larger value_bound, or a smaller learning_rate."
         )
     if wrapped:
         sentences.append(
