@@ -142,8 +142,9 @@ def check(declared: Mapping[int, bytes], clients: Sequence[int], parts: Parts) -
 class Declarations:
     """The declarations that one decryptor has received under one key.
 
-    It keeps a client's last declaration only, so that its memory is bounded by the
-    number of clients. Safe to use from several threads.
+    It keeps a client's last declaration only, and that until the round's sum is
+    decrypted, so that its memory is bounded by the number of clients. Safe to use from
+    several threads.
 
     Args:
         party: the decryptor.
@@ -199,3 +200,12 @@ class Declarations:
         }
         check(declared, clients, parts)
         return parts.total
+
+    def forget(self, round_number: int) -> None:
+        """Forgets the declarations of a round whose sum is decrypted."""
+        with self._storing:
+            self._last = {
+                client: declared
+                for client, declared in self._last.items()
+                if declared[0] != round_number
+            }

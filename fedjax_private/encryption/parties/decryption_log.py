@@ -133,6 +133,7 @@ class DecryptionLog:
                 f"parts of {len(seconds)} polynomials, not {parameters.rows}."
             )
         self.record(number, clients)
+        self._declarations.forget(number)
         return CheckedSum(number, clients, first, seconds)
 
     def end(self) -> None:

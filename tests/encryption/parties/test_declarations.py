@@ -205,6 +205,13 @@ def test_memory_is_bounded_by_the_number_of_clients(parties):
         for client, part in PARTS.items():
             made.accept(declaration(parties, client, part, number))
     assert len(made._last) == len(PARTS)
+    made.accept(declaration(parties, 0, PARTS[0], 50))
+    made.forget(49)
+    assert made._last.keys() == {0}
+    total(made, (0,), [PARTS[0]], 50)
+    made.forget(50)
+    with pytest.raises(RefusedError, match="client 0 has declared no upload"):
+        total(made, (0,), [PARTS[0]], 50)
 
 
 def test_of_threads_that_declare_one_round_one_succeeds(parties):
