@@ -285,7 +285,7 @@ class EncryptedAggregation(EncryptedSums):
         relays = TOPOLOGIES[self.topology].relays
         key = _Key(
             decryption,
-            Encryptor(material, tuple(decryptors), self._workers),
+            Encryptor(material, tuple(decryptors), self._workers, self.key_rounds),
             AggregationServer(server, facts, relays, self.verified),
         )
         self._seconds_keys += time.perf_counter() - start

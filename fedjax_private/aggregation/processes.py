@@ -79,7 +79,15 @@ class ProcessAggregation(EncryptedSums):
         self._holders = range(request.holders if request.scheme.threshold else 0)
         self.children: dict[str, Child] = {}
         folder = tempfile.mkdtemp(prefix="fedjax_private-")
-        run = Run(folder, secrets.token_bytes(32), request, trust, quorum, verified)
+        run = Run(
+            folder,
+            secrets.token_bytes(32),
+            request,
+            trust,
+            quorum,
+            verified,
+            key_rounds,
+        )
         self._end = weakref.finalize(self, _end, self.children, folder)
 
         def start(role: str, name: str) -> Child:

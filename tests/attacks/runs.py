@@ -197,6 +197,7 @@ def run_of(
     topology="star",
     least=None,
     verified=True,
+    key_rounds=None,
     **settings,
 ):
     """A run of a scheme; by default a vector fills one ciphertext."""
@@ -217,5 +218,6 @@ def run_of(
             topology=topology,
             fan_out=2,
             verified=verified,
+            key_rounds=key_rounds,
         )
     )

@@ -132,6 +132,7 @@ class Party:
         self._directory = directory
         self._channels: dict[tuple[bytes, bytes], Channel] = {}
         self._done: dict[str, set[int]] = {}
+        self._uses: dict[bytes, int] = {}
         self._recording = threading.Lock()
 
     def once(self, act: str, round_number: int) -> None:
@@ -157,6 +158,21 @@ class Party:
                 f"party {self.number} has {act} in round {round_number} already: it "
                 "does so once a round, whichever the key."
             )
+
+    def use_key(self, key_id: bytes, most: int) -> None:
+        """Records that the party uses a key; thread-safe, as `once` is.
+
+        Raises:
+            RefusedError: if it has used that key `most` times before.
+        """
+        with self._recording:
+            uses = self._uses.get(key_id, 0)
+            if uses >= most:
+                raise RefusedError(
+                    f"party {self.number} has used this key in {most} of its rounds, "
+                    "which is as many as a key serves: it needs a new one."
+                )
+            self._uses[key_id] = uses + 1
 
     def channel_to(self, receiver: int) -> Channel:
         """Returns the channel to the party with that number.

@@ -29,7 +29,9 @@ def vouched(party: Party, makers: Sequence[int], messages: Iterable[bytes]) -> M
     Formal guarantees: as long as one of the makers follows the protocol, the facts are
     those of a key that this maker took part in, against whoever carries messages and
     all other makers (under the assumptions of `Channel`). An old voucher is no
-    different from a new one: that a key is used up is for those to say who decrypt.
+    different from a new one: that a key is used up is for those to say who decrypt, and
+    for a client that has used it (`Encryptor.key_rounds`). A client that has not used a
+    former key can be handed it.
 
     Args:
         party: the reader, for whom the vouchers must be.

@@ -38,6 +38,9 @@ class Encryptor:
         makers: the parties that made the key: the authority, or all holders. Clients
             know them beforehand.
         workers: threads for encryption.
+        key_rounds: the most uploads of one client under the key, whoever hands it out,
+            and however often; None for any number. So nobody who withholds the next
+            key, or brings a former one back, has a client use it longer.
 
     Raises:
         WireError: if the material has no public key, an impossible or a degenerate one,
@@ -50,12 +53,14 @@ class Encryptor:
         material: Material,
         makers: Sequence[int] = (AUTHORITY,),
         workers: Workers = IN_THIS_THREAD,
+        key_rounds: int | None = None,
     ) -> None:
         if not material.public_key:
             raise WireError("key material without a public key cannot encrypt.")
         check_makers(material, makers)
         self.material = material
         self._makers, self._workers = tuple(makers), workers
+        self._key_rounds = key_rounds
         self._admitted: set[bytes] = set()
         self._scheme = HomomorphicScheme(material.parameters)
         polynomials = self._scheme.ring.unpack(material.public_key)
@@ -107,7 +112,8 @@ class Encryptor:
                 one beyond the declared bound, which could wrap the sum around.
             WireError: if a number is negative or too large for the message.
             RefusedError: if the client has uploaded in that round, under any key, or
-                has not been told by the makers of the key that it is theirs.
+                `key_rounds` times under this one, or has not been told by the makers of
+                the key that it is theirs.
         """
         self._check_admitted(party)
         (ciphertexts,) = self.ciphertexts([party.number], [vector])
@@ -176,6 +182,9 @@ class Encryptor:
             key_id=self.material.key_id,
             numbers=(party.number,),
         )
+        party.refuse_again("uploaded", round_number)
+        if self._key_rounds is not None:
+            party.use_key(self.material.key_id, self._key_rounds)
         party.once("uploaded", round_number)
         return message
 

@@ -222,7 +222,11 @@ class _Clients(_Role):
         return any(holder.used_up for holder in self._holders.values())
 
     def use(self, material: bytes) -> None:
-        self._encryptor = Encryptor(Material.from_bytes(material), self._run.makers)
+        self._encryptor = Encryptor(
+            Material.from_bytes(material),
+            self._run.makers,
+            key_rounds=self._run.key_rounds,
+        )
 
     def admit(self, vouchers: Mapping[int, Sequence[bytes]]) -> None:
         """Has clients read that the makers of the key vouch for it."""

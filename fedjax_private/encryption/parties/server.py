@@ -71,7 +71,7 @@ class AggregationServer:
     server and that client together read every upload under that key, those of earlier
     rounds included. An eavesdropper who recorded uploads is as good as the server. A
     check of the range does not exclude this, because a K that fits the range suffices.
-    `SumSettings.key_rounds` bounds the number of rounds under one key.
+    `SumSettings.key_rounds` bounds the uploads of a client under one key.
 
     Args:
         party: the server, and the parties that it knows.
