@@ -51,7 +51,7 @@ ROOMS = (
     "server",
 )
 POOL = 60  # messages to replay and to splice with
-MANY = re.compile(r"(Sequence|Iterable)\[bytes\]")
+MANY = re.compile(r"[\w.]*(Sequence|Iterable)\[bytes\]")
 
 
 def receivers():
@@ -73,7 +73,7 @@ def receivers():
                     continue
                 for argument in inspect.signature(method).parameters.values():
                     kind = argument.annotation
-                    if kind is bytes or MANY.search(str(kind)):
+                    if kind is bytes or MANY.fullmatch(str(kind)):
                         yield owner, name, argument.name
 
 

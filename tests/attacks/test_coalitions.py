@@ -13,6 +13,7 @@ from fedjax_private.encryption.math.packing import unpack
 from fedjax_private.encryption.math.plaintexts import decode_values
 from fedjax_private.encryption.math.polynomials import Factor
 from fedjax_private.encryption.math.shamir import lagrange_at_zero, scale
+from fedjax_private.encryption.parties.recovery import Recovery, masks
 from fedjax_private.trust import Decryptor, Trust
 from tests.attacks.runs import HOLDERS, QUORUM, SCHEMES, UPLOADS, Run, run_of, small
 
@@ -162,6 +163,10 @@ def decrypted_by(run, honest, other, colluding, clients):
     factors = [lagrange_at_zero(points, q)[1] for q in ring.moduli]
     share = scale(colluder._shares[other], factors, ring)
     parts.append(scheme.partially_decrypt(Factor.of(share, ring), seconds))
+    # And the mask that it has with the honest one.
+    recovery, key_id = Recovery((other,), present), colluder.material.key_id
+    party = run.party(colluding)
+    parts.append(masks(party, recovery, ring, len(seconds), key_id, 7))
     total = run.firsts(*clients)
     for part in parts:
         total = ring.add(total, part)
