@@ -169,6 +169,7 @@ def _cases(quick: bool) -> list[Case]:
             functools.partial(_open_sums, name, **sizes),
             for_peers=sizes if compared else None,
             parts=STAGES["encryption"],
+            most=3 if name.endswith("_new_keys") else 1_000,  # keys take seconds
         )
 
     def whole(schemes: tuple[str, ...], count: int, examples: int, epochs: int) -> Case:
