@@ -109,7 +109,7 @@ class Encryptor:
 
         Raises:
             ValueError: if the vector has another shape, an entry that is not finite, or
-                one beyond the declared bound, which could wrap the sum around.
+                one beyond the value bound, which the codec would have cut off.
             WireError: if a number is negative or too large for the message.
             RefusedError: if the client has uploaded in that round, under any key, or
                 `key_rounds` times under this one, or has not been told by the makers of
