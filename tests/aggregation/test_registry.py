@@ -51,7 +51,12 @@ def test_entries_carry_the_names_by_which_they_are_found():
         ("threshold_exact", {"recovery_threshold": 6}, Decryptor.HOLDERS, 6),
         ("threshold_exact", {"recovery_threshold": 4}, Decryptor.HOLDERS, 2),
         ("threshold_exact", {"server": "semi_honest"}, Decryptor.HOLDERS, 4),
-        ("threshold_exact", {"arithmetic": "openfhe"}, Decryptor.HOLDERS, 6),
+        (
+            "threshold_exact",
+            {"arithmetic": "openfhe", "server": "semi_honest"},
+            Decryptor.HOLDERS,
+            6,
+        ),
         ("masks", {}, Decryptor.UPLOADERS, 4),
         ("masks", {"recovery_threshold": 6}, Decryptor.UPLOADERS, 6),
         ("masks", {"server": "semi_honest"}, Decryptor.UPLOADERS, 4),
