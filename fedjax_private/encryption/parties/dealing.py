@@ -69,10 +69,9 @@ class Dealing:
 
     *Secrecy* of a dealer that follows the protocol, against fewer than T holders
     together with everybody else: the answers reveal <rho_r, s> + <tau_r, e> + m_r and
-    nothing else, because the masks' polynomials are uniform otherwise. The
-    Kullback-Leibler divergence of all R from numbers that do not depend on the key is
-    at most 2^-s, as for `Parameters.flooding_std`, in addition to what decryptions
-    reveal.
+    nothing else, because the masks' polynomials are uniform otherwise. All R are within
+    a statistical distance of 2^-(s+1)/2 of numbers that do not depend on the key (see
+    `entropy.wide_gaussian`), in addition to what decryptions reveal.
 
     Not guaranteed: that s' is s, if the dealer departs from the protocol. It can also
     add the same error to every sum, without shares. With fewer than T holders that

@@ -191,6 +191,8 @@ context.KeyGen()
 
 @pytest.mark.needs_openfhe
 def test_children_of_a_parent_that_used_openfhe_itself_make_no_keys(in_new_process):
+    """Stranger: compares keys of processes that were forked from one that had used
+    `openfhe` -> nothing; such processes make no keys."""
     script = _CHILDREN.format(before=_USE_IT, inside=_MAKE_A_KEY)
     for said in in_new_process(script):
         assert said.startswith(b"ForkedProcessError: openfhe was imported by other")

@@ -128,6 +128,8 @@ def test_honest_dealers_pass_every_time(dealing, dealers):
 
 @pytest.mark.parametrize("coefficient", range(0, 64, 9))
 def test_a_key_with_one_other_coefficient_fails(dealing, dealers, coefficient):
+    """Holder: deals shares of a key that is not the one in its part of the public key
+    -> found out in every check."""
     # Its error is that coefficient's multiple of the common polynomial.
     key = dealers.keys[3].astype(object)
     key[coefficient] += 1
@@ -137,6 +139,8 @@ def test_a_key_with_one_other_coefficient_fails(dealing, dealers, coefficient):
 
 
 def test_a_large_key_with_a_small_error_fails(dealers):
+    """Holder: deals shares of another, large key that fits its part of the public key
+    -> found out."""
     # s' = (e - b) / a for any small e: the relation alone would hold.
     dealing = Dealing(RING, QUORUM, HOLDERS, BITS)
     values = np.empty_like(dealers.common)
@@ -150,6 +154,8 @@ def test_a_large_key_with_a_small_error_fails(dealers):
 
 
 def test_a_sparse_deviation_fails_once_in_two_for_each_repetition(dealing, dealers):
+    """Holder: deals shares that are wrong in one place only -> found out, except with a
+    probability of 2^-40."""
     # The least that a deviation can be: one coefficient, half of q. Uniform challenges
     # would miss it once in q; these, which are small, half of the time.
     rho = dealing.challenge(bytes(32))[0]

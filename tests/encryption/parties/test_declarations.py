@@ -112,6 +112,7 @@ def test_a_changed_bit_is_another_upload(declarations):
 
 
 def test_an_echo_of_anothers_upload_is_refused(parties):
+    """Client: declares another's upload as its own -> refused with the sum."""
     made = Declarations(parties[AUTHORITY], KEY)
     for client in (0, 1):
         made.accept(declaration(parties, client, PARTS[0]))
@@ -120,6 +121,7 @@ def test_an_echo_of_anothers_upload_is_refused(parties):
 
 
 def test_a_declared_part_that_is_no_polynomial_is_refused(parties):
+    """Client: declares and uploads what is no polynomial -> refused."""
     made, part = Declarations(parties[AUTHORITY], KEY), b"\xff" * len(PARTS[0])
     made.accept(declaration(parties, 0, part))
     with pytest.raises(WireError, match="not below the modulus"):
@@ -139,6 +141,7 @@ def test_declarations_are_for_one_round(declarations, parties):
 
 
 def test_a_second_declaration_of_a_round_is_refused(declarations, parties):
+    """Client: declares two uploads in a round -> the second is refused."""
     for part in (PARTS[0], PARTS[1]):
         with pytest.raises(RefusedError, match=r"client 0 has declared .* 5 already"):
             declarations.accept(declaration(parties, 0, part))
@@ -146,6 +149,7 @@ def test_a_second_declaration_of_a_round_is_refused(declarations, parties):
 
 
 def test_a_declaration_after_the_decryption_is_refused(declarations, parties):
+    """Client: declares an upload when the sum has been decrypted -> refused."""
     parties[AUTHORITY].once("decrypted", 6)
     with pytest.raises(RefusedError, match="has decrypted in round 6 already"):
         declarations.accept(declaration(parties, 0, PARTS[0], 6))
@@ -153,6 +157,7 @@ def test_a_declaration_after_the_decryption_is_refused(declarations, parties):
 
 @pytest.mark.parametrize("changes", [{"key": bytes(16)}, {"receiver": SERVER}])
 def test_declarations_under_another_key_or_for_another_are_refused(parties, changes):
+    """Client: replays a declaration of another key or for another -> refused."""
     made = Declarations(parties[AUTHORITY], KEY)
     with pytest.raises(WireError, match="another"):
         made.accept(declaration(parties, 0, PARTS[0], **changes))
@@ -166,6 +171,7 @@ def test_only_clients_declare(parties, sender):
 
 
 def test_nobody_declares_for_another(parties):
+    """Client: declares an upload in another's name -> refused."""
     made = Declarations(parties[AUTHORITY], KEY)
     data = declaration(parties, 1, PARTS[0])
     # Client 1 writes that client 0 sent it.
@@ -186,6 +192,7 @@ def test_nobody_declares_for_another(parties):
 
 
 def test_every_changed_byte_of_a_declaration_is_refused(parties):
+    """Stranger: alters a declaration on its way -> refused."""
     made, data = Declarations(parties[AUTHORITY], KEY), None
     data = declaration(parties, 0, PARTS[0])
     for position in range(len(data)):
@@ -200,6 +207,8 @@ def test_every_changed_byte_of_a_declaration_is_refused(parties):
 
 
 def test_memory_is_bounded_by_the_number_of_clients(parties):
+    """Client: declares rounds without end, to fill the memory of those who decrypt ->
+    one declaration a client is kept."""
     made = Declarations(parties[AUTHORITY], KEY)
     for number in range(50):
         for client, part in PARTS.items():

@@ -94,6 +94,7 @@ def test_a_holder_stands_in_within_a_quorum_of_holders_only(federation, gone, pr
 
 
 def test_a_holder_stands_in_once_beside_the_same_others(federation):
+    """Server: has a holder stand in twice beside the same others -> refused."""
     fusion, _ = federation.fusion()
     federation.answer(fusion, HOLDERS)
     helper, number = federation.holders[0], fusion.round_number
@@ -107,6 +108,8 @@ def test_a_holder_stands_in_once_beside_the_same_others(federation):
 
 
 def test_recoveries_count_against_what_the_noise_protects():
+    """Server: has holders stand in for one that answers late, round after round ->
+    refused when the budget of answers is used up."""
     # Two sums a key, so four answers of a holder: its own and recoveries alike.
     request = request_of(CKKS, holders=5, query_budget=4)
     federation = Federation(request, tuple(range(5)), 3).with_key()
@@ -132,6 +135,7 @@ def test_recoveries_count_against_what_the_noise_protects():
 
 
 def test_a_holder_stands_in_for_the_sum_that_it_decrypted_last(federation):
+    """Server: has a holder stand in for a sum of an earlier round -> refused."""
     fresh = Federation(request_of(CKKS)).with_key()
     with pytest.raises(RefusedError, match="not the one decrypted last"):
         fresh.holders[0].stand_in(fresh.recovery_request(0, 0, (3,), (0, 11, 5)))

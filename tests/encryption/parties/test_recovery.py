@@ -108,6 +108,8 @@ SETS = (((3,), (0, 1, 2)), ((3,), (0, 2, 4)))
 
 
 def test_two_answers_of_a_helper_have_no_small_combination(five):
+    """Server: has a holder stand in with two sets of others for one sum, to combine its
+    answers -> nothing."""
     assert small_combination(five, SETS) > 0.99
 
 
@@ -120,6 +122,7 @@ def test_without_masks_they_have_one_that_bares_the_noise(five, monkeypatch):
 
 
 def test_requests_that_differ_from_helper_to_helper_decrypt_nothing(five):
+    """Server: tells holders different sets of those that stand in -> nothing."""
     fusion, total = five.fusion()
     five.answer(fusion, NAMES[1:])
     number = fusion.round_number
@@ -147,6 +150,8 @@ def _told_apart(federation, number):
     ],
 )
 def test_other_sets_are_refused_before_anything_is_counted(five, missing, present):
+    """Server: asks too few, too many or wrong holders to stand in -> refused, and not
+    counted."""
     fusion, _ = five.fusion()
     five.answer(fusion, NAMES[:1])
     helper, before = five.holders[0], five.holders[0]._given
