@@ -13,6 +13,7 @@ from fedjax_private.encryption.messages.wire import (
     Kind,
     write,
 )
+from fedjax_private.encryption.parties.attendance import Attendance
 from fedjax_private.encryption.parties.traffic import Traffic
 from tests.attacks.runs import SCHEMES, UPLOADS, run_of
 
@@ -55,7 +56,11 @@ def relay(run, sender, clients, firsts, seconds, number=7):
 def release(run):
     """The sum of what the server has."""
     key = run.aggregation._key
-    return key.decryption.decrypt(run.party(SERVER), key.server, Traffic())
+    attendance = Attendance({})
+    total, _ = key.decryption.decrypt(
+        run.party(SERVER), key.server, Traffic(), attendance
+    )
+    return total
 
 
 @routes
