@@ -234,6 +234,40 @@ def test_who_chooses_a_contribution_in_view_of_the_others_is_found_out(keyless):
     no_key(keyless, Kind.CONTRIBUTION, match)
 
 
+def test_who_shows_different_contributions_of_one_sum_splits_the_holders(keyless):
+    """Holders, two of them: show different contributions, with one sum, to different
+    holders -> they get different sessions, and no key is made."""
+    cheats, ring = (CHEAT, 11), keyless.ring
+    keyless.exchange_until(Kind.COMMITMENT)
+    one = np.ones((ring.limbs, ring.dimension), np.uint64)
+
+    def shown(cheat, receiver):
+        shift = {CHEAT: one, 11: ring.column - one}[cheat] * np.uint64(receiver == 12)
+        contribution = keyless.holders[cheat]._contribution
+        return ring.pack(ring.add(contribution, shift)[None])
+
+    def committed(cheat, receiver):
+        data = shown(cheat, receiver)
+        return keyless.holders[cheat]._contribution_hash(cheat, data)
+
+    for stage, payload_of in (
+        (Kind.COMMITMENT, committed),
+        (Kind.CONTRIBUTION, shown),
+    ):
+        keyless.exchange(
+            stage,
+            lambda sender, receiver, data, stage=stage, payload_of=payload_of: (
+                keyless.rewritten(stage, sender, receiver, payload_of(sender, receiver))
+                if sender in cheats and receiver not in cheats
+                else data
+            ),
+        )
+    sent = {n: keyless.holders[n].send(Kind.SHARE) for n in (0, 3, 12)}
+    with pytest.raises(WireError, match="another key"):
+        keyless.holders[0].accept(Kind.SHARE, [sent[12][0]])
+    keyless.holders[0].accept(Kind.SHARE, [sent[3][0]])
+
+
 def test_nobody_can_commit_to_the_contribution_of_another(keyless):
     """Holder: copies another's commitment and contribution -> refused by name."""
     stage = Kind.COMMITMENT
@@ -363,9 +397,10 @@ def test_a_dealer_of_one_wrong_share_is_named(keyless):
         return key, masks
 
     dealt_by_cheat(keyless, one_number_off)
-    match = f"holder {CHEAT} dealt do not fit together: it dealt wrong ones"
-    not_made(keyless, f"{match}, or holder 0 did not answer truthfully", (3, 11, 12))
-    not_made(keyless, f"{match}; no key", (0,))  # which knows what it answered
+    match = f"holder {CHEAT} dealt do not fit together: it dealt wrong ones, or "
+    others = "2 others who hold them did not answer truthfully; no key"
+    not_made(keyless, f"{match}holder 0, or {others}", (3, 11, 12))
+    not_made(keyless, f"{match}{others}", (0,))  # which knows what it answered
 
 
 def test_a_dealer_of_wrong_shares_of_masks_is_named(keyless):
@@ -434,7 +469,8 @@ def test_a_liar_in_the_check_is_named_beside_the_dealer(keyless):
         return keyless.rewritten(Kind.ANSWERS, CHEAT, receiver, scalars.pack(numbers))
 
     keyless.exchange(Kind.ANSWERS, lie)
-    lied = f"holder {CHEAT} did not answer truthfully; no key"
+    others = "2 others who hold them did not answer truthfully; no key"
+    lied = f"holder {CHEAT}, or {others}"
     match = f"holder 0 dealt do not fit together: it dealt wrong ones, or {lied}"
     not_made(keyless, match, (3, 11, 12))
     # The dealer knows that its shares were right.
@@ -493,6 +529,48 @@ def test_of_two_holders_one_cannot_deal_wrong_shares():
     not_made(federation, match, (0,))
 
 
+def answers_that_fit(federation, dealer, fitted):
+    """Carries the answers, of which the cheat's and 11's on a dealer's shares lie on a
+    polynomial through those of `fitted`, holders that follow the protocol."""
+    colluding, honest = (CHEAT, 11), (3, 0, 12)
+    scalars, place = federation.dealing.scalars, HOLDERS.index
+    answers = {n: h.send(Kind.ANSWERS) for n, h in federation.holders.items()}
+    seen = {n: scalars.unpack(payload(answers[n][CHEAT])) for n in HOLDERS}
+    points = {n: seen[n][place(dealer)] for n in fitted}
+    for number in colluding:
+        if len(points) < QUORUM:
+            seen[number][place(dealer), 0, 5] ^= np.uint64(1)
+            points[number] = seen[number][place(dealer)]
+            continue
+        near = {place(n) - place(number): values for n, values in points.items()}
+        for limb, q in enumerate(scalars.moduli):
+            terms = (
+                int(at_zero(near, point, q)) * values[limb].astype(object)
+                for point, values in near.items()
+            )
+            seen[number][place(dealer), limb] = sum(terms) % q
+    forged = {n: scalars.pack(seen[n]) for n in colluding}
+    for receiver in honest:
+        messages = [answers[number][receiver] for number in honest] + [
+            federation.rewritten(Kind.ANSWERS, number, receiver, data)
+            for number, data in forged.items()
+        ]
+        federation.holders[receiver].accept(Kind.ANSWERS, messages)
+
+
+@pytest.mark.parametrize("beside", [0, 12])
+def test_two_liars_do_not_frame_an_honest_dealer(keyless, beside):
+    """Holders, n - T of them: answer falsely about an honest dealer's shares, so that
+    only another honest answer does not fit -> no key is made, and the sentence says
+    that n - T others may have lied."""
+    # Their answers fit those of all honest holders but one: the dealer, or another.
+    for stage in STAGES[:-1]:
+        keyless.exchange(stage)
+    answers_that_fit(keyless, 0, {3, 0, 12} - {beside})
+    match = "holder 0 dealt do not fit together: it dealt wrong ones, or .*2 others"
+    not_made(keyless, match, (3, 12))
+
+
 def test_answers_that_are_made_to_fit_do_not_hide_a_wrong_share(keyless):
     # Dealer and one receiver wait for the others' answers, and put theirs on the
     # polynomial through them; its value at 0 is then beyond their control.
@@ -500,30 +578,10 @@ def test_answers_that_are_made_to_fit_do_not_hide_a_wrong_share(keyless):
         key[0, 17] ^= np.uint64(receiver == 0)
         return key, masks
 
-    colluding, honest = (CHEAT, 11), (3, 0, 12)
     sent = keyless.deal()
     sent[CHEAT] = shares_of_cheat(keyless, sent[CHEAT], one_number_off)
     deliver(keyless, Kind.SHARE, sent, sent[CHEAT].get)
     keyless.exchange(Kind.CHALLENGE)
-    scalars, dealer = keyless.dealing.scalars, HOLDERS.index(CHEAT)
-    answers = {n: holder.send(Kind.ANSWERS) for n, holder in keyless.holders.items()}
-    seen = {n: scalars.unpack(payload(answers[n][CHEAT])) for n in HOLDERS}
-    for number in colluding:
-        here = HOLDERS.index(number)
-        points = {HOLDERS.index(n) - here: seen[n][dealer] for n in honest}
-        for limb, q in enumerate(scalars.moduli):
-            terms = (
-                int(at_zero(points, point, q)) * values[limb].astype(object)
-                for point, values in points.items()
-            )
-            seen[number][dealer, limb] = sum(terms) % q
-    for receiver in honest:
-        messages = [answers[number][receiver] for number in honest] + [
-            keyless.rewritten(
-                Kind.ANSWERS, number, receiver, scalars.pack(seen[number])
-            )
-            for number in colluding
-        ]
-        keyless.holders[receiver].accept(Kind.ANSWERS, messages)
+    answers_that_fit(keyless, CHEAT, (3, 0, 12))
     match = f"holder {CHEAT} dealt are not of the key .*: it dealt wrong ones; no key"
-    not_made(keyless, match, honest)
+    not_made(keyless, match, (3, 0, 12))

@@ -143,8 +143,8 @@ class Federation:
             self.parties[receiver],
             self.dealing.dealt.polynomial_bytes + SEAL_BYTES,
         )
-        key_id = self.material.key_id
-        message = read(party, data, Kind.SHARE, payload=size, key_id=key_id)
+        session = self.holders[owner]._session
+        message = read(party, data, Kind.SHARE, payload=size, key_id=session)
         sealed = party.channel_from(owner).open(bytes(message.payload))
         return self.dealing.read(sealed)[0]
 

@@ -71,11 +71,14 @@ class Dealing:
     together with everybody else: the answers reveal <rho_r, s> + <tau_r, e> + m_r and
     nothing else, because the masks' polynomials are uniform otherwise. All R are within
     a statistical distance of 2^-(s+1)/2 of numbers that do not depend on the key (see
-    `entropy.wide_gaussian`), in addition to what decryptions reveal.
+    `entropy.wide_gaussian`), except with probability 2^-40 over the challenge, in
+    addition to what decryptions reveal.
 
     Not guaranteed: that s' is s, if the dealer departs from the protocol. It can also
-    add the same error to every sum, without shares. With fewer than T holders that
-    follow the protocol, an honest dealer may be blamed.
+    add the same error to every sum, without shares. Receivers that answer falsely end
+    the generation, too: then the sentence names an honest dealer and says that it is
+    the dealer or receivers. With fewer than T holders that follow the protocol, an
+    honest dealer may be blamed alone.
 
     Attributes:
         ring: R_q.
@@ -105,8 +108,8 @@ class Dealing:
 
         An inner product has the expected square |(s, e)|^2 / 2. Their sum over R
         repetitions exceeds its mean four times with probability 2^-40, and |(s, e)|^2
-        its own 1.4 times far less often. The divergence is that sum over twice the
-        masks' variance.
+        its own 1.4 times far less often. The statistical distance is the root of that
+        sum over twice the masks' deviation: see `entropy.wide_gaussian`.
         """
         norm = 1.4 * self.ring.dimension * (2 / 3 + NOISE_STD**2)
         return math.sqrt(self.repetitions * norm) * 2.0 ** (self.statistical_bits / 2)
@@ -239,7 +242,10 @@ class Dealing:
                 if self._on_polynomial(points, without=index)
             ]
             if len(alone) == 1:
-                liars, sure = f"holder {alone[0]}", alone[0] in (me, dealer)
+                # So many false answers are on a polynomial with T - 1 true ones.
+                liars = f"{len(self.holders) - self.quorum} others who hold them"
+                if alone[0] not in (me, dealer):
+                    liars = f"holder {alone[0]}, or {liars}"
         who = f"{liars} did not answer truthfully"
         if me != dealer:
             who = "it dealt wrong ones" if sure else f"it dealt wrong ones, or {who}"

@@ -67,11 +67,12 @@ class KeyGeneration:
     ChaCha20 as random oracles: nobody chooses the common polynomial, the session or the
     challenge. Each holder commits to its seeds before it sees any other, so the hashes
     of all seeds are unpredictable until the last seed is shown. Whoever shows it can
-    only end the generation, which is visible. Every later message names the session, or
-    the key that comes of it, and is authenticated by its sender. So messages of another
-    generation are refused. Holders who were told different seeds, commitments or
-    contributions have different sessions or keys, and none of them accepts the others'
-    messages. No holder can choose its contribution in view of the others'.
+    only end the generation, which is visible. Every later message names the session,
+    which from the stage of shares on depends on all contributions, too, and is
+    authenticated by its sender. So messages of another generation are refused. Holders
+    who were told different seeds, commitments to them or contributions have different
+    sessions, and none of them accepts the others' messages. No holder can choose its
+    contribution in view of the others'.
 
     As long as T holders follow the protocol, shares of another key than the one that
     its dealer contributed end the generation, with the dealer's name: `Dealing` says
@@ -101,7 +102,7 @@ class KeyGeneration:
         self._challenge_seed = os.urandom(_SEED_BYTES)
         # Stage -> holder -> what it has sent; only stages in which this holder has.
         self._received: dict[Kind, dict[int, bytes]] = {}
-        # The session; from the stage of shares on, the key's id.
+        # The session; from the stage of shares on, one of all contributions, too.
         self._session = NO_KEY
         self._common: Residues | None = None
         self._contribution: Residues | None = None
@@ -257,7 +258,7 @@ class KeyGeneration:
             ),
             *(commitments[holder] + seeds[holder] for holder in self._holders),
         )
-        self._session = _tagged(b"session", *transcript)[:KEY_ID_BYTES]
+        self._session = _session(b"session", *transcript)
         common = _tagged(b"common polynomial", *transcript)
         self._common = uniform_polynomial(common, self._scheme.ring)
         self._contribution, self._secret_key = self._scheme.generate_share(self._common)
@@ -284,7 +285,11 @@ class KeyGeneration:
             total = ring.add(total, self._contributions[-1])
         public = ring.pack(np.stack([total, self._common]))
         self._joint = Material.of_key(self._scheme.parameters, public)
-        self._session = self._joint.key_id
+        # Not the key's id: different contributions may have one sum.
+        parts = (contributions[holder] for holder in self._holders)
+        self._session = _session(
+            b"contributions", self._session, self._joint.key_id, *parts
+        )
         dealt = self._dealing.deal(self._secret_key.residues)
         return {
             holder: self._party.channel_to(holder).seal(part)
@@ -367,6 +372,10 @@ def _tagged(what: bytes, *parts: bytes) -> bytes:
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.digest()
+
+
+def _session(what: bytes, *parts: bytes) -> bytes:
+    return _tagged(what, *parts)[:KEY_ID_BYTES]
 
 
 def _name(stage: Kind) -> str:
