@@ -2,6 +2,7 @@
 
 import functools
 import os
+import tracemalloc
 
 import pytest
 
@@ -9,6 +10,7 @@ from fedjax_private.encryption.errors import ProtocolError, RefusedError, WireEr
 from fedjax_private.encryption.messages.wire import SERVER, Kind, write
 from tests.encryption.federation import (
     CKKS,
+    CLIENTS,
     HOLDERS,
     LEAST_CLIENTS,
     QUORUM,
@@ -139,6 +141,21 @@ def test_a_holder_refuses_what_is_no_sum_of_the_servers(federation, changes):
         federation.holders[0].partially_decrypt(data)
     # What was refused has not been counted.
     federation.answer(fusion, (0,))
+
+
+@pytest.mark.parametrize("count", [len(CLIENTS), 2**17])
+def test_a_holder_makes_nothing_of_a_sum_of_more_clients_than_bytes(federation, count):
+    """Client or stranger: sends a holder a sum that states a byte of parts for each of
+    very many clients, so that much memory is taken -> refused before any is."""
+    stranger, key_id = federation.parties[1], federation.material.key_id
+    header = functools.partial(write, stranger, 0, Kind.SUM, 0, key_id=key_id)
+    data = header(b"", numbers=tuple(range(count))) + bytes(count)
+    tracemalloc.start()
+    with pytest.raises(WireError, match="are no parts of"):
+        federation.holders[0].partially_decrypt(data)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2 * len(data) + 10_000
 
 
 def test_a_sum_that_was_altered_on_its_way_is_refused(federation):

@@ -162,7 +162,7 @@ class Declarations:
         Raises:
             WireError: if the message is no declaration under this key, from its sender.
             RefusedError: if the sender is no client, or has declared an upload of that
-                round before, or if this decryptor has decrypted its sum.
+                round or of a later one, or if this decryptor has decrypted its sum.
         """
         message = read(
             self._party,
@@ -176,10 +176,11 @@ class Declarations:
             raise RefusedError(f"{client} declares an upload, but is no client.")
         self._party.refuse_again("decrypted", round_number)
         with self._storing:
-            if self._last.get(client, (None,))[0] == round_number:
+            last, _ = self._last.get(client, (-1, b""))
+            if last >= round_number:
                 raise RefusedError(
-                    f"client {client} has declared an upload of round {round_number} "
-                    "already."
+                    f"client {client} has declared an upload of round {last} already, "
+                    f"and now one of round {round_number}."
                 )
             self._last[client] = round_number, bytes(message.payload)
 

@@ -102,6 +102,9 @@ class DecryptionLog:
         half = parameters.rows * ring.polynomial_bytes
         if self._verified and not firsts and parts is None:
             data, count, rest = split(data)
+            # Before anything is made for so many clients as bytes of any origin state.
+            if count > self._most or len(rest) != count * half:
+                raise WireError(f"{len(rest)} bytes are no parts of {count} uploads.")
             parts = Parts.from_bytes(rest, count, ring)
         message = read(
             self._party,

@@ -135,9 +135,11 @@ def test_declarations_are_for_one_round(declarations, parties):
     # A replayed one does not serve a later round.
     old = declaration(parties, 0, PARTS[0], ROUND)
     declarations.accept(declaration(parties, 0, PARTS[2], ROUND + 1))
-    declarations.accept(old)
-    with pytest.raises(RefusedError, match="client 0 has declared no upload"):
+    with pytest.raises(RefusedError, match="declared an upload of round 6 already"):
+        declarations.accept(old)  # nor does it drive out the later round's
+    with pytest.raises(RefusedError, match="client 0 has declared another upload"):
         total(declarations, (0,), [PARTS[0]], ROUND + 1)
+    total(declarations, (0,), [PARTS[2]], ROUND + 1)
 
 
 def test_a_second_declaration_of_a_round_is_refused(declarations, parties):
@@ -146,6 +148,14 @@ def test_a_second_declaration_of_a_round_is_refused(declarations, parties):
         with pytest.raises(RefusedError, match=r"client 0 has declared .* 5 already"):
             declarations.accept(declaration(parties, 0, part))
     total(declarations, (0, 1), [PARTS[0], PARTS[1]])
+
+
+def test_a_round_is_not_declared_again_by_way_of_another(declarations, parties):
+    """Client: declares an upload, one of the next round, and the first round's anew ->
+    the third is refused."""
+    declarations.accept(declaration(parties, 1, PARTS[1], ROUND + 1))
+    with pytest.raises(RefusedError, match="declared an upload of round 6 already"):
+        declarations.accept(declaration(parties, 1, PARTS[2], ROUND))
 
 
 def test_a_declaration_after_the_decryption_is_refused(declarations, parties):
