@@ -172,8 +172,13 @@ class SumRequest:
 
     @property
     def worst_case(self) -> bool:
-        """Whether noise and its budget are sized by `worst_error`."""
-        return self.settings.protect and self.settings.flooding == "worst_case"
+        """Whether noise and its budget are sized by `worst_error`.
+
+        Not with an exact scheme and one key: nothing is flooded, and sums with larger
+        errors than those of independent uploads are not decrypted at all.
+        """
+        floods = self.settings.protect and self.scheme is not Scheme.EXACT
+        return floods and self.settings.flooding == "worst_case"
 
     @property
     def complex_packing(self) -> bool:

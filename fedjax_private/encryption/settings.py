@@ -85,6 +85,7 @@ class CipherSettings(RangeSettings):
             `average` is that of independent encryptions. An upload that is sent again
             by other clients, or one whose sender chose its random numbers, makes a
             larger one; `worst_case` covers these, at the cost of precision or bytes.
+            Exact schemes with one key flood nothing, and refuse such sums.
     """
 
     precision: float = choices.setting(

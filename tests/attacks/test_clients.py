@@ -192,32 +192,43 @@ def test_copies_of_one_upload_add_up_in_the_errors_deviation(topology):
     assert 0.6 * uploads < error() / honest < 1.5 * uploads
 
 
-@pytest.mark.parametrize("scheme", [Scheme.CKKS, Scheme.EXACT])
-@pytest.mark.parametrize("flooding", FLOODINGS)
-def test_an_upload_that_all_send_again_is_covered_by_the_worst_case(scheme, flooding):
-    """Clients: all send one ciphertext again -> the noise is too small with
-    flooding="average", by up to the root of their number; "worst_case" covers it."""
-    copies, settings = 32, {"precision": 1e-2, "quantization_bits": 13}
-    request = sum_request(scheme, 100, copies, flooding=flooding, **settings)
-    parameters = derive(request)
-    scheme = HomomorphicScheme(parameters)
+def sent_again(request):
+    """The parameters and ring of a request, a key, and the sum of as many copies of one
+    upload as it may hold."""
+    scheme = HomomorphicScheme(derive(request))
     ring, (public, secret) = scheme.ring, scheme.generate_keys()
     nothing = np.zeros((1, ring.limbs, ring.dimension), np.uint64)
     (upload,) = scheme.encrypt(scheme.public_key(public), nothing)
     total = ring.reduce(upload * np.uint64(1))
-    for _ in range(copies - 1):
+    for _ in range(request.uploads - 1):
         total = ring.reduce(total + upload)
+    return scheme, secret, total
+
+
+@pytest.mark.parametrize("flooding", FLOODINGS)
+def test_an_upload_that_all_send_again_is_covered_by_the_worst_case(flooding):
+    """Clients: all send one ciphertext again -> the noise is too small with
+    flooding="average", by up to the root of their number; "worst_case" covers it."""
+    copies, settings = 32, {"precision": 1e-2, "flooding": flooding}
+    request = sum_request(Scheme.CKKS, 100, copies, **settings)
+    scheme, secret, total = sent_again(request)
+    ring = scheme.ring
     decrypted = ring.reduce(total[0] + product(total[1], secret.residues, ring))
     error = coefficients(decrypted, ring).astype(np.float64)
+    distance = math.sqrt(request.settings.query_budget) * np.linalg.norm(error)
+    distance /= 2 * scheme.parameters.flooding_std
     covered = flooding == "worst_case"
-    if parameters.flooding_std:
-        budget = request.settings.query_budget
-        distance = math.sqrt(budget) * np.linalg.norm(error)
-        distance /= 2 * parameters.flooding_std
-        assert (distance < 2.0**-15.5) == covered
-        # As much more as the documentation says: a root of K / 1.4.
-        if not covered:
-            assert 4 < distance / 2.0**-15.5 < math.sqrt(copies)
-        return
-    # Exact sums: decryption fails where an error, a multiple of t, exceeds q / 2.
-    assert (math.prod(ring.moduli) / 2 / error.std() > 14) == covered
+    assert (distance < 2.0**-15.5) == covered
+    # As much more as the documentation says: a root of K / 1.4.
+    if not covered:
+        assert 4 < distance / 2.0**-15.5 < math.sqrt(copies)
+
+
+def test_an_upload_that_very_many_send_again_ends_an_exact_key():
+    """Clients, of `exact` sums: very many send one ciphertext again -> the sum is
+    refused, and the key ends; nothing is learned."""
+    copies = 200
+    request = sum_request(Scheme.EXACT, 100, copies, quantization_bits=8)
+    scheme, secret, total = sent_again(request)
+    with pytest.raises(RefusedError, match="more noise than honest uploads"):
+        scheme.decrypt(secret, total[None], uploads=copies)

@@ -12,6 +12,7 @@ ENTRY = encrypted_entry(
         "packing",
         "statistical_bits",
         "query_budget",
+        "flooding",
         "recovery_threshold",
         "holder_drop_out",
     ),
