@@ -21,7 +21,7 @@ from fedjax_private.aggregation.types import (
 )
 from fedjax_private.encryption.errors import RefusedError
 from fedjax_private.encryption.messages.channels import Party
-from fedjax_private.encryption.messages.material import Material
+from fedjax_private.encryption.messages.material import Lifetime, Material
 from fedjax_private.encryption.messages.vouchers import vouched
 from fedjax_private.encryption.messages.wire import AUTHORITY, SERVER, Messages
 from fedjax_private.encryption.parameters import SumRequest
@@ -52,9 +52,10 @@ class _ByAuthority:
         trust: Trust,
         workers: Workers,
         verified: bool,
+        lifetime: Lifetime,
     ) -> None:
         self._authority = KeyAuthority(
-            parties(AUTHORITY), request, trust, workers, verified
+            parties(AUTHORITY), request, trust, workers, verified, lifetime
         )
         self.decryptors = {AUTHORITY: self._authority}
         self.material = self._authority.material
@@ -91,12 +92,13 @@ class _ByHolders:
         quorum: int,
         workers: Workers,
         verified: bool,
+        lifetime: Lifetime,
     ) -> None:
         numbers = range(request.holders)
         self._quorum, self._workers = quorum, workers
         self.decryptors = {
             number: KeyHolder(
-                parties(number), request, trust, numbers, quorum, verified
+                parties(number), request, trust, numbers, quorum, verified, lifetime
             )
             for number in numbers
         }
@@ -255,13 +257,14 @@ class EncryptedAggregation(EncryptedSums):
         self._key = self._make_key()
 
     def open(self, round_number: int) -> Session:
-        """Opens the session of one round.
+        """Opens the session of one round, after those of all lower numbers.
 
         Raises:
-            RefusedError: the round has been opened before.
+            RefusedError: the round has been opened before, or is before all that the
+                present key serves.
         """
         self._open_once(round_number)
-        if self._takes_new_key(self._key.decryption.used_up):
+        if self._takes_new_key(round_number, self._key.decryption.used_up):
             self._key = self._make_key()
         self._key.server.open(round_number)
         seconds = self._taken_seconds_keys()
@@ -273,11 +276,17 @@ class EncryptedAggregation(EncryptedSums):
         decryption: _ByAuthority | _ByHolders
         if request.scheme.threshold:
             decryption = _ByHolders(
-                parties, request, trust, self.quorum, self._workers, self.verified
+                parties,
+                request,
+                trust,
+                self.quorum,
+                self._workers,
+                self.verified,
+                self._lifetime,
             )
         else:
             decryption = _ByAuthority(
-                parties, request, trust, self._workers, self.verified
+                parties, request, trust, self._workers, self.verified, self._lifetime
             )
         material = Material.from_bytes(decryption.material.to_bytes())
         decryptors, server = decryption.decryptors, parties(SERVER)
@@ -285,7 +294,7 @@ class EncryptedAggregation(EncryptedSums):
         relays = TOPOLOGIES[self.topology].relays
         key = _Key(
             decryption,
-            Encryptor(material, tuple(decryptors), self._workers, self.key_rounds),
+            Encryptor(material, tuple(decryptors), self._workers),
             AggregationServer(server, facts, relays, self.verified),
         )
         self._seconds_keys += time.perf_counter() - start

@@ -18,7 +18,7 @@ from fedjax_private.aggregation.types import (
     Session,
     SessionReport,
 )
-from fedjax_private.encryption.messages.material import Material
+from fedjax_private.encryption.messages.material import Lifetime, Material
 from fedjax_private.encryption.messages.wire import AUTHORITY, SERVER
 from fedjax_private.encryption.parameters import SumRequest
 from fedjax_private.encryption.parties.attendance import NOBODY, DropOut
@@ -79,15 +79,7 @@ class ProcessAggregation(EncryptedSums):
         self._holders = range(request.holders if request.scheme.threshold else 0)
         self.children: dict[str, Child] = {}
         folder = tempfile.mkdtemp(prefix="fedjax_private-")
-        run = Run(
-            folder,
-            secrets.token_bytes(32),
-            request,
-            trust,
-            quorum,
-            verified,
-            key_rounds,
-        )
+        run = Run(folder, secrets.token_bytes(32), request, trust, quorum, verified)
         self._end = weakref.finalize(self, _end, self.children, folder)
 
         def start(role: str, name: str) -> Child:
@@ -114,15 +106,16 @@ class ProcessAggregation(EncryptedSums):
         return f"{sums} Server, clients and {who} run in separate processes."
 
     def open(self, round_number: int) -> Session:
-        """Opens the session of one round.
+        """Opens the session of one round, after those of all lower numbers.
 
         Raises:
-            RefusedError: the round has been opened before.
+            RefusedError: the round has been opened before, or is before all that the
+                present key serves.
             RuntimeError: if a process has ended; so do the session's methods.
         """
         self._open_once(round_number)
         used_up = any(call_all("used_up", dict.fromkeys(self._makers, ())))
-        if self._takes_new_key(used_up):
+        if self._takes_new_key(round_number, used_up):
             self._make_key()
         self._server.call("open", round_number)
         if self.drop_out.probability:
@@ -156,9 +149,12 @@ class ProcessAggregation(EncryptedSums):
     def _make_key(self) -> None:
         start = time.perf_counter()
         if self._authority:
-            material: Material = self._authority.call("make_key")
+            material: Material = self._authority.call("make_key", self._lifetime)
         else:
-            holders = {h: _RemoteHolder(self._process_of(h), h) for h in self._holders}
+            holders = {
+                holder: _RemoteHolder(self._process_of(holder), holder, self._lifetime)
+                for holder in self._holders
+            }
             material = make_joint_key(cast(Mapping[int, KeyHolder], holders))
         self._server.call("use", self._vouchers([SERVER])[SERVER])
         call_all("use", dict.fromkeys(self._clients, (material.to_bytes(),)))
@@ -227,9 +223,9 @@ class ProcessAggregation(EncryptedSums):
 class _RemoteHolder:
     """A key holder in its process, for `make_joint_key`."""
 
-    def __init__(self, process: Child, number: int) -> None:
+    def __init__(self, process: Child, number: int, lifetime: Lifetime) -> None:
         self._process, self._number = process, number
-        process.call("hold", number)
+        process.call("hold", number, lifetime)
 
     @property
     def material(self) -> Material:

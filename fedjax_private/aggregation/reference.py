@@ -69,12 +69,13 @@ class OpenFHEAggregation(EncryptedSums):
         """Opens the session of one round, with a new key where the last is used up.
 
         Raises:
-            RefusedError: the round has been opened before.
+            RefusedError: the round has been opened before, or is before all that the
+                present key serves.
             OpenFHEUnavailable: where OpenFHE cannot be imported.
         """
         self._open_once(round_number)
         keys, seconds = self._keys, 0.0
-        if self._takes_new_key(self._left == 0) or keys is None:
+        if self._takes_new_key(round_number, self._left == 0) or keys is None:
             start = time.perf_counter()
             keys = self._keys = reference.generate(self.parameters)
             self._left = self.parameters.sums_per_key

@@ -12,6 +12,7 @@ from fedjax_private.aggregation.plain import BYTES_PER_VALUE, IDENTITY, PlainSum
 from fedjax_private.aggregation.types import Codec, IntArray, SessionReport
 from fedjax_private.encryption.errors import RefusedError
 from fedjax_private.encryption.math.packing import check_vector
+from fedjax_private.encryption.messages.material import Lifetime
 from fedjax_private.encryption.parameters import SumRequest, derive
 from fedjax_private.encryption.parties.attendance import NOBODY, DropOut
 from fedjax_private.quantization import Grid, dequantize, quantize
@@ -102,7 +103,8 @@ class EncryptedSums:
         self.request, self.trust, self.quorum = request, trust, quorum
         self.verified, self.drop_out = verified, drop_out
         self.topology, self.parameters = topology, derive(request)
-        self.key_rounds, self._rounds_of_key = key_rounds, 0
+        self.key_rounds = key_rounds
+        self._lifetime = Lifetime(0, key_rounds)  # of the present key
         self._seconds_keys = 0.0
         self._opened: set[int] = set()
 
@@ -219,22 +221,32 @@ class EncryptedSums:
         every = "every round" if rounds == 1 else f"every {rounds} rounds"
         return f"A new key is made {every}."
 
-    def _takes_new_key(self, used_up: bool) -> bool:
-        """Counts a round; returns whether it needs a new key.
+    def _takes_new_key(self, round_number: int, used_up: bool) -> bool:
+        """Returns whether a round needs a new key, which then serves from it on.
 
         Args:
+            round_number: the round, after all rounds so far.
             used_up: whether the key has decrypted as much as its noise protects.
         """
-        new = used_up or self._rounds_of_key == self.key_rounds
-        self._rounds_of_key = 1 if new else self._rounds_of_key + 1
+        new = used_up or round_number not in self._lifetime
+        if new:
+            self._lifetime = Lifetime(round_number, self.key_rounds)
         return new
 
     def _open_once(self, round_number: int) -> None:
-        """Notes that a round is opened; raises RefusedError the second time."""
+        """Notes that a round is opened; raises RefusedError if it may not be.
+
+        That is the second time, or if it is before all that the present key serves.
+        """
         if round_number in self._opened:
             raise RefusedError(
                 f"round {round_number} has been opened before: an aggregation serves "
                 "one run, so make another for the next."
+            )
+        if round_number < self._lifetime.first:
+            raise RefusedError(
+                f"round {round_number} is before round {self._lifetime.first}, from "
+                "which on the present key serves: open rounds in increasing order."
             )
         self._opened.add(round_number)
 

@@ -224,6 +224,16 @@ class TestSums:
             now = aggregation._key.server.material.key_id
             assert (now == first) is (number < 2)
 
+    def test_rounds_that_are_not_opened_count_for_the_key(self):
+        aggregation = made("exact", 2, settings={"key_rounds": 3})
+        slots = encoded(aggregation, np.zeros((2, 10)))
+        for number, new in ((1, True), (2, False), (3, True), (5, False), (9, True)):
+            _, report = released(aggregation, slots, round_number=number)
+            assert (report.seconds_keys > 0) is new
+        with pytest.raises(RefusedError, match="round 8 is before round 9"):
+            aggregation.open(8)
+        assert released(aggregation, slots, round_number=11)[1].seconds_keys == 0
+
     def test_the_smaller_of_rounds_and_budget_counts(self):
         settings = {"query_budget": 2, "key_rounds": 3}
         aggregation = made("ckks", 2, settings=settings)

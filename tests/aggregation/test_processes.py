@@ -142,11 +142,11 @@ def test_keys_are_rotated_when_the_budget_is_used_up():
         for number in range(4):
             _, report = released(aggregation, slots, number)
             assert (report.seconds_keys > 0) is (number % 2 == 0)
-        # Two rotations later the parties know what they did in round 0, though whoever
+        # A rotation later the parties know what they did in round 3, though whoever
         # opens rounds has forgotten.
         aggregation._opened.clear()
-        session = aggregation.open(0)
-        with pytest.raises(RefusedError, match="has declared in round 0 already"):
+        session = aggregation.open(3)
+        with pytest.raises(RefusedError, match="has declared in round 3 already"):
             session.add(np.arange(K), slots)
         session = aggregation.open(4)
         session.add(np.arange(K, 2 * K), slots)

@@ -8,6 +8,7 @@ from fedjax_private.encryption.messages.material import Material
 from fedjax_private.encryption.messages.vouchers import vouch
 from fedjax_private.encryption.messages.wire import AUTHORITY, SERVER
 from fedjax_private.encryption.parties.encryptor import Encryptor
+from tests.aggregation.sums import encoded, made, released
 from tests.encryption.federation import CKKS, HOLDERS, Federation, request_of
 from tests.encryption.fixtures import VALUES
 
@@ -136,3 +137,101 @@ def test_one_party_does_not_pass_for_all_holders(federation):
         Encryptor(federation.material, (3,))
     with pytest.raises(WireError, match="a key that 5 parties made"):
         Encryptor(federation.material)
+
+
+# An old key, which a client that departs from the protocol has told the server
+
+
+class Rotated:
+    """Three rounds with clients 0 and 1, after which the key has rotated once or more.
+
+    Attributes:
+        old: the roles of the first key, which the server replays.
+    """
+
+    def __init__(self, name, **settings):
+        self.sums = made(name, 2, 10, settings=settings)
+        self.slots = encoded(self.sums, np.zeros((2, 10)))
+        self.old = self.sums._key
+        for number in range(3):
+            released(self.sums, self.slots, round_number=number)
+        assert self.sums._key.encryptor.material != self.old.encryptor.material
+
+    def replayed(self, client):
+        """A client, an encryptor of the old key, and the old vouchers."""
+        makers, party = self.old.decryption.decryptors, self.sums._parties(client)
+        vouchers = [maker.vouch([client])[client] for maker in makers.values()]
+        material = self.old.encryptor.material
+        encryptor = Encryptor(material, tuple(makers))
+        return party, encryptor, vouchers
+
+    def uploads(self, encryptor, client, number):
+        return encryptor.encrypt(client, SERVER, number, self.slots[0])
+
+
+REPLAYED = [
+    ("exact", {"key_rounds": 1}),
+    ("threshold_exact", {"key_rounds": 2}),
+    ("threshold_exact", {"query_budget": 1}),
+]
+
+
+@pytest.mark.parametrize(("name", "settings"), REPLAYED)
+def test_clients_do_not_go_back_to_an_old_key(name, settings):
+    """Server and a client that learned the old key: hand clients that key, with the old
+    vouchers, after a rotation -> refused."""
+    run = Rotated(name, **settings)
+    for number in (0, 1):
+        client, encryptor, vouchers = run.replayed(number)
+        with pytest.raises(RefusedError, match="does not go back"):
+            encryptor.admit(client, vouchers)
+        # Nor do they if told to use it who have it still, in any round.
+        assert run.old.encryptor.admits(client)
+        for round_number in (0, 1, 3):
+            with pytest.raises(RefusedError, match=r"go back|does not upload|already"):
+                run.uploads(run.old.encryptor, client, round_number)
+    released(run.sums, run.slots, round_number=3)
+
+
+@pytest.mark.parametrize("name", ["exact", "threshold_exact"])
+def test_withheld_keys_do_not_keep_clients_on_the_old_one(name):
+    """Server and a client that learned the key: withhold the next key from clients ->
+    refused, once the key has served its rounds."""
+    sums = made(name, 2, 10, settings={"key_rounds": 2})
+    slots = encoded(sums, np.zeros((2, 10)))
+    released(sums, slots, round_number=0)
+    client = sums._parties(0)
+    sums._key.encryptor.encrypt(client, SERVER, 1, slots[0])
+    for number in (2, 3, 2**40):
+        with pytest.raises(RefusedError, match="that serves rounds 0 to 1: admit"):
+            sums._key.encryptor.encrypt(client, SERVER, number, slots[0])
+
+
+@pytest.mark.parametrize("name", ["exact", "threshold_exact"])
+def test_clients_that_join_late_are_held_to_the_rounds_of_an_old_key(name):
+    """Server and a client that learned the old key: hand a client that joins late that
+    key, with the old vouchers -> refused in later rounds; if it is told that the round
+    is an old one, it uploads, once for each round of the key (documented)."""
+    run = Rotated(name, key_rounds=2)
+    client, encryptor, vouchers = run.replayed(7)
+    encryptor.admit(client, vouchers)
+    with pytest.raises(RefusedError, match="does not upload in round 3"):
+        run.uploads(encryptor, client, 3)
+    for number in (0, 1):
+        _, declarations = run.uploads(encryptor, client, number)
+        with pytest.raises(RefusedError, match="already"):
+            run.uploads(encryptor, client, number)
+    # The decryptors refuse it; the server may carry their answers, and keep them back.
+    for number, message in declarations.items():
+        with pytest.raises(WireError, match="another key"):
+            run.sums._key.decryption.decryptors[number].declare(message)
+
+
+def test_keys_without_a_number_of_rounds_stay_open_to_clients_that_join_late():
+    """Server and a client that learned the old key: hand that key to a client that
+    joins late, where keys have no number of rounds -> it uploads (documented)."""
+    run = Rotated("threshold_exact", query_budget=1)
+    client, encryptor, vouchers = run.replayed(7)
+    encryptor.admit(client, vouchers)
+    for number in (3, 4):
+        run.uploads(encryptor, client, number)

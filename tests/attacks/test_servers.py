@@ -17,7 +17,6 @@ from fedjax_private.encryption.math.plaintexts import decode_values
 from fedjax_private.encryption.messages.channels import Party
 from fedjax_private.encryption.messages.wire import AUTHORITY, SERVER
 from fedjax_private.encryption.parties.declarations import declare
-from fedjax_private.encryption.parties.encryptor import Encryptor
 from tests.attacks.runs import HOLDERS, SCHEMES, UPLOADS, run_of, small
 from tests.encryption.transforms import coefficients
 
@@ -364,27 +363,3 @@ def test_the_server_declares_nothing_for_clients():
         with pytest.raises(ProtocolError, match=match):
             run.decryptors[AUTHORITY].declare(declared[AUTHORITY])
     session.release()
-
-
-@pytest.mark.parametrize("name", ["exact", "threshold_ckks"])
-def test_clients_use_no_key_longer_than_it_serves(name):
-    """Server: keeps clients on a key that another client has read, by withholding the
-    next one or by replaying the former one and its vouchers -> refused by clients that
-    have used it `key_rounds` times."""
-    run = run_of(name, values=10, key_rounds=1)
-    run.round(0, run.vectors())
-    former = run.aggregation._key
-    upload = memoryview(run.scheme.ring.pack(run.ciphertexts[0]))
-    sentence = "has used this key in 1 of its rounds"
-    with pytest.raises(RefusedError, match=sentence):
-        former.encryptor.upload(run.party(0), SERVER, 1, upload)
-    run.round(1, run.vectors())
-    assert run.aggregation._key is not former
-    again = Encryptor(
-        former.encryptor.material, tuple(former.decryption.decryptors), key_rounds=1
-    )
-    vouchers = [m.vouch([0])[0] for m in former.decryption.decryptors.values()]
-    again.admit(run.party(0), vouchers)
-    with pytest.raises(RefusedError, match=sentence):
-        again.upload(run.party(0), SERVER, 2, upload)
-    run.round(2, run.vectors())

@@ -132,7 +132,7 @@ class Party:
         self._directory = directory
         self._channels: dict[tuple[bytes, bytes], Channel] = {}
         self._done: dict[str, set[int]] = {}
-        self._uses: dict[bytes, int] = {}
+        self._first = 0  # round of the newest key that it has taken
         self._recording = threading.Lock()
 
     def once(self, act: str, round_number: int) -> None:
@@ -159,20 +159,22 @@ class Party:
                 "does so once a round, whichever the key."
             )
 
-    def use_key(self, key_id: bytes, most: int) -> None:
-        """Records that the party uses a key; thread-safe, as `once` is.
+    def take_key(self, first_round: int) -> None:
+        """Records that the party takes, or uses, a key that serves from a round on.
+
+        Safe to call from several threads.
 
         Raises:
-            RefusedError: if it has used that key `most` times before.
+            RefusedError: if it has taken a key that serves from a later round on.
         """
         with self._recording:
-            uses = self._uses.get(key_id, 0)
-            if uses >= most:
+            if first_round < self._first:
                 raise RefusedError(
-                    f"party {self.number} has used this key in {most} of its rounds, "
-                    "which is as many as a key serves: it needs a new one."
+                    f"party {self.number} has taken a key that serves from round "
+                    f"{self._first} on: it does not go back to one from round "
+                    f"{first_round} on, which may be known by now."
                 )
-            self._uses[key_id] = uses + 1
+            self._first = first_round
 
     def channel_to(self, receiver: int) -> Channel:
         """Returns the channel to the party with that number.

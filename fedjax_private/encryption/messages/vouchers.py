@@ -2,8 +2,8 @@
 
     authority, or every holder -- voucher --> every client, and the server
 
-A voucher holds the public facts about a key. The public key itself is long, and may
-come from anyone: its hash is in the key id.
+A voucher holds the public facts about a key, with the rounds that it serves. The public
+key itself is long, and may come from anyone: its hash is in the key id.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,10 +28,10 @@ def vouched(party: Party, makers: Sequence[int], messages: Iterable[bytes]) -> M
 
     Formal guarantees: as long as one of the makers follows the protocol, the facts are
     those of a key that this maker took part in, against whoever carries messages and
-    all other makers (under the assumptions of `Channel`). An old voucher is no
-    different from a new one: that a key is used up is for those to say who decrypt, and
-    for a client that has used it (`Encryptor.key_rounds`). A client that has not used a
-    former key can be handed it.
+    all other makers (under the assumptions of `Channel`). A reader that has taken a key
+    never takes one whose first round is lower, so whoever replays old vouchers does not
+    bring it back to an old key. A reader that has taken no newer key cannot tell old
+    vouchers from new ones: they bind it to the rounds of their key, see `Encryptor`.
 
     Args:
         party: the reader, for whom the vouchers must be.
@@ -43,7 +43,8 @@ def vouched(party: Party, makers: Sequence[int], messages: Iterable[bytes]) -> M
         WireError: if a message is no voucher, forged or for somebody else, or if the
             makers name different keys, or one that others made.
         RefusedError: if a message is from somebody else or from a maker a second time,
-            or if one of the makers does not vouch.
+            or if one of the makers does not vouch, or if the reader has taken a newer
+            key; see `Party.take_key`.
     """
     facts: dict[int, bytes] = {}
     for data in messages:
@@ -61,6 +62,7 @@ def vouched(party: Party, makers: Sequence[int], messages: Iterable[bytes]) -> M
         raise WireError("the makers of the key vouch for different ones.")
     material = Material.from_bytes(next(iter(facts.values())))
     check_makers(material, makers)
+    party.take_key(material.lifetime.first)
     return material
 
 

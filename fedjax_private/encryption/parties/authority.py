@@ -7,7 +7,7 @@ import numpy as np
 from fedjax_private.encryption.errors import RefusedError
 from fedjax_private.encryption.math.packing import Rows, unpack
 from fedjax_private.encryption.messages.channels import Party
-from fedjax_private.encryption.messages.material import Material
+from fedjax_private.encryption.messages.material import EVERY_ROUND, Lifetime, Material
 from fedjax_private.encryption.messages.vouchers import vouch
 from fedjax_private.encryption.messages.wire import (
     SERVER,
@@ -71,6 +71,7 @@ class KeyAuthority:
         workers: threads for decryption.
         verified: whether sums are checked against the declarations of their clients;
             see `declarations`. If not, the server is believed.
+        lifetime: the rounds that the key serves, which clients hold it to.
 
     Raises:
         ValueError: if no parameters serve the request, or the trust model names another
@@ -85,6 +86,7 @@ class KeyAuthority:
         trust: Trust,
         workers: Workers = IN_THIS_THREAD,
         verified: bool = True,
+        lifetime: Lifetime = EVERY_ROUND,
     ) -> None:
         one_key = trust.decryptor in (Decryptor.KEY_AUTHORITY, Decryptor.EVERY_CLIENT)
         if not one_key or request.scheme.threshold:
@@ -95,7 +97,7 @@ class KeyAuthority:
         self._scheme = HomomorphicScheme(derive(request))
         public, self._secret_key = self._scheme.generate_keys()
         self.material = Material.of_key(
-            self._scheme.parameters, self._scheme.ring.pack(public)
+            self._scheme.parameters, self._scheme.ring.pack(public), lifetime
         )
         self._log = DecryptionLog(party, self.material, trust, verified)
         self._party, self._workers = party, workers

@@ -31,16 +31,26 @@ class Encryptor:
 
     The material may come from anyone. A client uploads only after `admit`, so only
     under a key for which its makers have vouched to that client (see
-    `messages.vouchers.vouched`).
+    `messages.vouchers.vouched`), in a round that these say the key serves, and under no
+    key older than one that the client has admitted. So a client makes at most as many
+    uploads under one key as this serves rounds (`SumSettings.key_rounds`), whoever
+    carries or withholds messages: that many at most are open to a server that knows the
+    key from a client that departs from the protocol.
+
+    Not guaranteed: a client takes the number of the round from whoever calls. One that
+    has admitted no newer key, such as one that joins late, can be told that it is in a
+    round of an old key, in which it has not uploaded: then it uploads under that one,
+    at most once for each round that the key serves, and where the makers set no number
+    of rounds, without a limit. Only the decryptors would tell it, because they refuse a
+    declaration under another key than theirs: a server that carries their answers can
+    keep them back. A client that knows the round, from a clock or from the makers, is
+    not fooled where there is such a number.
 
     Args:
         material: with the public key.
         makers: the parties that made the key: the authority, or all holders. Clients
             know them beforehand.
         workers: threads for encryption.
-        key_rounds: the most uploads of one client under the key, whoever hands it out,
-            and however often; None for any number. So nobody who withholds the next
-            key, or brings a former one back, has a client use it longer.
 
     Raises:
         WireError: if the material has no public key, an impossible or a degenerate one,
@@ -53,14 +63,12 @@ class Encryptor:
         material: Material,
         makers: Sequence[int] = (AUTHORITY,),
         workers: Workers = IN_THIS_THREAD,
-        key_rounds: int | None = None,
     ) -> None:
         if not material.public_key:
             raise WireError("key material without a public key cannot encrypt.")
         check_makers(material, makers)
         self.material = material
         self._makers, self._workers = tuple(makers), workers
-        self._key_rounds = key_rounds
         self._admitted: set[bytes] = set()
         self._scheme = HomomorphicScheme(material.parameters)
         polynomials = self._scheme.ring.unpack(material.public_key)
@@ -110,12 +118,12 @@ class Encryptor:
         Raises:
             ValueError: if the vector has another shape, an entry that is not finite, or
                 one beyond the value bound, which the codec would have cut off.
-            WireError: if a number is negative or too large for the message.
-            RefusedError: if the client has uploaded in that round, under any key, or
-                `key_rounds` times under this one, or has not been told by the makers of
-                the key that it is theirs.
+            WireError: if a number is too large for the message.
+            RefusedError: if the client has uploaded in that round, under any key; if it
+                has not been told by the makers of the key that it is theirs; if the key
+                does not serve the round, or the client has admitted a newer one.
         """
-        self._check_admitted(party)
+        self._check_key(party, round_number)
         (ciphertexts,) = self.ciphertexts([party.number], [vector])
         declarations = self.declare(party, round_number, ciphertexts)
         upload = self.upload(party, receiver, round_number, ciphertexts)
@@ -172,7 +180,7 @@ class Encryptor:
             RefusedError: as `encrypt` does: whoever got two ciphertexts of one round
                 could put either into a sum.
         """
-        self._check_admitted(party)
+        self._check_key(party, round_number)
         message = write(
             party,
             receiver,
@@ -182,9 +190,6 @@ class Encryptor:
             key_id=self.material.key_id,
             numbers=(party.number,),
         )
-        party.refuse_again("uploaded", round_number)
-        if self._key_rounds is not None:
-            party.use_key(self.material.key_id, self._key_rounds)
         party.once("uploaded", round_number)
         return message
 
@@ -201,18 +206,25 @@ class Encryptor:
         Raises:
             WireError: as `encrypt` does.
             RefusedError: if the client has declared an upload in that round, under any
-                key, or has not admitted this key.
+                key, or may not upload under this one.
         """
-        self._check_admitted(party)
+        self._check_key(party, round_number)
         part = ciphertexts[len(ciphertexts) // 2 :]
         key_id = self.material.key_id
         messages = declare(party, self._makers, round_number, part, key_id)
         party.once("declared", round_number)
         return messages
 
-    def _check_admitted(self, party: Party) -> None:
+    def _check_key(self, party: Party, round_number: int) -> None:
         if not self.admits(party):
             raise RefusedError(
                 f"client {party.number} uploads nothing under a key for which those "
                 "who made it have not vouched to it: call admit first."
             )
+        lifetime = self.material.lifetime
+        if round_number not in lifetime:
+            raise RefusedError(
+                f"client {party.number} does not upload in round {round_number} under "
+                f"a key that serves {lifetime}: admit the key of that round."
+            )
+        party.take_key(lifetime.first)

@@ -20,6 +20,7 @@ from fedjax_private.encryption.math.polynomials import Factor, evaluate
 from fedjax_private.encryption.math.rings import Residues
 from fedjax_private.encryption.math.shamir import lagrange_at_zero, scale
 from fedjax_private.encryption.messages.channels import Party
+from fedjax_private.encryption.messages.material import EVERY_ROUND, Lifetime
 from fedjax_private.encryption.messages.wire import (
     MISSING_COUNT,
     SERVER,
@@ -86,6 +87,8 @@ class KeyHolder(KeyGeneration):
             half.
         verified: whether sums are checked against the declarations of their clients;
             see `declarations`. If not, the server is believed.
+        lifetime: the rounds that the key serves, on which all holders agree, and which
+            clients hold it to.
 
     Raises:
         ValueError: if no parameters serve the request, or the arguments disagree.
@@ -100,6 +103,7 @@ class KeyHolder(KeyGeneration):
         holders: Sequence[int],
         quorum: int,
         verified: bool = True,
+        lifetime: Lifetime = EVERY_ROUND,
     ) -> None:
         if trust.decryptor is not Decryptor.HOLDERS or not request.scheme.threshold:
             raise ValueError(
@@ -107,7 +111,7 @@ class KeyHolder(KeyGeneration):
                 f"{trust.decryptor.value!r}: one of the two is wrong."
             )
         check_uploads(trust, request)
-        super().__init__(party, request, holders, quorum)
+        super().__init__(party, request, holders, quorum, lifetime)
         self._trust, self._verified = trust, verified
         # The round and the second polynomials of the sum last decrypted, and the
         # recoveries that this holder has taken part in for that sum.

@@ -29,7 +29,12 @@ from fedjax_private.encryption.math.expansion import uniform_polynomial
 from fedjax_private.encryption.math.polynomials import Factor
 from fedjax_private.encryption.math.rings import Residues, Ring
 from fedjax_private.encryption.messages.channels import SEAL_BYTES, Party
-from fedjax_private.encryption.messages.material import Material, packed_request
+from fedjax_private.encryption.messages.material import (
+    EVERY_ROUND,
+    Lifetime,
+    Material,
+    packed_request,
+)
 from fedjax_private.encryption.messages.vouchers import vouch
 from fedjax_private.encryption.messages.wire import (
     KEY_ID_BYTES,
@@ -81,7 +86,12 @@ class KeyGeneration:
     """
 
     def __init__(
-        self, party: Party, request: SumRequest, holders: Sequence[int], quorum: int
+        self,
+        party: Party,
+        request: SumRequest,
+        holders: Sequence[int],
+        quorum: int,
+        lifetime: Lifetime = EVERY_ROUND,
     ) -> None:
         check_quorum(quorum, len(holders))
         if request.holders != len(holders) or len(set(holders)) != len(holders):
@@ -91,6 +101,7 @@ class KeyGeneration:
         if party.number not in holders:
             raise ValueError(f"{party.number} is not among the holders.")
         self._party, self._holders, self._quorum = party, tuple(holders), quorum
+        self._lifetime = lifetime
         self._scheme = HomomorphicScheme(derive(request))
         self._dealing = Dealing(
             self._scheme.ring,
@@ -284,7 +295,7 @@ class KeyGeneration:
             self._contributions.append(_polynomials(holder, packed, ring)[0])
             total = ring.add(total, self._contributions[-1])
         public = ring.pack(np.stack([total, self._common]))
-        self._joint = Material.of_key(self._scheme.parameters, public)
+        self._joint = Material.of_key(self._scheme.parameters, public, self._lifetime)
         # Not the key's id: different contributions may have one sum.
         parts = (contributions[holder] for holder in self._holders)
         self._session = _session(

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from fedjax_private.encryption.errors import NoAnswerError, RefusedError
 from fedjax_private.encryption.messages.channels import Directory, Party
-from fedjax_private.encryption.messages.material import Material
+from fedjax_private.encryption.messages.material import Lifetime, Material
 from fedjax_private.encryption.messages.vouchers import vouched
 from fedjax_private.encryption.messages.wire import (
     AUTHORITY,
@@ -168,9 +168,15 @@ class _Server(_Role):
 
 
 class _Authority(_Role):
-    def make_key(self) -> Material:
+    def make_key(self, lifetime: Lifetime) -> Material:
         run, party = self._run, self._parties[AUTHORITY]
-        self._key = KeyAuthority(party, run.request, run.trust, verified=run.verified)
+        self._key = KeyAuthority(
+            party,
+            run.request,
+            run.trust,
+            verified=run.verified,
+            lifetime=lifetime,
+        )
         return self._key.material
 
     def vouch(self, receivers: Sequence[int]) -> list[tuple[int, bytes]]:
@@ -191,12 +197,12 @@ class _Clients(_Role):
         self._link = f"client to {'holder' if threshold else 'authority'}"
         self._attendance = Attendance({})
 
-    def hold(self, number: int) -> None:
-        """Makes a holder for a new key."""
+    def hold(self, number: int, lifetime: Lifetime) -> None:
+        """Makes a holder for a new key, which serves these rounds."""
         run, party = self._run, self._parties[number]
         numbers = range(run.request.holders)
         self._holders[number] = KeyHolder(
-            party, run.request, run.trust, numbers, run.quorum, run.verified
+            party, run.request, run.trust, numbers, run.quorum, run.verified, lifetime
         )
 
     def step(self, number: int, method: str, *arguments: Any) -> Any:
@@ -222,11 +228,7 @@ class _Clients(_Role):
         return any(holder.used_up for holder in self._holders.values())
 
     def use(self, material: bytes) -> None:
-        self._encryptor = Encryptor(
-            Material.from_bytes(material),
-            self._run.makers,
-            key_rounds=self._run.key_rounds,
-        )
+        self._encryptor = Encryptor(Material.from_bytes(material), self._run.makers)
 
     def admit(self, vouchers: Mapping[int, Sequence[bytes]]) -> None:
         """Has clients read that the makers of the key vouch for it."""

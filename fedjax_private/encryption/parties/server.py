@@ -71,7 +71,8 @@ class AggregationServer:
     server and that client together read every upload under that key, those of earlier
     rounds included. An eavesdropper who recorded uploads is as good as the server. A
     check of the range does not exclude this, because a K that fits the range suffices.
-    `SumSettings.key_rounds` bounds the uploads of a client under one key.
+    `SumSettings.key_rounds` bounds the number of rounds under one key, and clients hold
+    a server that departs from the protocol to it: see `Encryptor`.
 
     Args:
         party: the server, and the parties that it knows.

@@ -42,7 +42,6 @@ class Run:
         trust: states who decrypts, and the fewest uploads that a released sum holds.
         quorum: the number of holders that can stand in for others.
         verified: whether decryptors check which uploads a sum holds.
-        key_rounds: the most uploads of one client under one key; None for any number.
     """
 
     folder: str
@@ -51,7 +50,6 @@ class Run:
     trust: Trust
     quorum: int
     verified: bool
-    key_rounds: int | None = None
 
     @property
     def makers(self) -> Sequence[int]:

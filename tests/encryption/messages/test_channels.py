@@ -166,3 +166,13 @@ def test_a_party_records_what_it_did_in_which_round(parties):
     one.once("uploaded", 2)
     one.once("decrypted", 3)
     other.once("uploaded", 3)
+
+
+def test_a_party_does_not_go_back_to_an_older_key(parties):
+    one, other = parties[1], parties[2]
+    for first in (0, 3, 3, 7):
+        one.take_key(first)
+    with pytest.raises(RefusedError, match=r"1 has taken a key .* round 7 on: .* 6 on"):
+        one.take_key(6)
+    one.take_key(7)
+    other.take_key(6)

@@ -7,21 +7,23 @@ import pytest
 from hypothesis import assume, given, settings, strategies as st
 
 from fedjax_private.encryption.errors import WireError
-from fedjax_private.encryption.messages.material import Material
+from fedjax_private.encryption.messages.material import EVERY_ROUND, Lifetime, Material
 from fedjax_private.encryption.parameters import Scheme, derive
 from fedjax_private.encryption.settings import FLOODINGS, PACKINGS
 from tests.encryption.fixtures import sum_request
 
-LAYOUT = struct.Struct("<4sBBIIIBdddBBBBIB16s")
+LAYOUT = struct.Struct("<4sBBIIIBdddBBBBIBQQ16s")
 FIELDS = ("magic", "version", "scheme", "values", "uploads", "holders", "residues")
 FIELDS += ("value_bound", "sum_bound", "precision", "quantization_bits", "protect")
-FIELDS += ("packing", "statistical_bits", "query_budget", "flooding", "key_id")
+FIELDS += ("packing", "statistical_bits", "query_budget", "flooding")
+FIELDS += ("first", "rounds", "key_id")
 
 
-def material(scheme=Scheme.CKKS, fill=b"k", **changes):
+def material(scheme=Scheme.CKKS, fill=b"k", lifetime=EVERY_ROUND, **changes):
     wanted = {"values": 5000, "uploads": 4, "holders": 3 if scheme.threshold else 1}
     parameters = derive(sum_request(scheme, **{**wanted, **changes}))
-    return Material.of_key(parameters, fill * (2 * parameters.polynomial_bytes))
+    public_key = fill * (2 * parameters.polynomial_bytes)
+    return Material.of_key(parameters, public_key, lifetime)
 
 
 def with_field(data, name, value):
@@ -96,18 +98,21 @@ def test_layout():
     data = MATERIAL.to_bytes()
     fields = dict(zip(FIELDS, LAYOUT.unpack_from(data), strict=True))
     assert fields["magic"] == b"FJPK"
-    assert fields["version"] == 4
+    assert fields["version"] == 5
     assert fields["key_id"] == MATERIAL.key_id
     request = MATERIAL.parameters.request
     for name in ("values", "uploads", "holders"):
         assert fields[name] == getattr(request, name)
     settings = dataclasses.asdict(request.settings)
-    assert set(settings) == set(FIELDS[7:-1])
+    assert set(settings) == set(FIELDS[7:-3])
     assert settings.pop("packing") == "complex" and fields["packing"] == 1
     assert settings.pop("flooding") == "average" and fields["flooding"] == 0
     assert settings.pop("sum_bound") is None and fields["sum_bound"] == 0
     for name, value in settings.items():
         assert fields[name] == value
+    assert (fields["first"], fields["rounds"]) == (0, 0)
+    data = material(lifetime=Lifetime(7, 3)).to_bytes()
+    assert LAYOUT.unpack_from(data)[-3:-1] == (7, 3)
 
 
 def test_names_differ_with_the_key_and_with_what_it_is_for():
@@ -121,6 +126,8 @@ def test_names_differ_with_the_key_and_with_what_it_is_for():
         material(sum_bound=7.0),
         material(protect=False),
         material(quantization_bits=17),
+        material(lifetime=Lifetime(1)),
+        material(lifetime=Lifetime(0, 1)),
     ]
     assert len({m.key_id for m in made}) == len(made)
     assert material().key_id == MATERIAL.key_id
@@ -161,9 +168,9 @@ def test_another_public_key_is_refused():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("magic", b"FJPE", "format version 4"),
-        ("version", 3, "format version 4"),
-        ("version", 5, "format version 4"),
+        ("magic", b"FJPE", "format version 5"),
+        ("version", 4, "format version 5"),
+        ("version", 6, "format version 5"),
         ("scheme", 4, "unknown scheme"),
         ("scheme", 255, "unknown scheme"),
         ("values", 0, "unusable key material: values must"),
@@ -237,7 +244,7 @@ def test_random_bytes_never_crash(start, data):
 @settings(deadline=None, max_examples=500)
 def test_random_fields_never_crash(name, content, scheme):
     data = bytearray(material(scheme).without_key().to_bytes())
-    widths = (4, 1, 1, 4, 4, 4, 1, 8, 8, 8, 1, 1, 1, 1, 4, 1, 16)
+    widths = (4, 1, 1, 4, 4, 4, 1, 8, 8, 8, 1, 1, 1, 1, 4, 1, 8, 8, 16)
     index = FIELDS.index(name)
     start, width = sum(widths[:index]), widths[index]
     data[start : start + width] = content[:width]
@@ -249,6 +256,30 @@ def test_random_fields_never_crash(name, content, scheme):
     p = got.parameters
     assert p.modulus_bits <= {2048: 53, 4096: 106, 8192: 214}[p.ring_dimension]
     assert p.request.scheme.exact or 0 < p.scale < math.inf
+
+
+def test_lifetimes():
+    assert all(number in EVERY_ROUND for number in (0, 1, 2**64 - 1))
+    assert -1 not in EVERY_ROUND
+    assert [n for n in range(12) if n in Lifetime(7, 3)] == [7, 8, 9]
+    assert [n for n in range(12) if n in Lifetime(10)] == [10, 11]
+    assert str(Lifetime(7, 3)) == "rounds 7 to 9"
+    assert str(Lifetime(7)) == "rounds 7 on"
+    for lifetime in Lifetime(7, 3), Lifetime(7), Lifetime(2**64 - 1, 2**64 - 1):
+        made = material(lifetime=lifetime)
+        assert Material.from_bytes(made.to_bytes()) == made
+        facts = Material.from_bytes(made.without_key().to_bytes())
+        assert facts.lifetime == lifetime
+    for first, rounds in ((-1, None), (2**64, None), (0, 0), (0, 2**64)):
+        with pytest.raises(ValueError, match="at least one round"):
+            Lifetime(first, rounds)
+
+
+def test_the_rounds_of_a_key_cannot_be_altered():
+    data = material(lifetime=Lifetime(7, 3)).to_bytes()
+    for name, value in (("first", 8), ("rounds", 4), ("rounds", 0)):
+        with pytest.raises(WireError, match="not the one that its material names"):
+            Material.from_bytes(with_field(data, name, value))
 
 
 def test_material_is_immutable():

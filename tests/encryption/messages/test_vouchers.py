@@ -4,7 +4,12 @@ import pytest
 
 from fedjax_private.encryption.errors import RefusedError, WireError
 from fedjax_private.encryption.messages.channels import Party
-from fedjax_private.encryption.messages.material import FACTS_BYTES, Material
+from fedjax_private.encryption.messages.material import (
+    EVERY_ROUND,
+    FACTS_BYTES,
+    Lifetime,
+    Material,
+)
 from fedjax_private.encryption.messages.vouchers import vouch, vouched
 from fedjax_private.encryption.messages.wire import AUTHORITY, Kind, size, write
 from fedjax_private.encryption.parameters import Scheme, SumRequest, derive
@@ -23,9 +28,10 @@ def parties():
     return made
 
 
-def material_of(request=REQUEST, fill=b"\1"):
+def material_of(request=REQUEST, fill=b"\1", lifetime=EVERY_ROUND):
     parameters = derive(request)
-    return Material.of_key(parameters, fill * (2 * parameters.polynomial_bytes))
+    public_key = fill * (2 * parameters.polynomial_bytes)
+    return Material.of_key(parameters, public_key, lifetime)
 
 
 def vouchers(parties, material, receiver=CLIENT, makers=MAKERS):
@@ -108,3 +114,24 @@ def test_a_voucher_is_for_its_receiver_and_whole(parties):
     ]
     with pytest.raises(WireError, match="format version"):
         vouched(parties[CLIENT], MAKERS, empty)
+
+
+def test_no_reader_goes_back_to_an_older_key(parties):
+    reader = Party(3, {n: parties[n].identity.public for n in MAKERS})
+    known = {3: reader.identity.public}
+    for number in MAKERS:
+        parties[number]._directory.update(known)
+    keys = {n: material_of(fill=bytes([n + 1]), lifetime=Lifetime(n)) for n in (0, 4)}
+    old, new = (vouchers(parties, key, 3) for key in keys.values())
+    for messages, key in ((old, keys[0]), (old, keys[0]), (new, keys[4])):
+        assert vouched(reader, MAKERS, messages) == key.without_key()
+    with pytest.raises(RefusedError, match="from round 4 on: it does not go back"):
+        vouched(reader, MAKERS, old)
+    assert vouched(reader, MAKERS, new) == keys[4].without_key()
+
+
+def test_the_makers_must_agree_on_the_rounds(parties):
+    one, other = material_of(), material_of(lifetime=Lifetime(0, 5))
+    messages = vouchers(parties, one)[:2] + vouchers(parties, other, makers=[7])
+    with pytest.raises(WireError, match="vouch for different ones"):
+        vouched(parties[CLIENT], MAKERS, messages)
