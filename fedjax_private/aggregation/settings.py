@@ -49,8 +49,9 @@ class SumSettings(CipherSettings):
             protocol can learn a key from a sum that is released, and with the
             ciphertexts it reads every upload under that key: this bounds how many
             rounds those are of. Keys state it, and clients upload in no other round.
-            Every round between two that are opened counts. None: a new key is made when the old one has decrypted
-            as much as its noise protects, which exact schemes of one key never have.
+            Rounds that are left out count. None: a new key is made when the old one has
+            decrypted as much as its noise protects, which exact schemes of one key
+            never have.
         arithmetic: who computes with keys and ciphertexts: `xla`, with which this
             library decrypts and adds, or `openfhe`, whose bindings do everything: the
             reference, see `OpenFHEAggregation`.
