@@ -48,7 +48,7 @@ def test_a_run_leaves_every_file_and_prints_its_result(tmp_path, capsys):
     for name in ("config.json", "rounds.jsonl", "summary.csv", "report.md"):
         assert (out / name).stat().st_size > 100
     assert (out / "rounds.png").read_bytes().startswith(b"\x89PNG")
-    assert "from the operating system's" in (out / "report.md").read_text()
+    assert "The operating system seeded" in (out / "report.md").read_text()
     config = json.loads((out / "config.json").read_text())
     assert config["command"] == "train" and "--arm=fl_dp" in config["argv"]
     assert list(config["runs"]) == ["fl_dp-3-iid-0"]
