@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedjax_private.encryption.errors import RefusedError, WireError
-from fedjax_private.encryption.messages.material import Material
+from fedjax_private.encryption.messages.material import Lifetime, Material
 from fedjax_private.encryption.messages.vouchers import vouch
 from fedjax_private.encryption.messages.wire import AUTHORITY, SERVER
 from fedjax_private.encryption.parties.encryptor import Encryptor
@@ -137,6 +137,14 @@ def test_one_party_does_not_pass_for_all_holders(federation):
         Encryptor(federation.material, (3,))
     with pytest.raises(WireError, match="a key that 5 parties made"):
         Encryptor(federation.material)
+
+
+def test_holders_who_disagree_on_the_rounds_make_no_key(keyless):
+    """Holder: has its key serve more rounds than the others agreed on -> no key is
+    made."""
+    keyless.holders[HOLDERS[1]]._lifetime = Lifetime(0, 5)
+    with pytest.raises(WireError, match="another key"):
+        keyless.with_key()
 
 
 # An old key, which a client that departs from the protocol has told the server
