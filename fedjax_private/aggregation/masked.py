@@ -39,8 +39,8 @@ class MaskedAggregation:
     unfinished one.
 
     Formal guarantees: those of `MaskingClient`: a server, malicious or not as chosen,
-    and fewer than `facts.quorum` colluding clients learn one sum a round, of at least
-    `trust.uploads` uploads.
+    and fewer than `facts.quorum` colluding clients learn sums of at least
+    `trust.uploads` uploads, one a round in which a client's vector is.
 
     Args:
         request: what is to be summed, under an exact scheme.
@@ -169,7 +169,8 @@ def description(request: SumRequest, facts: MaskedSum, drop_out: DropOut) -> str
         f"{request.uploads} uploads, on a grid of {request.bits} bits that spans "
         f"{spanned} within {request.grid_bound:g}, {facts.bits / 8:.2f} bytes a value "
         f"and keys; {who}. {server} and fewer than {facts.quorum} colluding clients "
-        f"learn one sum a round, of at least {facts.uploads} uploads.{vanishing}"
+        f"learn sums of at least {facts.uploads} uploads, and a client's upload is in "
+        f"one of them.{vanishing}"
     )
 
 

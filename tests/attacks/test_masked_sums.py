@@ -102,6 +102,23 @@ def test_a_server_taken_for_malicious_gets_nothing_by_two_lists():
             clients[n].open_masks(server.tell(n, Kind.CONSENTS, b"".join(parts)))
 
 
+def test_a_server_that_invites_clients_in_groups_gets_a_sum_of_each():
+    """Server, of `masks`: invites the clients of one round in groups, as if each were a
+    round -> the sum of each group, as long as any sum; no upload is in two."""
+    facts = sum_facts(4)
+    given, whole = vectors(facts, NUMBERS), Group(facts, NUMBERS)
+    for numbers in (NUMBERS[:4], NUMBERS[4:]):
+        clients, total = Group(facts, numbers, whole.parties).run(given)
+        assert clients == numbers
+        np.testing.assert_array_equal(
+            total.astype(np.int16), sum(given[n] for n in numbers).astype(np.int16)
+        )
+    with pytest.raises(RefusedError, match="has shared masks in round 0 already"):
+        whole.run(given)
+    with pytest.raises(RefusedError, match="a round of 3 clients"):
+        Group(facts, NUMBERS[:3], whole.parties).run(given, round_number=1)
+
+
 @pytest.mark.parametrize("malicious", [True, False])
 def test_threshold_many_clients_and_the_server_read_every_upload(malicious):
     """Server and T clients, of `masks`: put their shares together -> every upload."""

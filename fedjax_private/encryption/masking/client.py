@@ -76,14 +76,19 @@ class MaskingClient:
 
     Formal guarantees: let fewer than `facts.quorum` clients collude with each other and
     the server. Who colludes is fixed before the keys are made. Then all that they learn
-    in a round about the vectors of the other, honest clients is at most one sum: over
-    all honest clients of a single list of at least `facts.uploads` uploads. This holds
-    for a server that departs from the protocol, unless `facts.malicious` is False; then
-    for one that follows it. Colluding clients may depart from it in both cases. It
-    assumes that the public keys are right, Diffie-Hellman on Curve25519 is hard,
-    HMAC-SHA-256, BLAKE2b and AES-128 are pseudo-random, and, in a sparse graph, that
-    collusion and vanishing do not depend on the graph and are within the shares of
-    `graphs` (up to a probability of 2^-40 a round).
+    in a round about the vectors of the other, honest clients is sums over lists of at
+    least `facts.uploads` uploads each. A client's vector is in one of them at most, in
+    that over all honest clients of its list. A round of fewer than 2 m - c clients, m
+    being `facts.uploads` and c those that collude, has one such sum. In a larger round
+    a server that departs from the protocol can invite clients in groups, as if each
+    were a round, and gets the sum of every group of m or more, where the ones that
+    collude count in each. This holds for a server that departs from the protocol,
+    unless `facts.malicious` is False; then for one that follows it. Colluding clients
+    may depart from it in both cases. It assumes that the public keys are right,
+    Diffie-Hellman on Curve25519 is hard, HMAC-SHA-256, BLAKE2b and AES-128 are
+    pseudo-random, and, in a sparse graph, that collusion and vanishing do not depend on
+    the graph and are within the shares of `graphs` (up to a probability of 2^-40 a
+    round).
 
     Why, for n clients of whom c collude, by hybrids as in Bonawitz et al. (section 6):
 
@@ -92,10 +97,11 @@ class MaskingClient:
        different lists of the round's clients have different keys, and so neither open
        each other's boxes nor accept each other's consents.
     2. An honest client consents once a round. It opens masks only if T clients consent
-       to its own two lists, of those that shared and of those that uploaded. T consents
-       to each of two pairs of lists would take 2T <= n + c, because only colluding
-       clients consent twice. T is larger, so all honest clients that open masks agree
-       on both lists. Let U be that of uploads.
+       to its own two lists, of those that shared and of those that uploaded, and that
+       were shown its list of the round's clients. T consents to each of two pairs of
+       lists would take 2T <= n + c, because only colluding clients consent twice. T is
+       larger, so all honest clients of that list that open masks agree on both lists.
+       Let U be that of uploads.
     3. The colluding clients hold c < T shares of each honest client's seeds. Honest
        clients add shares of b_j for j in U, and of w_j for other j. So b_j can become
        uniform for j outside U, and hides x_j. For j in U, w_j can become uniform, the
