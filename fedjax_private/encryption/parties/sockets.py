@@ -145,7 +145,8 @@ class Mailbox:
             except NoAnswerError:
                 return  # a simulated party that has vanished
             except Exception as error:
-                reply = str(error).encode()
+                # Never empty, because that would be consent.
+                reply = (str(error) or type(error).__name__).encode()
             connection.send_bytes(reply)
 
     def _address(self, number: int) -> str:

@@ -37,6 +37,8 @@ def mailbox(run):
         mailbox.read.append(data)
         if data == b"bad":
             raise ValueError("this is refused.")
+        if data == b"too large":
+            raise MemoryError
         return MAGIC + data if data else b""
 
     mailbox.listen(SERVER, answer)
@@ -52,6 +54,11 @@ def test_a_message_gets_its_answer(run, mailbox):
 def test_a_refusal_arrives_in_the_receivers_words(run, mailbox):
     with pytest.raises(RefusedError, match=r"^this is refused\.$"):
         Mailbox(run).ask(SERVER, b"bad")
+
+
+def test_an_error_without_a_sentence_is_no_consent(run, mailbox):
+    with pytest.raises(RefusedError, match="^MemoryError$"):
+        Mailbox(run).ask(SERVER, b"too large")
 
 
 def test_a_party_that_does_not_listen_does_not_answer(run):
