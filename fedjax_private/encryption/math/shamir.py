@@ -2,19 +2,26 @@
 
 Source: Shamir, "How to share a secret", Communications of the ACM 22(11), 1979. A
 secret is an array (L, N), uint64: row l holds residues modulo the prime q_l. Each
-residue s is the constant term of a polynomial of its own,
+residue s is the value at 0 of a polynomial of its own, in Newton's basis
 
-    f(x) = s + c_1 x + ... + c_(T-1) x^(T-1)  modulo q_l,
+    f(x) = s + c_1 binom(x, 1) + ... + c_(T-1) binom(x, T-1)  modulo q_l,
 
 with uniform c_k, and the share of party i = 1..n is f(i). Any T shares give f(0) = s.
 Shares at the same points can be added, and multiplied by a constant: the results are
 shares of the sum and of the multiple.
 
+The polynomials are those of uniform coefficients of powers of x: c_k is k! times the
+k-th, plus a sum of multiples of the later ones, and no k! is 0 modulo a prime above n.
+The c_k are the forward differences of f at 0, so values at one point after another
+need additions only.
+
 Formal guarantees: for uniform c_k, any T - 1 shares together are uniform and
 independent of the secret, whatever the computing power of those who hold them. Here
-the c_k are as good as the operating system's generator. This holds for parties that
-follow the protocol: shares are not authenticated, so a wrong share gives a wrong secret
-that nothing here detects. Memory that held secrets is not erased.
+the c_k are key stream of ChaCha20 under a fresh 256-bit key from the operating system,
+so they look uniform to whoever cannot tell that cipher, or that key, from random. This
+holds for parties that follow the protocol: shares are not authenticated, so a wrong
+share gives a wrong secret that nothing here detects. Memory that held secrets is not
+erased.
 """
 
 import math
@@ -23,18 +30,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedjax_private.encryption.math.expansion import below
+from fedjax_private.encryption.math.expansion import below, stream
 from fedjax_private.encryption.math.modular import lazy_product, quotients, reduced
 from fedjax_private.encryption.math.rings import Residues, Ring
+
+# Residues whose polynomials are evaluated at once, so that differences fit the cache.
+_BLOCK = 1024
 
 
 def share(secret: Residues, ring: Ring, threshold: int, count: int) -> Residues:
     """Returns shares of `secret`, any `threshold` of which recover it.
 
-    Each call draws fresh randomness from the operating system.
+    Each call draws a fresh key of ChaCha20 from the operating system.
 
     Formal guarantees: any `threshold` - 1 of the shares are uniform and independent of
-    the secret (see the module). A threshold of 1 hides nothing.
+    the secret, as far as the cipher's key stream is uniform (see the module). A
+    threshold of 1 hides nothing.
 
     Args:
         secret: residues (L, N), uint64, row l below the l-th modulus.
@@ -67,18 +78,37 @@ def share(secret: Residues, ring: Ring, threshold: int, count: int) -> Residues:
         )
     if np.any(secret >= ring.column):
         raise ValueError("each row of residues must lie below its modulus.")
-    coefficients = np.empty((threshold - 1, *secret.shape), np.uint64)
-    for row, q in enumerate(ring.moduli):
-        target = coefficients[:, row]
-        target[...] = below(q, target.size, os.urandom).reshape(target.shape)
-    *lower, highest = secret, *coefficients
     shares = np.empty((count, *secret.shape), np.uint64)
-    for index in range(count):
-        value = highest
-        for term in reversed(lower):
-            value = ring.add(scale(value, [index + 1] * ring.limbs, ring), term)
-        shares[index] = value
+    draw = stream(os.urandom(32))
+    for row, q in enumerate(ring.moduli):
+        drawn = below(q, (threshold - 1) * ring.dimension, draw)
+        coefficients = drawn.reshape(-1, ring.dimension)
+        for first in range(0, ring.dimension, _BLOCK):
+            at = slice(first, first + _BLOCK)
+            differences = np.vstack([secret[row, at], coefficients[:, at]])
+            _evaluate(differences, np.uint64(q), shares[:, row, at])
     return shares
+
+
+def _evaluate(differences: Residues, modulus: np.uint64, into: Residues) -> None:
+    """Fills rows (n, N) with the values of polynomials at the points 1 to n.
+
+    Args:
+        differences: (T, N), the forward differences at 0, row k the k-th ones; they are
+            overwritten.
+        modulus: below 2^63.
+        into: the rows.
+    """
+    sums, smaller = np.empty_like(differences[1:]), np.empty_like(differences[1:])
+    for index, row in enumerate(into):
+        # The later differences have no effect on the points that are left.
+        depth = min(len(sums), len(into) - index)
+        total, less = sums[:depth], smaller[:depth]
+        np.add(differences[:depth], differences[1 : depth + 1], out=total)
+        # Where a sum is below the prime, the difference wraps around and is larger.
+        np.subtract(total, modulus, out=less)
+        np.minimum(total, less, out=differences[:depth])
+        row[:] = differences[0]
 
 
 def lagrange_at_zero(points: Sequence[int], modulus: int) -> tuple[int, ...]:

@@ -58,15 +58,15 @@ def interpolated(points, values, modulus, at):
 
 
 def draw_words(monkeypatch, words):
-    """Makes the operating system's generator return these, once."""
+    """Makes the key stream return these, once."""
     left = np.asarray(words, np.uint64).ravel().tolist()
 
-    def urandom(size):
+    def draw(size):
         taken, left[:] = left[: size // 8], left[size // 8 :]
         assert 8 * len(taken) == size
         return np.array(taken, np.uint64).tobytes()
 
-    monkeypatch.setattr(shamir.os, "urandom", urandom)
+    monkeypatch.setattr(shamir, "stream", lambda key: draw)
     return left
 
 
@@ -119,8 +119,8 @@ def test_shares_are_on_one_polynomial_in_python_integers(threshold):
 
 
 def test_by_hand(monkeypatch):
-    # f(x) = 1234 + 166 x + 94 x^2 modulo 1613.
-    draw_words(monkeypatch, [166, 94])
+    # f(x) = 1234 + 166 x + 94 x^2 modulo 1613, and x^2 = x + 2 binom(x, 2).
+    draw_words(monkeypatch, [166 + 94, 2 * 94])
     shares = dealt(np.array([[1234]], np.uint64), (1613,), 3, 6)
     assert shares.ravel().tolist() == [1494, 329, 965, 176, 1188, 775]
 
@@ -252,7 +252,7 @@ def test_biased_coefficients_are_noticed(monkeypatch, biased):
     size = (THRESHOLD - 1) * SLOTS
     words = np.random.default_rng(0).integers(0, 2**40, size)
     words[:-SLOTS] %= 31
-    words[-SLOTS:] = biased(words[-SLOTS:])  # of the highest power
+    words[-SLOTS:] = biased(words[-SLOTS:])  # of the highest degree
     draw_words(monkeypatch, words)
     assert chance_of_uniform(guesses(31, 13), 31) < SIGNIFICANCE
 
@@ -260,7 +260,7 @@ def test_biased_coefficients_are_noticed(monkeypatch, biased):
 def test_words_that_are_too_large_are_dropped_and_drawn_again(monkeypatch):
     # Three bits of each word count.
     left = draw_words(monkeypatch, [7, 1, 5, 8 + 4, 6, 0, 2**64 - 8 + 3])
-    # Of the secret zero, the first share is the coefficient of x.
+    # Of the secret zero, the first share is the coefficient.
     shares = dealt(np.zeros((1, 4), np.uint64), (5,), 2, 2)
     assert shares[0].tolist() == [[1, 4, 0, 3]]
     assert not left
