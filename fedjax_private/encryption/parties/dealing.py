@@ -22,7 +22,7 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from fedjax_private.encryption.errors import RefusedError
 from fedjax_private.encryption.math import polynomials, shamir
 from fedjax_private.encryption.math.entropy import wide_gaussian
 from fedjax_private.encryption.math.expansion import below, signs
+from fedjax_private.encryption.math.modular import lazy_product, quotients, reduced
 from fedjax_private.encryption.math.polynomials import Factor
 from fedjax_private.encryption.math.rings import Residues, Ring
 from fedjax_private.encryption.parameters import NOISE_STD
@@ -210,15 +211,18 @@ class Dealing:
                 departed from the protocol: of the dealer, unless receivers did not
                 answer truthfully.
         """
-        # (receiver, dealer, L, R)
-        received = np.stack(answers)
+        received = np.stack(answers)  # (receiver, dealer, L, R)
+        together = received.swapaxes(1, 2).reshape(len(answers), self.ring.limbs, -1)
+        fit = self._on_polynomial(together)
         known = self._inner(np.stack(contributions), challenge[1])
+        values = self._at_zero(together) + known.swapaxes(0, 1).reshape(
+            self.ring.limbs, -1
+        )
+        largest = np.abs(self._centred(values)).reshape(len(self.holders), -1).max(1)
         for index, dealer in enumerate(self.holders):
-            points = received[:, index].astype(object)
-            if not self._on_polynomial(points):
-                raise RefusedError(self._blame(me, dealer, points))
-            value = (self._at_zero(points) + known[index]) % self._column
-            if max(map(abs, self._centred(value))) > self.bound:
+            if not fit and not self._on_polynomial(received[:, index]):
+                raise RefusedError(self._blame(me, dealer, received[:, index]))
+            if largest[index] > self.bound:
                 raise RefusedError(self._blame(me, dealer, None))
 
     def _blame(self, me: int, dealer: int, points: Any) -> str:
@@ -251,19 +255,19 @@ class Dealing:
             who = "it dealt wrong ones" if sure else f"it dealt wrong ones, or {who}"
         return f"the shares that holder {dealer} dealt {fault}: {who}; no key is made."
 
-    def _on_polynomial(self, points: Any, without: int | None = None) -> bool:
-        """Returns whether answers (n, L, R), but one, are of degree below T.
+    def _on_polynomial(self, points: Residues, without: int | None = None) -> bool:
+        """Returns whether answers (n, L, K), but one, are of degree below T.
 
-        By a random combination of the R, which differ once in q if any of them does.
-        False if there are too few to tell.
+        By a random combination of the K. If one of them is not, neither is that, except
+        with probability 1/q. False if there are too few to tell.
         """
         kept = [index for index in range(len(points)) if index != without]
         if without is not None and len(kept) <= self.quorum:
             return False
         first, others = kept[: self.quorum], kept[self.quorum :]
         for limb, q in enumerate(self.ring.moduli):
-            weights = below(q, self.repetitions, os.urandom).astype(object)
-            values = points[:, limb] @ weights % q
+            weights = below(q, points.shape[-1], os.urandom)
+            values = _combined(points[:, limb], weights, q)
             for index in others:
                 # Seen from that point, which is then at 0.
                 at = tuple(i - index for i in first)
@@ -271,12 +275,12 @@ class Dealing:
                     return False
         return True
 
-    def _at_zero(self, points: Any) -> Any:
-        """Returns the values (L, R) at 0 of polynomials through answers (n, L, R)."""
+    def _at_zero(self, points: Residues) -> Any:
+        """Returns the values (L, K) at 0 of polynomials through answers (n, L, K)."""
         first = tuple(range(1, self.quorum + 1))
         return np.stack(
             [
-                _weights(first, q) @ points[: self.quorum, limb]
+                _combined(points[: self.quorum, limb].T, _weights(first, q), q)
                 for limb, q in enumerate(self.ring.moduli)
             ]
         )
@@ -308,19 +312,42 @@ class Dealing:
         products = high.astype(object) * 2**32 + low.astype(object)
         return products.reshape(*values.shape[:2], -1)
 
-    def _centred(self, values: Any) -> Iterator[int]:
-        """Returns the integers, closest to 0, with the residues (L, R)."""
+    def _centred(self, values: Any) -> Any:
+        """Returns the integers (K,), closest to 0, that are `values` (L, K) modulo q_l.
+
+        Args:
+            values: whole numbers, which need not be reduced.
+        """
         q = math.prod(self.ring.moduli)
         factors = [
             q // prime * pow(q // prime, -1, prime) for prime in self.ring.moduli
         ]
-        for residues in values.T:
-            whole = int(residues @ np.array(factors, object)) % q
-            yield whole - q if whole > q // 2 else whole
+        whole = (np.array(factors, object) @ values + q // 2) % q
+        return whole - q // 2
 
     @property
     def _column(self) -> Any:
         return self.ring.column.astype(object)
+
+
+def _combined(values: Residues, weights: Any, modulus: int) -> Any:
+    """Returns inner products (M,) of rows (M, K) and weights (K,), reduced, as objects.
+
+    Args:
+        values: below the modulus.
+        weights: below the modulus, uint64 or whole numbers.
+        modulus: below 2^62.
+    """
+    q = np.uint64(modulus)
+    weights = weights.astype(np.uint64)
+    products = lazy_product(values, weights, quotients(weights, modulus), q)
+    products = reduced(products, q, np.minimum)
+    # Sums of halves fit a word.
+    high, low = (
+        half.sum(axis=1).astype(object)
+        for half in (products >> np.uint64(32), products & np.uint64(2**32 - 1))
+    )
+    return (high * 2**32 + low) % modulus
 
 
 @functools.lru_cache(maxsize=4096)
