@@ -24,7 +24,7 @@ from fedjax_private.encryption.math.modular import quotients
 from fedjax_private.encryption.math.rings import Residues, Ring
 
 # Rows of N residues in one call of a kernel; XLA compiles a kernel for each size.
-_BATCH_SIZES = (4, 8, 64)
+_BATCH_SIZES = (4, 8, 32, 64)
 
 # Rows, and places of rows, that are transposed together: what they touch fits the
 # cache, although rows lie at distances of a power of two.

@@ -22,7 +22,8 @@ Residues: TypeAlias = npt.NDArray[np.uint64]
 # narrower than a byte share a byte.
 _PLANES = (32, 16, 8, 4, 2, 1)
 _WORD_BITS = 64
-_BLOCK = 16  # polynomials packed together, so that they fit the cache
+# Polynomials packed together, so that they fit the cache: 16, or more of few residues.
+_BLOCK, _BLOCK_RESIDUES = 16, 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Ring:
     def pack(self, polynomials: Residues) -> bytes:
         """Returns polynomials (M, L, N) in M * polynomial_bytes bytes, without gaps."""
         packed = np.empty((len(polynomials), self.polynomial_bytes), np.uint8)
-        for block in _blocks(len(polynomials)):
+        for block in self._blocks(len(polynomials)):
             for limb, columns in enumerate(self._columns):
                 values = np.ascontiguousarray(polynomials[block, limb], "<u8")
                 _to_planes(values, self.moduli[limb], packed[block, columns])
@@ -87,13 +88,18 @@ class Ring:
             raise WireError(f"{len(data)} bytes do not hold whole polynomials.")
         rows = np.frombuffer(data, np.uint8).reshape(-1, self.polynomial_bytes)
         result = np.empty((len(rows), self.limbs, self.dimension), np.uint64)
-        for block in _blocks(len(rows)):
+        for block in self._blocks(len(rows)):
             for limb, columns in enumerate(self._columns):
                 modulus, values = self.moduli[limb], result[block, limb]
                 _from_planes(rows[block, columns], modulus, values)
                 if values.max() >= modulus:
                     raise WireError("a coefficient is not below the modulus.")
         return result
+
+    def _blocks(self, count: int) -> list[slice]:
+        """Returns slices of `count` polynomials that are packed together."""
+        size = max(_BLOCK, _BLOCK_RESIDUES // self.dimension)
+        return [slice(i, i + size) for i in range(0, count, size)]
 
     @functools.cached_property
     def _columns(self) -> list[slice]:
@@ -129,11 +135,6 @@ class RunningSum:
         """The sum (M, L, N), reduced; of at least one addition."""
         assert self._total is not None
         return self._ring.reduce(self._total)
-
-
-def _blocks(count: int) -> list[slice]:
-    """Returns slices of `_BLOCK` polynomials each."""
-    return [slice(i, i + _BLOCK) for i in range(0, count, _BLOCK)]
 
 
 # A plane of whole bytes is a part of every word, which is copied without shifts. The

@@ -154,7 +154,8 @@ class Dealing:
         masks = polynomials.residues(high, low, shift, self.scalars)[0]
         both = np.concatenate([secret, masks], axis=1)
         shares = shamir.share(both, self.dealt, self.quorum, len(self.holders))
-        return [self.dealt.pack(share[None]) for share in shares]
+        packed, size = self.dealt.pack(shares), self.dealt.polynomial_bytes
+        return [packed[at : at + size] for at in range(0, len(packed), size)]
 
     def read(self, data: bytes) -> tuple[Residues, Residues]:
         """Returns a share of a key (L, N), and those of the masks (L, R).

@@ -18,6 +18,7 @@ In each stage every holder sends a message to every holder:
     answers            projections of all shares, which show who dealt wrong ones
 """
 
+import functools
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -222,10 +223,7 @@ class KeyGeneration:
         assert self._challenge is not None  # made for this holder's own answers
         self._dealing.check(
             self._party.number,
-            [
-                _polynomials(holder, answers[holder], self._dealing.scalars)
-                for holder in self._holders
-            ],
+            _polynomials(self._holders, answers, self._dealing.scalars),
             self._contributions,
             self._challenge,
         )
@@ -286,14 +284,15 @@ class KeyGeneration:
         """Makes the joint public key; returns sealed shares of this holder's key."""
         ring, contributions = self._scheme.ring, self._received[Kind.CONTRIBUTION]
         assert self._common is not None and self._secret_key is not None
-        total = np.zeros_like(self._common)
         for holder in self._holders:
             packed = contributions[holder]
             committed = self._received[Kind.COMMITMENT][holder]
             if self._contribution_hash(holder, packed) != committed:
                 raise WireError(f"holder {holder} did not commit to its contribution.")
-            self._contributions.append(_polynomials(holder, packed, ring)[0])
-            total = ring.add(total, self._contributions[-1])
+        self._contributions = [
+            of_one[0] for of_one in _polynomials(self._holders, contributions, ring)
+        ]
+        total = functools.reduce(ring.add, self._contributions)
         public = ring.pack(np.stack([total, self._common]))
         self._joint = Material.of_key(self._scheme.parameters, public, self._lifetime)
         # Not the key's id: different contributions may have one sum.
@@ -335,7 +334,23 @@ class KeyGeneration:
         return self._dealing.answers(shares, masks, self._common, self._challenge)
 
 
-def _polynomials(holder: int, data: bytes, ring: Ring) -> Residues:
+def _polynomials(
+    holders: Sequence[int], sent: Mapping[int, bytes], ring: Ring
+) -> list[Residues]:
+    """Returns the polynomials (M, L, N) in what each holder sent, M from each.
+
+    Raises:
+        WireError: if a number is not below its prime, with the name of the holder.
+    """
+    data = b"".join(sent[holder] for holder in holders)
+    try:
+        # All at once, which takes half as long as one by one.
+        return np.split(ring.unpack(data), len(holders))
+    except WireError:
+        return [_polynomials_of(holder, sent[holder], ring) for holder in holders]
+
+
+def _polynomials_of(holder: int, data: bytes, ring: Ring) -> Residues:
     """Returns the polynomials in what a holder sent; an error names the holder."""
     try:
         return ring.unpack(data)
