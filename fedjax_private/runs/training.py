@@ -201,16 +201,28 @@ def _finite(values: Any) -> bool:
 
 
 def _check_trained(prepared: Prepared, rounds: Sequence[Mapping[str, Any]]) -> None:
-    """Raises ValueError if every round of a run was void."""
+    """Raises ValueError, which names what made them so, if all rounds were void."""
     trust = prepared.trust
-    if trust is not None and all(line["void"] for line in rounds):
-        lower = "drop_out" if trust.uploads == 1 else "drop_out or min_uploads"
-        raise ValueError(
-            f"every round of {prepared.spec.name} was void, and nothing was trained: "
-            f"fewer uploads arrived than the {trust.uploads} that a sum must hold, or "
-            f"fewer key holders were left than decrypt it; lower {lower}, or take more "
-            "clients."
+    if trust is None or not all(line["void"] for line in rounds):
+        return
+    assert prepared.scheme is not None  # it has sums
+    arrived = [line["cohort"] - line["lost"] for line in rounds]
+    causes, ways_out = [], []
+    if min(arrived) < trust.uploads:
+        causes.append(
+            f"fewer uploads arrived than the {trust.uploads} that a sum must hold"
         )
+        lower = "drop_out" if trust.uploads == 1 else "drop_out or min_uploads"
+        ways_out.append(f"lower {lower}, or take more clients")
+    if max(arrived) >= trust.uploads:
+        causes.append("too few clients were left to decrypt a sum of enough uploads")
+        # Without it, clients that open masks are missing because of drop_out.
+        vanishing = getattr(prepared.scheme.settings, "holder_drop_out", 0.0)
+        ways_out.append(f"lower {'holder_drop_out' if vanishing else 'drop_out'}")
+    raise ValueError(
+        f"every round of {prepared.spec.name} was void, and nothing was trained: "
+        f"{', or '.join(causes)}; {', and '.join(ways_out)}."
+    )
 
 
 def _simulated(

@@ -2,6 +2,8 @@
 
 import dataclasses
 import datetime
+import re
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 
 from fedjax_private import runs
 from fedjax_private.aggregation import SCHEMES
-from fedjax_private.runs import RunDirectory, read_rows
+from fedjax_private.runs import RunDirectory, read_rows, training
+from fedjax_private.trust import Decryptor, Trust
 from tests.runs.small import ROW_NAMES, spec
 
 
@@ -170,6 +173,40 @@ def test_a_run_of_void_rounds_only_is_no_result(blobs, tmp_path):
     ):
         settings = dataclasses.replace(settings, min_uploads=None)
         runs.train(settings, out=tmp_path / "plain", dataset=blobs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"encryption": SCHEMES.choose("masks", {"holder_drop_out": 0.999})},
+            "too few clients were left to decrypt a sum of enough uploads; "
+            "lower holder_drop_out.",
+        ),
+        (
+            {"encryption": "masks", "drop_out": 0.999, "min_uploads": 2},
+            "fewer uploads arrived than the 2 that a sum must hold; "
+            "lower drop_out or min_uploads, or take more clients.",
+        ),
+    ],
+)
+def test_void_rounds_say_what_made_them_so(settings, sentence, blobs, tmp_path):
+    settings = spec(arm="fl_he", **settings)
+    with pytest.raises(ValueError, match=f"{re.escape(sentence)}$"):
+        runs.train(settings, out=tmp_path / "run", dataset=blobs)
+
+
+def test_each_cause_of_void_rounds_has_its_way_out():
+    trust = Trust(2, Decryptor.NOBODY_NEEDED)
+    lines = [{"void": True, "cohort": 4, "lost": lost} for lost in (3, 1)]
+    for vanishing, way_out in ((0.1, "holder_drop_out"), (0.0, "drop_out")):
+        scheme = SCHEMES.choose("masks", {"holder_drop_out": vanishing})
+        prepared = SimpleNamespace(trust=trust, scheme=scheme, spec=spec())
+        with pytest.raises(
+            ValueError, match=f"the 2 .*, or too few .* clients, and lower {way_out}\\."
+        ):
+            training._check_trained(prepared, lines)
+        training._check_trained(prepared, [*lines, {"void": False}])
 
 
 def test_lost_uploads_are_told_where_there_are_uploads(train):
