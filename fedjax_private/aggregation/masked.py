@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedjax_private.aggregation.inputs import check_clients, check_round
 from fedjax_private.aggregation.sums import ReferenceSum, grid_of, integer_codec
 from fedjax_private.aggregation.topologies import Parties
 from fedjax_private.aggregation.types import (
@@ -84,7 +85,9 @@ class MaskedAggregation:
 
         Raises:
             RefusedError: the round has been opened before.
+            ValueError: it has no number.
         """
+        round_number = check_round(round_number)
         if round_number in self._opened:
             raise RefusedError(
                 f"round {round_number} has been opened before: an aggregation serves "
@@ -193,7 +196,7 @@ class _MaskedSession:
 
     def lose(self, clients: IntArray) -> None:
         """Notes clients that share seeds, and vanish before they upload."""
-        self._lost.update(int(client) for client in clients)
+        self._lost.update(check_clients(clients))
 
     def release(self) -> tuple[FloatArray, SessionReport]:
         self._reference.close()

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from fedjax_private.aggregation.inputs import check_clients, check_numbers, check_round
 from fedjax_private.aggregation.types import (
     Codec,
     FloatArray,
@@ -33,29 +34,32 @@ class PlainSum:
     Args:
         size: how many values each vector has.
         round_number: for error messages.
+        whole: whether only integers are added.
     """
 
-    def __init__(self, size: int, round_number: int) -> None:
+    def __init__(self, size: int, round_number: int, whole: bool = False) -> None:
         self.clients: set[int] = set()
         self.total: FloatArray = np.zeros(size)
-        self._round, self._open = round_number, True
+        self._round, self._open, self._whole = round_number, True, whole
 
     def check(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
         """Refuses a chunk that cannot be added: `clients` (C,), `slots` (C, size).
 
         Raises:
             RuntimeError: if the round has been ended.
-            ValueError: if the shapes do not match.
+            ValueError: if the shapes do not match, or as `check_clients` and
+                `check_numbers` do.
             RefusedError: if a client comes twice.
         """
         self._check_open()
+        ids = check_clients(clients)
+        check_numbers(slots, self._whole)
         if slots.shape != (len(clients), self.total.size):
             raise ValueError(
                 f"uploads of shape {slots.shape} where ({len(clients)}, "
                 f"{self.total.size}) were declared: vector_size must be the number of "
                 "values in a client's update, its weight included."
             )
-        ids = [int(client) for client in clients]
         repeated = self.clients.intersection(ids)
         if repeated or len(set(ids)) < len(ids):
             raise RefusedError(
@@ -108,8 +112,8 @@ class PlainAggregation:
         )
 
     def open(self, round_number: int) -> Session:
-        """Opens the session of one round."""
-        return _PlainSession(self, round_number)
+        """Opens the session of one round. Raises ValueError if it has no number."""
+        return _PlainSession(self, check_round(round_number))
 
 
 class _PlainSession:

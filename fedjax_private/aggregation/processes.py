@@ -254,7 +254,7 @@ class _ProcessSession:
         self._traffic = Traffic()
 
     def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
-        slots = np.asarray(slots)
+        clients, slots = np.asarray(clients), np.asarray(slots)
         self._reference.check(clients, slots)
         ids = [int(client) for client in clients]
         try:

@@ -15,6 +15,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from fedjax_private.aggregation.encrypted import EncryptedAggregation
+from fedjax_private.aggregation.inputs import check_clients, check_numbers
 from fedjax_private.aggregation.plain import PlainAggregation
 from fedjax_private.aggregation.sums import count_saturated
 from fedjax_private.aggregation.types import (
@@ -101,14 +102,16 @@ class _SelectiveSession:
 
     def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
         slots = np.asarray(slots)
-        if slots.shape[1:] != self._encrypted.shape:
+        ids = check_clients(clients)
+        check_numbers(slots, self._request.scheme.exact)
+        if slots.shape != (len(ids), self._encrypted.size):
             raise ValueError(
-                f"slots of shape {slots.shape} where ({len(clients)}, "
+                f"slots of shape {slots.shape} where ({len(ids)}, "
                 f"{self._encrypted.size}) were declared."
             )
         clear = slots[:, ~self._encrypted]
-        for client, vector in zip(clients, clear, strict=True):
-            check_vector(int(client), vector, self._request)
+        for client, vector in zip(ids, clear, strict=True):
+            check_vector(client, vector, self._request)
         self._secret.add(clients, slots[:, self._encrypted])
         self._clear.add(clients, clear)
         self._saturated += count_saturated(clear, self._request)

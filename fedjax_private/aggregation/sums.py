@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from fedjax_private.aggregation.inputs import check_round
 from fedjax_private.aggregation.plain import BYTES_PER_VALUE, IDENTITY, PlainSum
 from fedjax_private.aggregation.types import Codec, IntArray, SessionReport
 from fedjax_private.encryption.errors import RefusedError
@@ -237,7 +238,9 @@ class EncryptedSums:
         """Notes that a round is opened; raises RefusedError if it may not be.
 
         That is the second time, or if it is before all that the present key serves.
+        Raises ValueError if it has no number.
         """
+        round_number = check_round(round_number)
         if round_number in self._opened:
             raise RefusedError(
                 f"round {round_number} has been opened before: an aggregation serves "
@@ -263,7 +266,7 @@ class ReferenceSum(PlainSum):
     """
 
     def __init__(self, request: SumRequest, round_number: int) -> None:
-        super().__init__(request.values, round_number)
+        super().__init__(request.values, round_number, request.scheme.exact)
         self._request, self._saturated = request, 0
 
     def check(self, clients: IntArray, slots: npt.NDArray[Any]) -> None:
@@ -271,7 +274,8 @@ class ReferenceSum(PlainSum):
 
         Raises:
             RuntimeError: as `PlainSum.check` does.
-            ValueError: also if an entry must not be encrypted; see `check_vector`.
+            ValueError: as there, and if an entry must not be encrypted; see
+                `check_vector`.
             RefusedError: also if a sum does not hold so many uploads.
         """
         super().check(clients, slots)
