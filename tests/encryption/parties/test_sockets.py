@@ -57,7 +57,7 @@ def test_a_refusal_arrives_in_the_receivers_words(run, mailbox):
 
 
 def test_an_error_without_a_sentence_is_no_consent(run, mailbox):
-    with pytest.raises(RefusedError, match="^MemoryError$"):
+    with pytest.raises(RefusedError, match=r"^MemoryError$"):
         Mailbox(run).ask(SERVER, b"too large")
 
 
