@@ -129,9 +129,10 @@ class Tree(Route):
 class Ring(Route):
     """Each client adds its upload to the sum that it received, and passes it on.
 
-    Only its neighbour sees a client's ciphertext, and its c0 only inside a sum; the
-    last client sends the sum to the server. The transfers follow one another, and grow
-    with every client if decryptors check uploads.
+    Only its neighbour sees a client's ciphertext, and its c0 only inside a sum, which
+    is the first client's own c0 at first. The last client sends the sum to the server.
+    The transfers follow one another, and grow with every client if decryptors check
+    uploads.
     """
 
     relays = range(FIRST_EDGE)  # every client

@@ -139,3 +139,10 @@ def test_pairs_agree_on_keys_that_nobody_else_has():
         pair.consent_to(1, 2, b"b"),
     }
     assert len(consents) == 3
+
+
+def test_a_semi_honest_server_has_a_sparse_graph_from_118_clients_on():
+    facts = {n: sum_facts(n, malicious=False) for n in range(100, 122)}
+    assert [n for n in facts if facts[n].sparse] == [118, 119, 120, 121]
+    # A fifth of the clients may collude, far fewer than T.
+    assert (facts[118].quorum, facts[118].threshold) == (25, 60)
