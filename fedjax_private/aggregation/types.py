@@ -87,7 +87,10 @@ class Session(Protocol):
     """One round's sum. Host side, between two jitted phases."""
 
     def add(self, clients: IntArray, slots: npt.NDArray[np.generic]) -> None:
-        """Adds a chunk: `clients` (C,) ids, `slots` (C, S)."""
+        """Adds a chunk: `clients` (C,) whole ids, `slots` (C, S).
+
+        Slots are as the codec makes them: integers if the scheme is exact, else reals.
+        """
 
     def release(self) -> tuple[FloatArray, SessionReport]:
         """Ends the round; returns the sum of all slots, (S,), and its report.
