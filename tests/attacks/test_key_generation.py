@@ -1,12 +1,15 @@
 """Holders and strangers who depart from the protocol while a joint key is made."""
 
 import dataclasses
+import math
 import os
 
 import numpy as np
 import pytest
 
 from fedjax_private.encryption.errors import ProtocolError, RefusedError, WireError
+from fedjax_private.encryption.math.plaintexts import centred
+from fedjax_private.encryption.math.polynomials import interpolate, multiply
 from fedjax_private.encryption.messages.wire import (
     NO_KEY,
     TAG_BYTES,
@@ -381,6 +384,34 @@ def test_a_dealer_of_another_key_is_named(keyless):
     exchange_rest(keyless)
     match = f"holder {CHEAT} dealt are not of the key .*: it dealt wrong ones; no key"
     not_made(keyless, match)
+
+
+def test_a_larger_error_within_the_bound_of_dealing_outgrows_the_noise(keyless):
+    """Holder: contributes a larger error than the protocol says, as small as dealing
+    lets pass -> a key whose sums have a larger error than their noise covers; it is
+    one of the uploads' random polynomials, and depends on no other holder's key."""
+    large, cheat, scheme = 2**27, keyless.holders[CHEAT], keyless.scheme
+    honest = cheat._scheme.generate_share
+
+    def generate_share(common):
+        contribution, key = honest(common)  # a constant is the same at every point
+        return keyless.ring.add(contribution, np.full_like(common, large)), key
+
+    cheat._scheme.generate_share = generate_share
+    keyless.with_key()
+    public = scheme.public_key(keyless.ring.unpack(keyless.material.public_key))
+    nothing = np.zeros((1, keyless.ring.limbs, keyless.ring.dimension), np.uint64)
+    first, second = scheme.encrypt(public, nothing)[0]
+    for holder in keyless.holders.values():
+        part = multiply(second[None], holder._secret_key, keyless.ring)[0]
+        first = keyless.ring.add(first, part)
+    error = centred(interpolate(first[None], keyless.ring), keyless.ring)[0]
+    random = error / large  # v, up to a little
+    assert set(np.rint(random)) == {-1, 0, 1}
+    assert abs(random - np.rint(random)).max() < 0.01
+    queries = 2 * keyless.request.settings.query_budget
+    distance = math.sqrt(queries) * np.linalg.norm(error)
+    assert distance / (2 * keyless.parameters.flooding_std) > 0.5  # not 2^-15.5
 
 
 def test_a_dealer_of_the_shares_of_another_session_is_named(keyless):

@@ -75,11 +75,13 @@ class Dealing:
     `entropy.wide_gaussian`), except with probability 2^-40 over the challenge, in
     addition to what decryptions reveal.
 
-    Not guaranteed: that s' is s, if the dealer departs from the protocol. It can also
-    add the same error to every sum, without shares. Receivers that answer falsely end
-    the generation, too: then the sentence names an honest dealer and says that it is
-    the dealer or receivers. With fewer than T holders that follow the protocol, an
-    honest dealer may be blamed alone.
+    Not guaranteed: that s' is s, if the dealer departs from the protocol, nor that s
+    and e are as small as the protocol's: the noise of decryptions is sized for those,
+    and `KeyHolder` says what larger ones reveal. The dealer can also add the same error
+    to every sum, without shares. Receivers that answer falsely end the generation, too:
+    then the sentence names an honest dealer and says that it is the dealer or
+    receivers. With fewer than T holders that follow the protocol, an honest dealer may
+    be blamed alone.
 
     Attributes:
         ring: R_q.

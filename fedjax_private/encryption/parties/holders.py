@@ -57,8 +57,12 @@ class KeyHolder(KeyGeneration):
     another honest holder an answer. While these are at most 2 `sums_per_key`, as where
     every sum is recovered once, they are within a statistical distance of 2^-(s+1)/2 of
     what depends on the released sums alone (see `Parameters.flooding_std`). Whatever
-    the server and T - 1 holders do, they are within sqrt(n - T + 1) times that. All of
-    this holds as long as all uploads of a sum are encryptions.
+    the server and T - 1 holders do after the key is made, they are within sqrt(n - T +
+    1) times that. All of this holds as long as all uploads of a sum are encryptions. A
+    holder that contributes a larger key or error than the protocol says, which
+    `Dealing` lets pass up to `most_norm`, makes a larger error of sums, which it knows
+    up to the sums of the uploads' random polynomials. Answers are then within these
+    distances of what depends on those and the released sums, and on no other key.
 
     If sums are verified, it holds against a server and relays that depart from the
     protocol, with clients and holders that follow it: each holder answers for the sum
