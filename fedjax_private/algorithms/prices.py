@@ -167,6 +167,8 @@ class Privacy:
         scheme: the aggregation scheme, with the range that noise needs.
         residues: whether uploads carry shares of a sum's noise.
         claimed: the epsilon by the paper's own analysis, where that differs.
+        hidden_entry: the largest absolute entry, before noise, of an upload of a client
+            of average size, where nobody may count what `value_bound` cuts off.
     """
 
     plan: Any
@@ -183,6 +185,7 @@ class Privacy:
     scheme: Choice[SchemeEntry] | None = None
     residues: bool = False
     claimed: float | None = None
+    hidden_entry: float | None = None
 
     def planned(self, adversary: Adversary) -> float:
         """Returns the planned epsilon against an adversary."""
@@ -314,6 +317,8 @@ def shared_price(terms: Terms, counted: int | None = None) -> Privacy:
         },
         terms.ranged(bound, bound, bits or bits_for(bound, batch, terms.size)),
         residues=True,
+        # Of the mean of clipped gradients over the batch of all clients of a round.
+        hidden_entry=1 / terms.cohort,
     )
 
 

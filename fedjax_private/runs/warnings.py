@@ -41,7 +41,12 @@ LARGE_LOSS = 100.0
 def before_training(prepared: Prepared) -> list[str]:
     """The warnings that settings, data and prices give reason to."""
     looked_up = () if prepared.privacy is None else prepared.dataset.looked_up
-    return [*_of_price(prepared), *_of_partition(prepared), *looked_up]
+    return [
+        *_of_price(prepared),
+        *_of_bound(prepared),
+        *_of_partition(prepared),
+        *looked_up,
+    ]
 
 
 def _of_partition(prepared: Prepared) -> Iterator[str]:
@@ -160,6 +165,21 @@ def of_ranges(prepared: Prepared, rounds: Sequence[Mapping[str, Any]]) -> list[s
             "beyond their range: give a larger sum_bound, or leave it out."
         )
     return sentences
+
+
+def _of_bound(prepared: Prepared) -> Iterator[str]:
+    """The warning of a bound that cuts where no row may tell."""
+    privacy, spec = prepared.privacy, prepared.spec
+    if privacy is None or privacy.hidden_entry is None or not spec.encrypts:
+        return
+    bound = getattr(spec.scheme.settings, "value_bound", None)
+    if bound is not None and bound < privacy.hidden_entry:
+        yield (
+            f"value_bound={bound:g} cuts off what clients send before they add noise, "
+            f"whose entries may reach {privacy.hidden_entry:g} (in units of clip_norm "
+            "times the expected batch), and the count must not leave a client, so that "
+            "no row tells: leave it out, or give that much."
+        )
 
 
 @functools.cache

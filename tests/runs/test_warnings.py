@@ -214,3 +214,16 @@ def test_counts_that_epsilon_does_not_cover_stay_with_the_clients(train):
     # All noise is in each upload, so that the count follows from what epsilon covers.
     local = row_of(arm="private_ai_local")
     assert (local["saturated"], local["wrapped"]) == (0, 0)
+
+
+@pytest.mark.parametrize("bound, told_of", [(0.33, True), (0.34, False), (None, False)])
+def test_a_bound_that_cuts_uncounted_is_told_before_training(bound, told_of, prepare):
+    # Of three clients, each sends a third of the mean clipped gradient at most.
+    masks = SCHEMES.choose("masks", {} if bound is None else {"value_bound": bound})
+    asked = {"noise_multiplier": 3.0, "encryption": masks}
+    lines = told(prepare, arm="private_ai", **asked)
+    assert len(lines) == told_of
+    for line in lines:
+        assert "value_bound=0.33 cuts off" in line and "0.333333" in line
+    # Without shared noise the count is no secret, and rows have it.
+    assert told(prepare, arm="private_ai_local", **asked) == []

@@ -52,8 +52,6 @@ def request_for(scheme: Scheme, settings: SumSettings, task: SumTask) -> SumRequ
         ValueError: if the settings do not fit the scheme or the task.
     """
     holders = task.trust.uploads if scheme.threshold else 1
-    if holders > 1:
-        check_quorum(_threshold(settings, holders), holders)
     return SumRequest(
         scheme,
         values=task.vector_size,
@@ -76,7 +74,10 @@ def _threshold(settings: SumSettings, holders: int) -> int:
     if settings.by_openfhe:  # which has nobody stand in for others
         return holders
     default = 2 * holders // 3 if settings.verified else holders // 2
-    return settings.recovery_threshold or default + 1
+    threshold = settings.recovery_threshold or default + 1
+    if holders > 1:
+        check_quorum(threshold, holders)
+    return threshold
 
 
 def _quorum(settings: SumSettings, holders: int) -> int:

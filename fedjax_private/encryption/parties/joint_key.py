@@ -381,7 +381,7 @@ def check_quorum(quorum: int, holders: int) -> None:
     """Raises ValueError unless T, the quorum, is a majority of the n holders."""
     if not holders // 2 < quorum <= holders:
         raise ValueError(
-            f"the recovery threshold must be more than half of the {holders} holders, "
+            f"recovery_threshold must be more than half of the {holders} holders, "
             f"and at most all of them; got {quorum}."
         )
 
