@@ -83,13 +83,24 @@ def load() -> Backend:
 @functools.cache
 def _loading_process() -> int:
     # Cached so that a forked child inherits its parent's answer and is detected.
-    if sys.modules.get("openfhe") is not None and not _executed():
+    if _loaded() and not _executed():
         raise ForkedProcessError(
             "openfhe was imported by other code, and this process was forked, so its "
             "random numbers may repeat those of its parent; use threads, or start "
             "processes with the 'spawn' method."
         )
     return os.getpid()
+
+
+def _loaded() -> bool:
+    """Whether this process has OpenFHE's code, under whichever name."""
+    if sys.modules.get("openfhe") is not None:
+        return True
+    try:
+        mapped = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return False
+    return any("openfhe" in os.path.basename(line).lower() for line in mapped)
 
 
 def _executed() -> bool:

@@ -189,11 +189,20 @@ context.KeyGen()
 """
 
 
+_HIDE_IT = """
+import sys
+del sys.modules["openfhe"], openfhe
+"""
+
+
 @pytest.mark.needs_openfhe
-def test_children_of_a_parent_that_used_openfhe_itself_make_no_keys(in_new_process):
+@pytest.mark.parametrize("then", ["", _HIDE_IT], ids=["and shows it", "and hides it"])
+def test_children_of_a_parent_that_used_openfhe_itself_make_no_keys(
+    in_new_process, then
+):
     """Stranger: compares keys of processes that were forked from one that had used
     `openfhe` -> nothing; such processes make no keys."""
-    script = _CHILDREN.format(before=_USE_IT, inside=_MAKE_A_KEY)
+    script = _CHILDREN.format(before=_USE_IT + then, inside=_MAKE_A_KEY)
     for said in in_new_process(script):
         assert said.startswith(b"ForkedProcessError: openfhe was imported by other")
         assert said.endswith(b"'spawn' method.")
