@@ -70,7 +70,8 @@ class Dealing:
 
     *Secrecy* of a dealer that follows the protocol, against fewer than T holders
     together with everybody else: the answers reveal <rho_r, s> + <tau_r, e> + m_r and
-    nothing else, because the masks' polynomials are uniform otherwise. All R are within
+    nothing else, because the masks' polynomials are uniform otherwise, as far as the
+    key stream of ChaCha20 is from which they are drawn (see `shamir`). All R are within
     a statistical distance of 2^-(s+1)/2 of numbers that do not depend on the key (see
     `entropy.wide_gaussian`), except with probability 2^-40 over the challenge, in
     addition to what decryptions reveal.

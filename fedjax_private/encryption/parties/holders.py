@@ -47,22 +47,23 @@ class KeyHolder(KeyGeneration):
     uploads are IND-CPA secure against the server and all other holders together, under
     ring learning with errors at 128 bits as in `KeyAuthority`: the joint key is a sum
     with a term that they do not know, and of whose shares they hold fewer than T, which
-    are uniform (Shamir 1979). A holder helps to decrypt one sum a round, of at least
-    `trust.uploads` uploads, and stands in for the missing in the same sum only;
-    nobody's key is ever put together. Its answers carry Gaussian noise that hides the
-    error that they contain (Asharov et al. 2012). A holder gives two answers a sum on
-    average, partial decryptions and recoveries counted alike, and then the key is used
-    up. The answers that concern one honest holder's key are its own, and those of
-    finished recoveries in which it is missing (see `recovery`), each of which costs
-    another honest holder an answer. While these are at most 2 `sums_per_key`, as where
-    every sum is recovered once, they are within a statistical distance of 2^-(s+1)/2 of
-    what depends on the released sums alone (see `Parameters.flooding_std`). Whatever
-    the server and T - 1 holders do after the key is made, they are within sqrt(n - T +
-    1) times that. All of this holds as long as all uploads of a sum are encryptions. A
-    holder that contributes a larger key or error than the protocol says, which
-    `Dealing` lets pass up to `most_norm`, makes a larger error of sums, which it knows
-    up to the sums of the uploads' random polynomials. Answers are then within these
-    distances of what depends on those and the released sums, and on no other key.
+    are uniform (Shamir 1979) as far as ChaCha20's key stream is. A holder helps to
+    decrypt one sum a round, of at least `trust.uploads` uploads, and stands in for the
+    missing in the same sum only; nobody's key is ever put together. Its answers carry
+    Gaussian noise that hides the error that they contain (Asharov et al. 2012). A
+    holder gives two answers a sum on average, partial decryptions and recoveries
+    counted alike, and then the key is used up. The answers that concern one honest
+    holder's key are its own, and those of finished recoveries in which it is missing
+    (see `recovery`), each of which costs another honest holder an answer. While these
+    are at most 2 `sums_per_key`, as where every sum is recovered once, they are within
+    a statistical distance of 2^-(s+1)/2 of what depends on the released sums alone (see
+    `Parameters.flooding_std`). Whatever the server and T - 1 holders do after the key
+    is made, they are within sqrt(n - T + 1) times that. All of this holds as long as
+    all uploads of a sum are encryptions. A holder that contributes a larger key or
+    error than the protocol says, which `Dealing` lets pass up to `most_norm`, makes a
+    larger error of sums, which it knows up to the sums of the uploads' random
+    polynomials. Answers are then within these distances of what depends on those and
+    the released sums, and on no other key.
 
     If sums are verified, it holds against a server and relays that depart from the
     protocol, with clients and holders that follow it: each holder answers for the sum
