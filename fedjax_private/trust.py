@@ -44,16 +44,16 @@ class Trust:
 
     Where clients share the noise of a released sum, two adversaries differ. Outsiders
     are the world and the server: they see the released sums, with all shares in them.
-    Insiders are the server together with all clients but `honest`: they subtract their
-    own shares from each sum, and see what is left.
+    Insiders are the server together with m - t clients, of all that there are: they
+    subtract their own shares from each sum, and see what is left.
 
     Attributes:
         uploads: m, how many uploads a released sum must hold. A sum of fewer is never
             decrypted: it would carry less noise than was accounted for, or expose a
             smaller group than the participants agreed to.
         decryptor: who decrypts the released sum; or the name of a `Decryptor`.
-        honest: t, how many of the clients of any released sum are assumed not to
-            collude; all but one unless given.
+        honest: t, how many of any m clients of a sum are assumed not to collude, so
+            that at most m - t of all clients do; all of the m but one unless given.
         quorum: how many colluding holders of key shares, or clients under masks, get
             more than one sum a round together with the server; None where only all of
             them do.

@@ -20,7 +20,7 @@ from .selective import (
     sensitivity as sensitivity,
 )
 from .settings import SumSettings as SumSettings
-from .sums import RangeWarning as RangeWarning
+from .sums import FEW_BITS as FEW_BITS, RangeWarning as RangeWarning
 from .topologies import TOPOLOGIES as TOPOLOGIES
 from .types import (
     Aggregation as Aggregation,

@@ -26,6 +26,9 @@ def grid_of(request: SumRequest) -> Grid:
     return Grid(request.bits, request.grid_bound)
 
 
+# Fewer bits than these make the last grid step more than 1 % of the range.
+FEW_BITS = 8
+
 # Deviations of an error that nobody ever sees.
 _BEYOND_CHANCE = 20.0
 
@@ -73,6 +76,29 @@ def count_saturated(slots: npt.NDArray[Any], request: SumRequest) -> int:
     exact = request.scheme.exact
     end = grid_of(request).most if exact else _largest(request.value_bound)
     return int(np.count_nonzero(np.abs(slots) >= end))
+
+
+def few_integers(request: SumRequest) -> bool:
+    """Returns whether rounding alone brings many entries to the end of a range.
+
+    The last step of the grid is then more than 1 % of the range. Whether an entry there
+    was cut, its integer does not tell.
+    """
+    return request.scheme.exact and request.bits < FEW_BITS
+
+
+def rounding_error(integers: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Returns estimates of the squared errors of rounding, in squared grid steps.
+
+    Rounding v steps at random is off by f (1 - f) in the mean square, f the fraction of
+    |v|. Where v is far below 1, the integer 1 comes with probability |v|, as large as
+    that error; where v is spread over many steps, the mean error is 1/6.
+
+    Args:
+        integers: any shape, as a client's codec has rounded its vector.
+    """
+    size = np.abs(integers)
+    return np.where(size == 1, 1.0, np.where(size > 1, 1 / 6, 0.0))
 
 
 class EncryptedSums:
@@ -268,6 +294,7 @@ class ReferenceSum(PlainSum):
     def __init__(self, request: SumRequest, round_number: int) -> None:
         super().__init__(request.values, round_number, request.scheme.exact)
         self._request, self._saturated = request, 0
+        self._rounding = np.zeros(request.values)  # of the sum so far, in squared steps
 
     def check(self, clients: IntArray, slots: npt.NDArray[Any]) -> None:
         """Refuses a chunk that a client, or the server, would refuse in part.
@@ -291,6 +318,8 @@ class ReferenceSum(PlainSum):
         """Adds uploads that the server has taken."""
         super().add(clients, slots)
         self._saturated += count_saturated(slots, self._request)
+        if self._request.scheme.exact and not self._request.residues:
+            self._rounding += rounding_error(slots).sum(axis=0)
 
     def report(self, total: npt.NDArray[Any], **measured: Any) -> SessionReport:
         """Returns the report of a released sum, with the other fields as measured.
@@ -309,17 +338,44 @@ class ReferenceSum(PlainSum):
             max_error=float(differences.max()) * unit,
             saturated=self._saturated,
             wrapped=int(np.count_nonzero(differences > _BEYOND_CHANCE * error)),
+            rounding=self._share_of_rounding(error),
             **measured,
         )
-        for sentence in range_warnings(report):
+        for sentence in range_warnings(report, few_integers(request)):
             warnings.warn(sentence, RangeWarning, stacklevel=3)
         return report
 
+    def _share_of_rounding(self, error: float) -> float:
+        """See `SessionReport.rounding`.
 
-def range_warnings(report: SessionReport) -> list[str]:
-    """Returns sentences without numbers on the ranges that a report's round left."""
+        Args:
+            error: the standard deviation of decryption.
+        """
+        if self._request.residues or self._request.values == 1:
+            return 0.0
+        squares = self.total**2 + error**2
+        largest = int(squares.argmax())
+        whole = squares.sum() - squares[largest]
+        wrong = self._rounding + error**2
+        part = wrong.sum() - wrong[largest]
+        return float(min(1.0, part / whole)) if whole else 1.0
+
+
+def range_warnings(report: SessionReport, few: bool = False) -> list[str]:
+    """Returns sentences without numbers on the ranges that a report's round left.
+
+    Args:
+        report: of the round.
+        few: whether there are few integers; see `few_integers`.
+    """
     sentences = []
-    if report.saturated:
+    if report.saturated and few:
+        sentences.append(
+            "entries of uploads reached the last of few integers, by rounding or "
+            "because they were cut off there: give more quantization_bits; `saturated` "
+            "in the report counts them."
+        )
+    elif report.saturated:
         sentences.append(
             "entries of uploads reached value_bound, where they are cut off, so that "
             "the sum may not be that of the vectors: give a larger value_bound or a "

@@ -50,9 +50,15 @@ class SessionReport:
         seconds_keys: wall seconds of making this round's key, if it is a new one, and
             of vouching for it to clients that are new to it.
         saturated: entries of uploads at either end of the range that integers
-            represent, or beyond; those beyond have been cut off.
+            represent, or beyond; those beyond have been cut off. Few integers have an
+            end to which entries within the range are rounded, too.
         wrapped: in simulation, entries of the released sum that are wrong because the
             true sum is beyond the range of sums.
+        rounding: in simulation, an estimate of the share of the squared norm of the
+            released sum that is error of rounding, or of decryption, in [0, 1]; without
+            the sum's largest entry, such as the weight beside an update. 1 where
+            nothing else is left. 0 where clients share noise, which has been priced on
+            the grid, and where nothing is rounded.
         link_bytes: mean bytes of a message, for each kind of link.
         recovered_holders: key holders that vanished before the sum was decrypted, and
             that others stood in for; None where nobody holds shares of a key.
@@ -68,6 +74,7 @@ class SessionReport:
     seconds_keys: float = 0.0
     saturated: int = 0
     wrapped: int = 0
+    rounding: float = 0.0
     link_bytes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     recovered_holders: int | None = None
 

@@ -9,6 +9,7 @@ from typing import Any
 from fedjax_private.aggregation.entry import SchemeEntry
 from fedjax_private.choices import Choice
 from fedjax_private.privacy.accounting import (
+    CoarseGrid,
     Event,
     Neighbors,
     RdpAccountant,
@@ -20,7 +21,7 @@ from fedjax_private.privacy.mechanisms.mechanism import (
     make_plan,
 )
 from fedjax_private.privacy.plan import PrivacyPlan
-from fedjax_private.privacy.shares import SharedPlan, bits_for, on_grid
+from fedjax_private.privacy.shares import MOST_BITS, SharedPlan, bits_for, on_grid
 from fedjax_private.trust import Adversary, Trust
 
 # How many standard deviations of noise the range of a sum holds. Sums of reals refuse
@@ -280,8 +281,7 @@ def shared_price(terms: Terms, counted: int | None = None) -> Privacy:
     if terms.exact:
         # Fixed before the second search, where epsilon must not jump with them.
         bits = bits or bits_for(bound_of(noise, batch), batch, terms.size)
-        noise = calibrated(bits)
-        plan = plan_of(noise, bits)
+        noise, plan = _priced_on_grid(scheme, bits, calibrated, plan_of, terms)
     if plan.correlated and not terms.full_participation:
         raise ValueError(
             f"mechanism={terms.mechanism.name} correlates noise over rounds, so every "
@@ -320,6 +320,36 @@ def shared_price(terms: Terms, counted: int | None = None) -> Privacy:
         # Of the mean of clipped gradients over the batch of all clients of a round.
         hidden_entry=1 / terms.cohort,
     )
+
+
+def _priced_on_grid(
+    scheme: Choice[SchemeEntry],
+    bits: int,
+    calibrated: Callable[[int], float],
+    plan_of: Callable[[float, int], SharedPlan],
+    terms: Terms,
+) -> tuple[float, SharedPlan]:
+    """Returns the noise multiplier on a grid of so many bits, and its plan.
+
+    Raises:
+        ValueError: the grid is too coarse for the price of a share.
+    """
+    try:
+        noise = calibrated(bits)
+        plan = plan_of(noise, bits)
+        for adversary in (Adversary.OUTSIDERS, Adversary.INSIDERS):
+            terms.priced(plan.event(terms.steps, adversary), NEIGHBORS)
+    except CoarseGrid as error:
+        ways = ["more quantization_bits"] if bits < MOST_BITS else []
+        bounds = ("value_bound", "sum_bound")
+        given = (n for n in bounds if getattr(scheme.settings, n, None) is not None)
+        ways += [f"a smaller {name}" for name in given]
+        raise ValueError(
+            f"quantization_bits={bits} make a grid too coarse for the noise that "
+            "clients share, whose price is known only where a share has a deviation of "
+            f"half a grid step or more: give {', '.join([*ways, 'or more noise'])}."
+        ) from error
+    return noise, plan
 
 
 def _check_shared(terms: Terms) -> Choice[SchemeEntry]:

@@ -265,21 +265,22 @@ def on_grid(
 # The largest factor on sensitivity by rounding before more bits are taken. Sixteen bits
 # are half the bytes and the time of eighteen, in sums of 32.
 MOST_INFLATION = 1.1
+MOST_BITS = 24  # of a grid; see `Grid`
 
 
 def bits_for(sum_bound: float, expected_batch_size: float, dimension: int) -> int:
     """Returns the fewest bits for which rounding adds at most 10 % to sensitivity.
 
-    24 bits are returned where more would be needed.
+    `MOST_BITS` are returned where more would be needed.
 
     Args:
         sum_bound: the largest entry of a sum, in the unit of `SharedPlan`.
         expected_batch_size: of all clients together.
         dimension: the number of entries of a sum.
     """
-    for bits in range(8, 24):
+    for bits in range(8, MOST_BITS):
         grid = Grid(bits, sum_bound * expected_batch_size)
         inflated = rounded_norm_bound(1.0, dimension, grid, ROUNDING_FAILURE)
         if inflated * grid.step <= MOST_INFLATION:
             return bits
-    return 24
+    return MOST_BITS

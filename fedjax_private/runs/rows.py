@@ -66,6 +66,11 @@ def round_row(
             if encryption and _uploads_are_covered(prepared)
             else None
         ),
+        "rounding": (
+            encryption.rounding
+            if encryption and _uploads_are_covered(prepared)
+            else None
+        ),
         # A function of the released sum before it wrapped, which carries all noise.
         "wrapped": encryption.wrapped if encryption else None,
         "max_aggregation_error": encryption.max_error if encryption else None,

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from fedjax_private import models
+from fedjax_private import aggregation, models
 from fedjax_private.algorithms.prices import Unit
 from fedjax_private.datasets import PARTITIONS
 from fedjax_private.privacy.accounting import RdpAccountant
@@ -36,6 +36,9 @@ CHECKED_RECORDS = 256  # at most so many test records are looked at
 
 # A loss that is so many times that of guessing tells of steps that were too large.
 LARGE_LOSS = 100.0
+
+# A share of the squared norm of a released sum. Beyond it, most of the sum is error.
+MUCH_ROUNDING = 0.5
 
 
 def before_training(prepared: Prepared) -> list[str]:
@@ -148,21 +151,37 @@ def of_ranges(prepared: Prepared, rounds: Sequence[Mapping[str, Any]]) -> list[s
         rounds: the lines of its rounds.
     """
     sentences = []
+    bits = _given(prepared, "quantization_bits")
     saturated, wrapped = (
         sum(line[name] or 0 for line in rounds) for name in ("saturated", "wrapped")
     )
     if saturated:
         uploads = sum(line["cohort"] - line["lost"] for line in rounds)
         share = saturated / uploads / prepared.size
-        sentences.append(
-            f"{saturated} entries of uploads, {share:.2g} of all, reached "
-            "value_bound, where they are cut off: the sums may not be those of the "
-            "clients' vectors; give a larger value_bound, or a smaller learning_rate."
-        )
+        counted = f"{saturated} entries of uploads, {share:.2g} of all, reached "
+        if bits is not None and bits < aggregation.FEW_BITS:
+            sentences.append(
+                f"{counted}the last of the integers of quantization_bits={bits}, by "
+                "rounding or because they were cut off there: give more "
+                "quantization_bits."
+            )
+        else:
+            sentences.append(
+                f"{counted}value_bound, where they are cut off: the sums may not be "
+                "those of the clients' vectors; give a larger value_bound, or a "
+                "smaller learning_rate."
+            )
     if wrapped:
         sentences.append(
             f"{wrapped} entries of released sums are wrong, because the true sums are "
             "beyond their range: give a larger sum_bound, or leave it out."
+        )
+    shares = [line["rounding"] for line in rounds if line["rounding"] is not None]
+    much = sum(share > MUCH_ROUNDING for share in shares)
+    if 2 * much > len(shares):
+        sentences.append(
+            f"most of the released sums of {much} of {len(shares)} rounds is error of "
+            f"their rounding, which swallows the clients' updates: {_finer(prepared)}."
         )
     return sentences
 
@@ -172,7 +191,7 @@ def _of_bound(prepared: Prepared) -> Iterator[str]:
     privacy, spec = prepared.privacy, prepared.spec
     if privacy is None or privacy.hidden_entry is None or not spec.encrypts:
         return
-    bound = getattr(spec.scheme.settings, "value_bound", None)
+    bound = _given(prepared, "value_bound")
     if bound is not None and bound < privacy.hidden_entry:
         yield (
             f"value_bound={bound:g} cuts off what clients send before they add noise, "
@@ -180,6 +199,18 @@ def _of_bound(prepared: Prepared) -> Iterator[str]:
             "times the expected batch), and the count must not leave a client, so that "
             "no row tells: leave it out, or give that much."
         )
+
+
+def _given(prepared: Prepared, name: str) -> Any:
+    """A setting of the scheme that the run was asked for; None where it has none."""
+    return getattr(prepared.spec.scheme.settings, name, None)
+
+
+def _finer(prepared: Prepared) -> str:
+    """What makes sums more precise."""
+    if prepared.spec.scheme.entry.exact:
+        return "give a smaller value_bound, or more quantization_bits"
+    return "give a smaller precision"
 
 
 @functools.cache

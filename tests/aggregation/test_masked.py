@@ -226,6 +226,30 @@ def test_insiders_read_uploads_from_the_quorum_on():
         assert trust.insiders_read_uploads is reads
 
 
+def test_reports_estimate_the_share_of_a_sum_that_is_rounding():
+    rng = np.random.default_rng(0)
+    rows = np.append(rng.standard_normal((4, 2000)), np.full((4, 1), 50.0), axis=1)
+    for bound, least, most in ((60.0, 1e-8, 1e-5), (1e6, 0.8, 1.0)):
+        settings = {"value_bound": bound, "quantization_bits": 16}
+        aggregation = made("masks", 4, 2001, settings=settings)
+        slots = encoded(aggregation, rows)
+        _, report = released(aggregation, slots)
+        assert least < report.rounding < most + 1e-9
+        # The estimate against the true error, without the weight.
+        step = bound / 32767
+        wrong = slots.sum(axis=0) * step - rows.sum(axis=0)
+        whole = (slots.sum(axis=0) * step)[:-1]
+        share = min(1.0, (wrong[:-1] ** 2).sum() / (whole**2).sum())
+        assert report.rounding == pytest.approx(share, rel=0.2)
+    # Noise that has been priced on the grid is no error of it.
+    aggregation = made("masks", 4, 2001, residues=True)
+    assert released(aggregation, np.ones((4, 2001), np.int32))[1].rounding == 0.0
+    # Nothing is left but the weight.
+    nothing = np.append(np.zeros((4, 2000), np.int32), np.full((4, 1), 9), axis=1)
+    aggregation = made("masks", 4, 2001)
+    assert released(aggregation, nothing.astype(np.int32))[1].rounding == 1.0
+
+
 def test_equal_grids_share_a_codec():
     one, other = made("masks", 3), made("masks", 4)
     assert one.codec is other.codec

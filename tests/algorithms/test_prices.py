@@ -186,6 +186,22 @@ def test_what_leaves_no_shared_noise_is_refused(
         prepare(encryption=encryption, sums=sums, **privacy)
 
 
+@pytest.mark.parametrize(
+    ("sums", "ways"),
+    [
+        ({"quantization_bits": 4}, "give more quantization_bits, or more noise"),
+        ({"sum_bound": 1e6}, "a smaller sum_bound, or more noise"),
+        ({"value_bound": 1e6}, "a smaller value_bound, or more noise"),
+    ],
+)
+def test_a_grid_too_coarse_for_shares_is_refused_in_the_run_s_terms(
+    prepare, sums, ways
+):
+    words = f"quantization_bits=.* make a grid too coarse .*{ways}"
+    with pytest.raises(ValueError, match=words):
+        prepare(encryption="masks", sums=sums, noise_multiplier=0.5)
+
+
 @pytest.mark.parametrize("encryption", ["ckks", "exact", "threshold_exact"])
 @pytest.mark.parametrize("honest", [None, 5])
 def test_the_target_can_be_met_against_insiders(prepare, encryption, honest):

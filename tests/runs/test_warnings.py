@@ -63,6 +63,31 @@ def test_a_best_order_at_the_edge(prepare):
     assert len(lines) == 1 and "the best Rényi order, 4096, lies at the" in lines[0]
 
 
+def test_a_grid_that_swallows_updates_is_told(train):
+    def told_by(settings, **asked):
+        masks = SCHEMES.choose("masks", settings)
+        row = train(arm="fl_he", rounds=2, encryption=masks, **asked).row
+        return [each for each in row["warnings"] if "rounding" in each]
+
+    assert told_by({}) == []
+    for settings in ({"value_bound": 1e6}, {"value_bound": 1e5}):
+        (line,) = told_by(settings)
+        assert line == (
+            "most of the released sums of 2 of 2 rounds is error of their rounding, "
+            "which swallows the clients' updates: give a smaller value_bound, or more "
+            "quantization_bits."
+        )
+
+
+def test_few_integers_are_not_mended_by_a_larger_bound(train):
+    masks = SCHEMES.choose("masks", {"quantization_bits": 2})
+    result = train(arm="fl_he", rounds=1, encryption=masks)
+    assert result.row["saturated"] > 0
+    (line,) = [each for each in result.row["warnings"] if "entries" in each]
+    assert line.endswith("were cut off there: give more quantization_bits.")
+    assert "quantization_bits=2" in line and "value_bound" not in line
+
+
 def test_facts_that_were_taken_from_the_records(prepare):
     run = prepare(arm="fl_dp", noise_multiplier=3.0)
     fact = "categories=sex=* takes the categories of the column from the records."

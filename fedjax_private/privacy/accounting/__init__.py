@@ -43,6 +43,7 @@ from fedjax_private.privacy.accounting.ledger import (
     fingerprint,
 )
 from fedjax_private.privacy.accounting.registry import (
+    CoarseGrid,
     Unsupported,
     flatten,
     price,
@@ -57,6 +58,7 @@ __all__ = [
     "Approximate",
     "BandedMatrix",
     "BudgetExceeded",
+    "CoarseGrid",
     "Composed",
     "DistributedDiscreteGaussian",
     "Event",

@@ -21,7 +21,12 @@ from fedjax_private.privacy.accounting.events import (
     Repeated,
     ZCdp,
 )
-from fedjax_private.privacy.accounting.registry import Floats, Price, Unsupported
+from fedjax_private.privacy.accounting.registry import (
+    CoarseGrid,
+    Floats,
+    Price,
+    Unsupported,
+)
 from fedjax_private.privacy.accounting.sampled_gaussian import MARGIN, h_near_zero
 
 
@@ -170,14 +175,14 @@ def distributed_discrete_gaussian(
         and sigma >= 1/2. A sampler's distance from the exact law belongs in delta.
 
     Raises:
-        Unsupported: the scale is below 1/2.
+        CoarseGrid: the scale is below 1/2.
     """
     if event.sensitivity == 0:
         return np.zeros_like(orders)
     if event.scale == 0:
         return np.full_like(orders, math.inf)
     if event.scale < 0.5:
-        raise Unsupported(
+        raise CoarseGrid(
             f"DistributedDiscreteGaussian: the bound needs a scale of 0.5 or more on "
             f"the integer grid, got {event.scale:g}; use a finer grid or more noise."
         )

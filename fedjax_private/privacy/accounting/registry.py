@@ -36,6 +36,10 @@ class Unsupported(ValueError):
     """No known theorem prices this event under this neighbouring relation."""
 
 
+class CoarseGrid(Unsupported):
+    """Whole-number noise whose scale, in grid steps, is too small to be priced."""
+
+
 @dataclasses.dataclass(frozen=True)
 class RegisteredPrice:
     """The functions that were registered for a type of event; see `register`."""
