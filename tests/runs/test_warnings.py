@@ -79,6 +79,17 @@ def test_a_grid_that_swallows_updates_is_told(train):
         )
 
 
+@pytest.mark.needs_openfhe
+def test_a_precision_that_swallows_updates_is_told(train):
+    for precision, told_of in ((1e-4, False), (10.0, True)):
+        ckks = SCHEMES.choose("ckks", {"precision": precision})
+        asked = {"encryption": ckks, "learning_rate": 0.01}
+        row = train(arm="fl_he", rounds=2, **asked).row
+        lines = [each for each in row["warnings"] if "rounding" in each]
+        assert len(lines) == told_of
+        assert all(line.endswith("give a smaller precision.") for line in lines)
+
+
 def test_few_integers_are_not_mended_by_a_larger_bound(train):
     masks = SCHEMES.choose("masks", {"quantization_bits": 2})
     result = train(arm="fl_he", rounds=1, encryption=masks)
