@@ -311,8 +311,9 @@ def shared_price(terms: Terms, counted: int | None = None) -> Privacy:
             ),
             Adversary.INSIDERS: (
                 "the server together with all clients but "
-                f"{trust.honest_clients} of every {trust.uploads} in a sum, who "
-                f"subtract their own noise shares from the released sums{reading}"
+                f"{trust.honest_clients} of every {trust.uploads} in a sum, who follow "
+                "the protocol and subtract their own noise shares from the released "
+                f"sums{reading}"
             ),
         },
         terms.ranged(bound, bound, bits or bits_for(bound, batch, terms.size)),
@@ -345,7 +346,7 @@ def _priced_on_grid(
         given = (n for n in bounds if getattr(scheme.settings, n, None) is not None)
         ways += [f"a smaller {name}" for name in given]
         raise ValueError(
-            f"quantization_bits={bits} make a grid too coarse for the noise that "
+            f"quantization_bits={bits} makes a grid too coarse for the noise that "
             "clients share, whose price is known only where a share has a deviation of "
             f"half a grid step or more: give {', '.join([*ways, 'or more noise'])}."
         ) from error

@@ -197,7 +197,7 @@ def test_what_leaves_no_shared_noise_is_refused(
 def test_a_grid_too_coarse_for_shares_is_refused_in_the_run_s_terms(
     prepare, sums, ways
 ):
-    words = f"quantization_bits=.* make a grid too coarse .*{ways}"
+    words = f"quantization_bits=.* makes a grid too coarse .*{ways}"
     with pytest.raises(ValueError, match=words):
         prepare(encryption="masks", sums=sums, noise_multiplier=0.5)
 
