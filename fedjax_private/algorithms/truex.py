@@ -96,8 +96,9 @@ def _check_trust(trust: Trust) -> None:
     if trust.insiders_read_uploads:
         raise ValueError(
             "trust lets colluding parties decrypt single uploads, which one share of "
-            "the noise protects: let a key authority decrypt, or holders with a quorum "
-            f"of at least {parties - honest + 1}."
+            "the noise protects: let a key authority decrypt, or give a "
+            "recovery_threshold (or server=semi_honest) with which at least "
+            f"{parties - honest + 1} parties must collude for that."
         )
 
 

@@ -164,13 +164,13 @@ class Network:
     ) -> bytes:
         """A message that its sender did tag, with whatever else; zeros by default.
 
-        A client that uploads whatever it likes declares that.
+        A client that uploads whatever it likes declares that, if the round is open.
         """
         numbers = (party.number,) if numbers is None else tuple(numbers)
         if payload is None:
             # An upload or a sum: the first polynomials, and each one's second ones.
             payload = bytes(self.payload // 2 * (1 + len(numbers)))
-        if kind is Kind.UPLOAD:
+        if kind is Kind.UPLOAD and number == self.server.round_number:
             with contextlib.suppress(ProtocolError):
                 self.authority.declare(self.declaration(party, number, payload))
         return write(
