@@ -582,6 +582,7 @@ def test_openfhe_takes_the_ring_that_was_derived(scheme, change):
         assert budget >= 14 * total_noise(found)
 
 
+@pytest.mark.needs_openfhe
 @pytest.mark.parametrize("uploads", [1, 2, 32, 1000])
 def test_noise_that_is_refused_lies_between_honest_noise_and_failure(uploads):
     parameters = derived(Scheme.EXACT, uploads=uploads)

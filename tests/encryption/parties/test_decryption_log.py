@@ -14,6 +14,8 @@ from fedjax_private.encryption.parties.decryption_log import DecryptionLog
 from fedjax_private.trust import Decryptor, Trust
 from tests.encryption.fixtures import sum_request
 
+pytestmark = pytest.mark.needs_openfhe
+
 EXACT = SumRequest(Scheme.EXACT, 9000, 4)
 
 
