@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from fedjax_private.typing import Array, PRNGKey
 
-Integers = TypeVar("Integers", Array, npt.NDArray[np.int64])
+T = TypeVar("T", Array, npt.NDArray[np.int64])
 
 _TINY = float(np.finfo(np.float32).tiny)
 
@@ -249,7 +249,7 @@ def squares_within(integers: Array, limit: int) -> Array:
     return within.all()  # of one sum, or of none
 
 
-def wrap(integers: Integers, bits: int) -> Integers:
+def wrap(integers: T, bits: int) -> T:
     """Reduces integers mod 2^bits to [-2^(bits-1), 2^(bits-1)); any shape.
 
     Args:
