@@ -2,7 +2,7 @@
 
 Each line imports only from the lines above it:
 
-    errors, settings, workers <- parameters    the ground
+    errors, settings, workers, noise, primes <- parameters    the ground
     math        exact arithmetic on polynomials, and what is encoded in them
     openfhe     keys and encryptions of zero; the one room that knows OpenFHE
     messages    bytes between parties, and their authentication

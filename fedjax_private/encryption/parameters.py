@@ -10,13 +10,14 @@ statistical, and less by far: see `Parameters.flooding_std`.
 
 import dataclasses
 import enum
-import functools
 import math
 from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
 
+from fedjax_private.encryption.noise import fresh_variance, worst_error
+from fedjax_private.encryption.primes import prime_above
 from fedjax_private.encryption.settings import DEFAULTS, CipherSettings
 
 SECURITY_BITS = 128
@@ -30,18 +31,10 @@ _MAX_PLAINTEXT_BITS = 50
 # As wide as flooding noise can be drawn; see `entropy.wide_gaussian`.
 _MAX_FLOODING = 2.0**92
 
-# Standard deviation of fresh keys' and ciphertexts' errors.
-NOISE_STD = 3.19
-
 # Decryption of exact sums fails past this many standard deviations: below 2^-130 for a
 # coefficient, 2^-100 for every one of a long training.
 _NOISE_MARGIN = 14
 
-# OpenFHE draws errors by inversion, from a table that ends here.
-_LARGEST_ERROR = 39
-
-# A key exceeds the bound on the worst error with a probability of at most 2^-64.
-_KEY_BITS = 64
 # The authority refuses an exact sum beyond this many: see `largest_coefficient`.
 _NOISE_CHECK = 10
 
@@ -394,48 +387,6 @@ def _with_lanes(bare: Parameters, noise: float) -> Parameters | None:
     return parameters if math.log2(parameters.plaintext_modulus) <= room else None
 
 
-def fresh_variance(dimension: int, holders: int = 1) -> float:
-    """Variance of a fresh ciphertext's error, per coefficient.
-
-    The error is `v e + e0 + s e1` with ternary v (variance 2/3) and Gaussian e, e0, e1;
-    a key in n shares sums n ternary s and n Gaussian e.
-    """
-    return NOISE_STD**2 * (1 + 4 * dimension * holders / 3)
-
-
-def worst_error(dimension: int, holders: int, uploads: int) -> float:
-    """Bound on the norm of the error of one ciphertext of a sum.
-
-    It holds for all uploads `v pk + (e0 + m, e1)` at once whose ternary v and errors
-    e0, e1 lie in the ranges of OpenFHE's samplers, whoever chose them; and for
-    ciphertexts of others that are sent again. It does not hold for anything else, such
-    as (0, K). The error is the sum of K terms `v e + e0 + s e1`, so that
-
-        |error| <= K sqrt(N) (|e|_op + b + b |s|_op),
-
-    with b = 39 the largest error, and |f|_op the largest absolute value of f at the
-    roots of X^N + 1, by which a product with f lengthens at most. The key's e and s are
-    sums of n polynomials each, with sub-Gaussian coefficients of variance 3.19^2 and
-    2/3. At each root, each of 16 directions of the plane sees a sub-Gaussian number of
-    variance proxy n N/2 times that. A union bound over directions, N/2 pairs of roots,
-    and both polynomials gives
-
-        |f|_op^2 <= n variance N (ln(16 N) + 64 ln 2) / cos(pi/16)^2,
-
-    except with probability 2^-64 over the key, whose holders follow the protocol.
-
-    Args:
-        dimension: N.
-        holders: n, parts that the key is a sum of.
-        uploads: K.
-    """
-    logarithms = math.log(16 * dimension) + _KEY_BITS * math.log(2)
-    gain = math.sqrt(holders * dimension * logarithms) / math.cos(math.pi / 16)
-    of_key, of_secret = NOISE_STD * gain, math.sqrt(2 / 3) * gain
-    one = math.sqrt(dimension) * (of_key + _LARGEST_ERROR * (1 + of_secret))
-    return uploads * one
-
-
 def _noise(request: SumRequest, dimension: int, flooding: float) -> float:
     """Standard deviation, per coefficient, of all noise in a decrypted sum.
 
@@ -467,34 +418,3 @@ def _flooding(request: SumRequest, dimension: int) -> float:
     return (
         norm * math.sqrt(queries / 2) * 2.0 ** (request.settings.statistical_bits / 2)
     )
-
-
-@functools.lru_cache(maxsize=64)
-def prime_above(bits: int, modulus: int) -> int:
-    """The least prime above 2^bits that is 1 mod `modulus`, a power of two."""
-    candidate = 2**bits + 1
-    while candidate % modulus != 1 or not is_prime(candidate):
-        candidate += modulus
-        candidate -= (candidate - 1) % modulus
-    return candidate
-
-
-def is_prime(number: int) -> bool:
-    """Whether a number below 3e24 is prime (Miller-Rabin with these bases is exact)."""
-    bases = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41)
-    if number < 2 or any(number % p == 0 for p in bases):
-        return number in bases
-    odd, twos = number - 1, 0
-    while odd % 2 == 0:
-        odd, twos = odd // 2, twos + 1
-    for base in bases:
-        x = pow(base, odd, number)
-        if x in (1, number - 1):
-            continue
-        for _ in range(twos - 1):
-            x = x * x % number
-            if x == number - 1:
-                break
-        else:
-            return False
-    return True

@@ -1,19 +1,13 @@
 import dataclasses
 import math
 
-import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings, strategies as st
 
+from fedjax_private.encryption.noise import worst_error
 from fedjax_private.encryption.openfhe.contexts import ring_of
-from fedjax_private.encryption.parameters import (
-    Scheme,
-    candidates,
-    derive,
-    is_prime,
-    prime_above,
-    worst_error,
-)
+from fedjax_private.encryption.parameters import Scheme, candidates, derive
+from fedjax_private.encryption.primes import is_prime
 from fedjax_private.encryption.settings import FLOODINGS, PACKINGS
 from tests.encryption.fixtures import sum_request
 
@@ -277,12 +271,7 @@ def test_flooding_grows_with_what_must_be_hidden(change, factor):
     assert after.flooding_std == pytest.approx(factor * before.flooding_std)
 
 
-def test_the_worst_error_by_hand():
-    # N = 4096: ln(16 N) + 64 ln 2 = 55.4518, cos(pi / 16) = 0.980785; the root of
-    # 4096 * 55.4518 over that is 485.918. Of the key 3.19 times that, 1550.08, of the
-    # secret sqrt(2 / 3) times, 396.750; 64 (1550.08 + 39 * 397.750) = 1091989.
-    assert worst_error(4096, 1, 1) == pytest.approx(1091989, rel=1e-5)
-    assert worst_error(4096, 1, 32) == pytest.approx(32 * worst_error(4096, 1, 1))
+def test_flooding_of_the_worst_error():
     found = derived(Scheme.CKKS, flooding="worst_case", precision=1e-2)
     assert found.ring_dimension == 4096
     expected = 32 * 1091989 * math.sqrt(1600 / 2) * 32768
@@ -290,34 +279,6 @@ def test_the_worst_error_by_hand():
     found = derived(Scheme.THRESHOLD_EXACT, flooding="worst_case")
     expected = worst_error(found.ring_dimension, 8, 32) * math.sqrt(1600) * 32768
     assert found.flooding_std == pytest.approx(expected, rel=1e-9)
-
-
-def times(left, right):
-    """The product of polynomials (N,) modulo X^N + 1, in float64."""
-    size = len(left)
-    turns = np.exp(1j * np.pi * np.arange(size) / size)
-    values = np.fft.fft(left * turns) * np.fft.fft(right * turns)
-    return (np.fft.ifft(values) / turns).real
-
-
-@pytest.mark.parametrize("holders", [1, 8])
-def test_chosen_random_numbers_stay_below_the_worst_error_but_not_far_below(holders):
-    rng, size = np.random.default_rng(holders), 2048
-    secret = rng.integers(-1, 2, (holders, size)).sum(axis=0).astype(float)
-    error = np.rint(rng.normal(0, 3.19, (holders, size))).sum(axis=0)
-    turns = np.exp(1j * np.pi * np.arange(size) / size)
-
-    def aligned(polynomial):
-        """Signs of the wave at the root where that polynomial is largest."""
-        root = np.abs(np.fft.fft(polynomial * turns)).argmax()
-        wave = np.cos(np.pi * (1 - 2 * root) * np.arange(size) / size)
-        return np.where(wave < 0, -1.0, 1.0)
-
-    worst = times(aligned(error), error) + times(39 * aligned(secret), secret) + 39
-    bound = worst_error(size, holders, 1)
-    assert 0.2 * bound < np.linalg.norm(worst) < bound
-    honest = 3.19 * math.sqrt(size * (1 + 4 * size * holders / 3))
-    assert np.linalg.norm(worst) > 15 * honest
 
 
 def test_what_the_worst_case_costs():
@@ -482,67 +443,6 @@ def test_requests_and_parameters_are_immutable():
         with pytest.raises(dataclasses.FrozenInstanceError):
             value.scheme = None
     assert hash(found) == hash(derived(Scheme.CKKS))
-
-
-# Primes.
-
-
-def test_primes_below_100_000_by_sieve():
-    limit = 100_000
-    sieve = bytearray([1]) * limit
-    sieve[:2] = b"\0\0"
-    for n in range(2, math.isqrt(limit) + 1):
-        if sieve[n]:
-            sieve[n * n :: n] = bytes(len(range(n * n, limit, n)))
-    assert [n for n in range(limit) if is_prime(n)] == [
-        n for n in range(limit) if sieve[n]
-    ]
-
-
-@given(st.integers(2**20, 2**36))
-@settings(deadline=None, max_examples=200)
-def test_primes_by_trial_division(number):
-    expected = number % 2 == 1 and all(
-        number % n for n in range(3, math.isqrt(number) + 1, 2)
-    )
-    assert is_prime(number) == expected
-
-
-@pytest.mark.parametrize("exponent", [31, 61])
-def test_mersenne_primes(exponent):
-    assert is_prime(2**exponent - 1)
-    assert not is_prime((2**exponent - 1) ** 2 if exponent < 40 else 2**67 - 1)
-
-
-@pytest.mark.parametrize(
-    "number",
-    [
-        *(561, 1105, 1729, 294_409, 56_052_361, 118_901_521),  # Carmichael's
-        # Strong pseudoprimes to the first 4, 5, 6, 8, 11 and 12 primes.
-        3_215_031_751,
-        2_152_302_898_747,
-        3_474_749_660_383,
-        341_550_071_728_321,
-        3_825_123_056_546_413_051,
-        318_665_857_834_031_151_167_461,
-        1_152_921_504_606_830_593 * 3,
-        2_147_483_647 * 2_147_483_629,
-    ],
-)
-def test_composites_that_pass_for_primes_do_not(number):
-    assert not is_prime(number)
-
-
-@pytest.mark.parametrize("number", [-7, -1, 0, 1])
-def test_numbers_below_two_are_not_prime(number):
-    assert not is_prime(number)
-
-
-@pytest.mark.parametrize(("bits", "order"), [(42, 8192), (31, 4096), (20, 64), (3, 16)])
-def test_plaintext_moduli_are_the_least_that_fit(bits, order):
-    found = prime_above(bits, order)
-    fitting = (n for n in range(2**bits + 1, found + 1) if n % order == 1)
-    assert [n for n in fitting if is_prime(n)] == [found]
 
 
 # What OpenFHE makes of them.

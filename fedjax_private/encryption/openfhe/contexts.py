@@ -9,7 +9,8 @@ from typing import Any
 from fedjax_private.encryption.errors import UnexpectedLayoutError
 from fedjax_private.encryption.math.rings import Ring
 from fedjax_private.encryption.openfhe.backend import load
-from fedjax_private.encryption.parameters import Parameters, Scheme, is_prime
+from fedjax_private.encryption.parameters import Parameters, Scheme
+from fedjax_private.encryption.primes import is_prime
 
 # OpenFHE's classes have no type stubs; this name says which class is meant.
 Context = Any

@@ -25,10 +25,11 @@ from fedjax_private.encryption.math.entropy import wide_gaussian
 from fedjax_private.encryption.math.packing import Rows
 from fedjax_private.encryption.math.polynomials import Factor
 from fedjax_private.encryption.math.rings import Residues
+from fedjax_private.encryption.noise import fresh_variance
 from fedjax_private.encryption.openfhe.backend import load
 from fedjax_private.encryption.openfhe.contexts import context_for, ring_of
 from fedjax_private.encryption.openfhe.templates import Template
-from fedjax_private.encryption.parameters import Parameters, Scheme, fresh_variance
+from fedjax_private.encryption.parameters import Parameters, Scheme
 
 # OpenFHE's classes have no type stubs; this name says which class is meant.
 PublicKey = Any

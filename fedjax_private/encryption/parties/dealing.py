@@ -35,7 +35,7 @@ from fedjax_private.encryption.math.expansion import below, signs
 from fedjax_private.encryption.math.modular import lazy_product, quotients, reduced
 from fedjax_private.encryption.math.polynomials import Factor
 from fedjax_private.encryption.math.rings import Residues, Ring
-from fedjax_private.encryption.parameters import NOISE_STD
+from fedjax_private.encryption.noise import NOISE_STD
 
 # Wrong dealing of any holder passes with probability 2^-40.
 _SOUNDNESS_BITS = 40

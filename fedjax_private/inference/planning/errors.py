@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedjax_private.encryption.parameters import NOISE_STD
+from fedjax_private.encryption.noise import NOISE_STD
 from fedjax_private.inference.compiling.canonical import Program, Step
 from fedjax_private.inference.planning.polynomials import inner_rescalings, result_bits
 from fedjax_private.inference.planning.rings import RingChoice

@@ -11,7 +11,8 @@ import pytest
 
 from fedjax_private.encryption.openfhe.backend import load
 from fedjax_private.encryption.openfhe.contexts import context_for
-from fedjax_private.encryption.parameters import Scheme, prime_above
+from fedjax_private.encryption.parameters import Scheme
+from fedjax_private.encryption.primes import prime_above
 from tests.encryption.openfhe.cases import parameters_of
 from tests.encryption.openfhe.crossing import serialised
 

@@ -10,13 +10,10 @@ from scipy import stats
 from fedjax_private.encryption.errors import RefusedError
 from fedjax_private.encryption.math import polynomials
 from fedjax_private.encryption.math.rings import Ring
-from fedjax_private.encryption.parameters import (
-    NOISE_STD,
-    Scheme,
-    derive,
-    prime_above,
-)
+from fedjax_private.encryption.noise import NOISE_STD
+from fedjax_private.encryption.parameters import Scheme, derive
 from fedjax_private.encryption.parties.dealing import Dealing
+from fedjax_private.encryption.primes import prime_above
 from tests.encryption.fixtures import sum_request
 from tests.encryption.transforms import at_zero
 
