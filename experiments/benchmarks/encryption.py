@@ -77,7 +77,7 @@ def derived_parameters() -> rich.table.Table:
             task = SumTask(1_000_000, trust, uploads)
             request = request_for(Scheme(scheme.name), scheme.settings, task)
             parameters = derive(request)
-            # The error of a mean over the width of the range, as a power of two.
+            # The error of a mean of full uploads over the width of their range.
             error = parameters.error_std(uploads) / (2 * request.sum_bound)
             exact, flooding = bool(parameters.lanes), parameters.flooding_std
             table.add_row(
