@@ -56,7 +56,8 @@ def test_what_is_decrypted_is_what_was_encrypted(ckks_set, packed):
         error = (found - row).view(np.float64)
         if expected > 1e-14:  # the rest is rounding
             assert error.std() == pytest.approx(expected, rel=0.15)
-        assert np.abs(error).max() < max(8 * expected, 1e-12)
+        # Sums of products of Gaussians have heavier tails than Gaussians.
+        assert np.abs(error).max() < max(16 * expected, 1e-12)
 
 
 # Plaintext moduli from the smallest to the largest that requests lead to.
