@@ -194,7 +194,8 @@ def test_full_sums_of_full_range_values_decrypt(case):
     if request.scheme.exact:
         np.testing.assert_array_equal(found, plain)
     else:
-        tolerance = 10 * parameters.error_std(request.uploads)
+        widest = 10 if request.settings.protect else 16  # heavier tails: see above
+        tolerance = widest * parameters.error_std(request.uploads)
         np.testing.assert_allclose(found, plain, rtol=1e-12, atol=tolerance)
 
 
